@@ -1,0 +1,54 @@
+# Every target first makes .venv from requirements.txt (toolkit/bootstrap.py); when that is done already, it takes no time.
+# On Windows, or without make, the same commands stand in the README.
+
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+VENV := .venv/Scripts/python.exe
+else
+VENV := .venv/bin/python
+endif
+
+# What a learner gave on the command line, as flags; nothing for what was left out.
+RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
+
+.PHONY: help setup run test lab check hint progress figures exercises lessons lint
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'Where python3 is older than 3.11, name another one: make run PYTHON=python3.12'
+
+setup: ## only the set-up that every other target does first
+	@$(PYTHON) toolkit/bootstrap.py
+
+run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
+	@$(VENV) -m toolkit.run $(RUN_FLAGS)
+
+test: setup ## everything in tests/ against the reference solutions
+	@COURSE_CODE=solutions $(VENV) -m pytest
+
+lab: setup ## JupyterLab on chapter 0
+	@$(VENV) -m jupyter lab chapters/ch00_measuring/lesson.ipynb
+
+check: setup ## test your own code: make check CH=2
+	@$(VENV) -m toolkit.exercises.check $(CH)
+
+hint: setup ## the next hint for an exercise: make hint EX=2.1
+	@$(VENV) -m toolkit.exercises.hint $(EX)
+
+progress: setup ## which exercises are solved
+	@$(VENV) -m toolkit.exercises.progress
+
+figures: setup ## draw the figures again from their recordings
+	@$(VENV) -m toolkit.figures
+
+exercises: setup ## write the exercise files in chapters/ anew from solutions/
+	@$(VENV) -m toolkit.exercises.generate
+
+lessons: setup ## build and run the lesson notebooks from their lesson.py
+	@$(VENV) -m toolkit.exercises.lessons
+
+lint: setup ## ruff and mypy
+	@$(VENV) -m ruff check
+	@$(VENV) -m ruff format --check
+	@$(VENV) -m mypy toolkit solutions
