@@ -1,0 +1,89 @@
+"""A small pytest plugin that chooses tests by exercise and sends each result to the parent process."""
+
+import faulthandler
+import re
+import traceback
+from collections.abc import Generator
+from multiprocessing.connection import Connection
+from typing import TextIO
+
+import pytest
+
+from toolkit.exercises.runner import Order, TestResult
+
+
+class Reporter:
+    """Lives in the test process; `runner.run` receives what it sends."""
+
+    def __init__(self, order: Order, sender: Connection, log: TextIO) -> None:
+        self.order = order
+        self.sender = sender
+        self.log = log
+        self.exercise: str | None = None
+        self.result: TestResult | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        wanted = self.order.exercises
+        if wanted is not None:
+            items[:] = [item for item in items if exercise_of(item) in wanted]
+            items.sort(key=lambda item: wanted.index(exercise_of(item)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        exercise = exercise_of(item)
+        if exercise != self.exercise:
+            # The limit is one for all tests of an exercise together.
+            faulthandler.dump_traceback_later(self.order.limit, exit=True, file=self.log)
+            self.exercise = exercise
+        self.result = TestResult(item.nodeid, exercise, sentence(item), "passed")
+        self.sender.send(("start", self.result))
+        outcome = yield
+        self.sender.send(("done", self.result))
+        return outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "skipped", reason)
+        elif report.failed and call.excinfo is not None and self.result and self.result.outcome == "passed":
+            message, where = self.explain(call.excinfo.value)
+            self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "failed", message, where)
+        return report
+
+    def pytest_exception_interact(self, node: pytest.Collector | pytest.Item, call: pytest.CallInfo) -> None:
+        """A test file that cannot be loaded, most often because a learner's file cannot."""
+        if isinstance(node, pytest.Collector) and call.excinfo is not None:
+            error = call.excinfo.value
+            message, where = self.explain(error.__cause__ or error)
+            self.sender.send(("done", TestResult(node.nodeid, "", "", "not loaded", message, where)))
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """(what the error says, the innermost line of the learner's files that it passed through)."""
+        message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
+        if not isinstance(error, AssertionError | pytest.fail.Exception):
+            message = f"{type(error).__name__}: {message}"
+        chapters = self.order.root / "chapters"
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{chapters}")
+        ]
+        where = f"{frames[-1].filename[len(str(self.order.root)) + 1 :]}:{frames[-1].lineno}" if frames else ""
+        return message, where
+
+
+def exercise_of(item: pytest.Item) -> str:
+    """The exercise that a test is marked with; "" without a mark."""
+    marker = item.get_closest_marker("exercise")
+    return marker.args[0] if marker else ""
+
+
+def sentence(item: pytest.Item) -> str:
+    """What a test checks: the first sentence of its docstring, or its name in words."""
+    text = getattr(getattr(item, "function", None), "__doc__", None) or item.name.removeprefix("test_").replace(
+        "_", " "
+    )
+    return re.split(r"\.\s|\n\n", " ".join(text.split()) + " ")[0].rstrip(". ")
