@@ -81,7 +81,7 @@ def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
-        process = context.Process(target=_child, args=(order, sender, log), daemon=True)  # type: ignore[attr-defined]
+        process = context.Process(target=_child, args=(order, sender, log))  # type: ignore[attr-defined]
         process.start()
         sender.close()
         running, finished = TestResult("", "", "", "not loaded"), False

@@ -1,0 +1,125 @@
+"""`make check` on the toy course: what a learner reads at every stage, and the exit code."""
+
+import pytest
+
+from toolkit.errors import UserError
+from toolkit.exercises.check import check
+
+UP = '        """Count one step up."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n'
+DOWN = '        """Count one step down."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n'
+MODULE_LEVEL = "    return result\n\n\n{}\n\n\ndef another(result):\n"
+TOTAL = '    raise NotImplementedError("ch91 exercise 2: Add up")\n'
+
+
+def test_untouched_chapter_names_what_to_open(toy, capsys):
+    """Nothing is run; each exercise says not started, which file, function and line, and how to get a hint."""
+    assert check("91", toy) == 1
+    assert capsys.readouterr().out == (
+        "Testing your code, in chapters/ch91_second/ (other chapters run as the reference; exercises not solved yet "
+        "run as the reference).\n\n"
+        "91.1 Count: not started. Open chapters/ch91_second/counter.py, Counter.up (line 12); "
+        "hint: make hint EX=91.1\n\n"
+        "91.2 Add up: not started. Open chapters/ch91_second/counter.py, total (line 21); hint: make hint EX=91.2\n\n"
+        "0 of 2 exercises solved; next: 91.1 Count, open chapters/ch91_second/counter.py, Counter.up (line 12).\n"
+    )
+
+
+def test_stages_of_work(toy, edit, capsys):
+    """Partly written, wrong, right with an exercise open, and all solved are told apart."""
+    edit(UP, UP.replace('raise NotImplementedError("ch91 exercise 1: Count")', "self.value += 2"))
+    assert check("ch91", toy) == 1
+    out = capsys.readouterr().out
+    assert "91.1 Count: not solved yet\n" in out
+    assert "  The reference stands in for Counter.down, still to be written (line 16).\n" in out
+    assert "  ✗ Counting up adds a step\n      after one up() the value is 2, not 1\n  ✓ Counting down" in out
+    assert "91.2 Add up: not started." in out
+
+    edit("self.value += 2", "self.value += 1")
+    assert check("91.1", toy) == 1
+    out = capsys.readouterr().out
+    assert "91.1 Count: partly written, so far right\n" in out and "91.2" not in out
+
+    edit('raise NotImplementedError("ch91 exercise 1: Count")', "self.value -= STEP")
+    assert check("91.1", toy) == 0
+    assert capsys.readouterr().out.endswith("1 of 1 exercise solved.\n")
+
+    edit(TOTAL, TOTAL + "    return 3\n")
+    assert check("91", toy) == 1
+    out = capsys.readouterr().out
+    assert "91.2 Add up: started, not run, for the placeholder still stands in total." in out
+    assert "chapters/ch91_second/counter.py, line 24.\n" in out
+    assert out.endswith(
+        "1 of 2 exercises solved; next: 91.2 Add up, open chapters/ch91_second/counter.py, total (line 21).\n"
+    )
+
+    edit(TOTAL, "")
+    assert check("91", toy) == 1
+    out = capsys.readouterr().out
+    assert "  ✗ The total is the sum (2 of 3 cases fail)\n      case numbers0:\n      the total of [1] is 3\n" in out
+
+    edit("return 3", "return sum(numbers)")
+    assert check("91", toy) == 0
+    out = capsys.readouterr().out
+    assert "The chapter as a whole: solved" in out and out.endswith("2 of 2 exercises solved.\n")
+
+
+def test_an_exception_names_the_learners_line(toy, edit, capsys):
+    """An exception in the learner's code is shown with its kind and the learner's file and line."""
+    edit(TOTAL, "    result += numbers[7]\n")
+    assert check("91.2", toy) == 1
+    out = capsys.readouterr().out
+    assert "IndexError: list index out of range\n      in your code: chapters/ch91_second/counter.py:24\n" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("    result += (\n", r"counter.py, line 24: Python cannot read this: '\(' was never closed: result \+= \("),
+        (MODULE_LEVEL.format("import nothing_here"), "counter.py:27 cannot be loaded: ModuleNotFoundError: No module"),
+        (MODULE_LEVEL.format("x = y"), "counter.py:27 cannot be loaded: NameError: name 'y' is not defined"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_one_line(toy, edit, text, message):
+    """A syntax or import error is one line with the learner's file and line."""
+    edit(TOTAL, text)
+    with pytest.raises(UserError, match=message):
+        check("91", toy)
+
+
+def test_a_lost_function_is_named(toy, edit):
+    """A renamed exercise function is said to be missing."""
+    edit("def total(", "def totals(")
+    with pytest.raises(UserError, match="exercise 91.2 needs the function total, which is not there"):
+        check("91", toy)
+
+
+def test_a_hang_ends_and_the_other_exercises_are_tested(toy, edit, capsys):
+    """Code that never ends is stopped and reported with its line; later exercises are tested all the same."""
+    edit(UP, UP.replace('raise NotImplementedError("ch91 exercise 1: Count")', "while True:\n            pass"))
+    edit(DOWN, DOWN.replace('raise NotImplementedError("ch91 exercise 1: Count")', "self.value -= STEP"))
+    edit(TOTAL, "    result = sum(numbers)\n")
+    assert check("91", toy, limit=4) == 1
+    out = capsys.readouterr().out
+    assert "did not finish within 4 seconds\n      in your code: chapters/ch91_second/counter.py:1" in out
+    assert "91.2 Add up: solved" in out
+
+
+def test_a_crash_is_reported(toy, edit, capsys):
+    """Code that ends the whole process is a failure of its exercise."""
+    edit(TOTAL, "    import os\n\n    os._exit(3)\n")
+    assert check("91", toy) == 1
+    assert "the test process ended with code 3" in capsys.readouterr().out
+
+
+def test_the_reference_can_be_checked(toy, monkeypatch, capsys):
+    """With COURSE_CODE=solutions the reference is what is tested, and the output says so."""
+    monkeypatch.setenv("COURSE_CODE", "solutions")
+    assert check("91", toy) == 0
+    assert capsys.readouterr().out.startswith("Testing the reference solutions, in solutions/.")
+
+
+@pytest.mark.parametrize("what", ["7", "ch7", "7.1", "two", ""])
+def test_unknown_chapters_and_exercises_are_one_line(toy, what):
+    """What does not exist is answered with what does."""
+    with pytest.raises(UserError, match=r"there is no (chapter|exercise) .*; there are (ch90_first|91\.1), "):
+        check(what, toy)

@@ -1,0 +1,117 @@
+"""Generation of chapters/: what a stub looks like, and that a learner's edits survive."""
+
+import re
+
+import pytest
+
+from toolkit.errors import UserError
+from toolkit.exercises.generate import find_drift, generate
+from toolkit.exercises.metadata import find_regions, load, validate
+
+COUNTER = "chapters/ch91_second/counter.py"
+
+
+def no(path):
+    return False
+
+
+def test_stub_keeps_everything_but_the_solution(toy):
+    """Docstrings and given lines stay; each region becomes one raise with the exercise's message, at its indent."""
+    text = (toy / COUNTER).read_text()
+    assert "SOLUTION" not in text and "+= STEP" not in text and "for number" not in text
+    assert '        """Count one step up."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n' in text
+    assert '    result = 0\n    raise NotImplementedError("ch91 exercise 2: Add up")\n    return result\n' in text
+    compile(text, "counter.py", "exec")
+    assert (toy / "chapters/ch90_first/step.py").read_text() == "STEP = 1\n"
+
+
+def test_a_second_generation_changes_nothing(toy):
+    """Generating twice is the same as once, and there is no drift."""
+    assert generate(toy, may_replace=no) == []
+    assert find_drift(toy) == []
+
+
+def test_unedited_files_follow_the_solution(toy):
+    """A file as generated is replaced when its solution changes, without a question."""
+    solution = toy / "solutions/ch90_first/step.py"
+    solution.write_text("STEP = 2\n")
+    assert find_drift(toy) == ["chapters/ch90_first/step.py was generated from an older solutions/ch90_first/step.py"]
+    assert generate(toy, may_replace=no) == ["replaced chapters/ch90_first/step.py"]
+    assert find_drift(toy) == []
+
+
+def test_edits_are_kept_again_and_again(toy, edit):
+    """A learner's file stays as it is when the solution changes, however often one generates."""
+    edit('"""The sum."""', '"""The sum, I think."""')
+    solution = toy / "solutions/ch91_second/counter.py"
+    solution.write_text(solution.read_text().replace("A counter", "The counter"))
+    for _ in range(2):
+        assert generate(toy, may_replace=no) == [f"kept     {COUNTER} (edited)"]
+        assert "I think" in (toy / COUNTER).read_text()
+    assert find_drift(toy, on_disk=False) == []
+    assert find_drift(toy) == [f"{COUNTER} on disk is not as generated"]
+
+
+def test_edits_go_only_after_a_yes(toy, edit):
+    """The question names the file, and a yes replaces it."""
+    edit('"""The sum."""', '"""The sum, I think."""')
+    asked = []
+    assert generate(toy, may_replace=lambda path: asked.append(path) or True) == [f"replaced {COUNTER}"]
+    assert asked == [COUNTER]
+
+
+def test_stale_files_go_unless_edited(toy, edit):
+    """When a solution file is gone, its generated file goes too, but an edited one is kept."""
+    edit("result = 0", "result = 0  # mine")
+    for name in ("ch91_second/counter.py", "ch90_first/step.py"):
+        (toy / "solutions" / name).unlink()
+    assert generate(toy, may_replace=no) == [
+        "removed  chapters/ch90_first/step.py",
+        f"kept     {COUNTER} (edited; the course no longer has this file)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n# BEGIN SOLUTION 1.1\n", "f.py:2: BEGIN SOLUTION has no END SOLUTION"),
+        ("# END SOLUTION\n", "f.py:1: END SOLUTION without a BEGIN"),
+        (
+            "# BEGIN SOLUTION 1.1\n# BEGIN SOLUTION 1.2\n",
+            "f.py:2: BEGIN SOLUTION inside the region that starts at line 1",
+        ),
+    ],
+)
+def test_unpaired_regions_are_named(text, message):
+    """A forgotten region comment is refused with file and line."""
+    with pytest.raises(UserError, match=message):
+        find_regions(text, "f.py")
+
+
+def test_metadata_agrees_with_the_toy_course(toy):
+    """A course in order has nothing to report."""
+    assert validate(load(toy), toy) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("toolkit/exercises/exercises.toml", '["n", "c", "a"]', '["n", "c"]', "91.2: has 2 hints"),
+        ("toolkit/exercises/exercises.toml", '["total"]', '["sum_up"]', "91.2: .* no function sum_up"),
+        (
+            "toolkit/exercises/exercises.toml",
+            '["total"]',
+            '["total", "Counter.__init__"]',
+            "__init__ .* holds no region",
+        ),
+        ("solutions/ch91_second/counter.py", "SOLUTION 91.2", "SOLUTION 91.7", ":28: no exercise 91.7"),
+        ("solutions/ch91_second/counter.py", "SOLUTION 91.2", "SOLUTION 91.1", "region of 91.1 lies in none of"),
+        ("tests/ch91_second/test_counter.py", 'exercise("91.2")', 'exercise("91.1")', "91.2: no test in tests/ch91"),
+    ],
+)
+def test_metadata_problems_are_named(toy, file, old, new, problem):
+    """Each way in which metadata, solutions and tests can disagree is found and said."""
+    path = toy / file
+    path.write_text(path.read_text().replace(old, new))
+    problems = "\n".join(validate(load(toy), toy))
+    assert re.search(problem, problems), problems

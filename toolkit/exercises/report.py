@@ -1,0 +1,89 @@
+"""How `check` prints what became of an exercise: short lines for people, no tracebacks."""
+
+import sys
+
+from toolkit.exercises.learner import Standing
+from toolkit.exercises.metadata import Exercise
+from toolkit.exercises.runner import TestResult
+
+_MAX_LINES = 8
+_GREEN, _RED = "32", "31"
+
+
+def paint(text: str, colour: str) -> str:
+    """Coloured on a terminal, plain everywhere else."""
+    return f"\033[{colour}m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+def sign(good: bool) -> str:
+    """A tick or a cross, in letters where the output cannot carry the signs."""
+    try:
+        ("✓" if good else "✗").encode(sys.stdout.encoding or "ascii")
+        return paint("✓", _GREEN) if good else paint("✗", _RED)
+    except UnicodeEncodeError:
+        return "ok  " if good else "FAIL"
+
+
+def print_waiting(exercise: Exercise, standing: Standing) -> None:
+    """An exercise that nothing was run for."""
+    name = f"{exercise.id} {exercise.title}"
+    if standing.state == "not started":
+        print(f"{name}: not started. Open {standing.place}; hint: make hint EX={exercise.id}\n")
+    else:
+        print(
+            f"{name}: started, not run, for the placeholder still stands in {standing.function}. When your code is in "
+            f"place, delete the line `raise NotImplementedError(...)`: {exercise.path}, line {standing.raise_line}.\n"
+        )
+
+
+def print_exercise(name: str, results: list[TestResult], standing: Standing | None) -> bool:
+    """An exercise's tests, one line each; True if it counts as solved."""
+    by_test: dict[str, list[TestResult]] = {}
+    for result in results:
+        by_test.setdefault(result.test.partition("[")[0], []).append(result)
+    failed = any(result.outcome not in ("passed", "skipped") for result in results)
+    skipped = bool(results) and all(result.outcome == "skipped" for result in results)
+    waiting = standing.waiting if standing else ()
+    solved = not failed and bool(results) and not skipped and not waiting
+    if solved:
+        verdict = paint("solved", _GREEN)
+    elif failed:
+        verdict = paint("not solved yet", _RED)
+    elif waiting:
+        verdict = "partly written, so far right"
+    else:
+        verdict = "not tested: all its tests were skipped" if skipped else "not tested"
+    print(f"{name}: {verdict}")
+    if waiting and standing:
+        print(f"  The reference stands in for {', '.join(waiting)}, still to be written (line {standing.line}).")
+    for cases in by_test.values():
+        print_test(cases)
+    print()
+    return solved
+
+
+def print_test(cases: list[TestResult]) -> None:
+    """One test function with all its cases: a line, and the first failure below it."""
+    bad = [case for case in cases if case.outcome not in ("passed", "skipped")]
+    if not bad and cases[0].outcome == "skipped":
+        print(f"  - {cases[0].says}: skipped, {cases[0].message.removeprefix('Skipped: ')}")
+        return
+    count = f" ({len(bad)} of {len(cases)} cases fail)" if bad and len(cases) > 1 else ""
+    print(f"  {sign(not bad)} {cases[0].says}{count}")
+    if bad:
+        case = bad[0].test.partition("[")[2].rstrip("]")
+        lines = essence(bad[0].message)
+        if len(lines) > _MAX_LINES:
+            lines = [*lines[:_MAX_LINES], "..."]
+        if case:
+            lines.insert(0, f"case {case}:")
+        if bad[0].where:
+            lines.append(f"in your code: {bad[0].where}")
+        print("\n".join(f"      {line}" for line in lines))
+
+
+def essence(message: str) -> list[str]:
+    """A failure's own words; the comparison that pytest adds is shown only where there are no others."""
+    lines = [line for line in message.splitlines() if line.strip()] or ["no message"]
+    added = next((number for number, line in enumerate(lines) if line.startswith("assert ")), 0)
+    return lines[:added] if added else lines

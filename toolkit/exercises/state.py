@@ -1,0 +1,53 @@
+"""What is remembered about a learner between commands: hints taken and the results of the last checks.
+
+It lies in .progress.json at the repository root, which git ignores. Losing it loses no work.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from toolkit.course import ROOT
+from toolkit.exercises.generate import write_text
+
+FILE = ".progress.json"
+
+
+@dataclass
+class Checked:
+    """The result of the last check of an exercise, and the digest of the functions that were checked."""
+
+    solved: bool
+    digest: str
+
+
+@dataclass
+class State:
+    """`hints`: exercise id -> how many were shown; `checks`: exercise id -> the last result."""
+
+    hints: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, Checked] = field(default_factory=dict)
+
+
+def load_state(root: Path = ROOT) -> State:
+    """The remembered state; a file that cannot be understood is put aside, and said so."""
+    path = root / FILE
+    if not path.is_file():
+        return State()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        hints = {str(id_): min(max(int(count), 0), 3) for id_, count in data["hints"].items()}
+        checks = {
+            str(id_): Checked(item["solved"] is True, str(item["digest"])) for id_, item in data["checks"].items()
+        }
+        return State(hints, checks)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        aside = path.with_name(f"{FILE}.broken")
+        path.replace(aside)
+        print(f"{FILE} could not be read and is now {aside.name}; hints and results start anew.", file=sys.stderr)
+        return State()
+
+
+def save_state(state: State, root: Path = ROOT) -> None:
+    write_text(root / FILE, json.dumps(asdict(state), indent=1) + "\n")
