@@ -1,0 +1,31 @@
+"""Every lesson runs from top to bottom as a notebook, on the CPU, with the tiny model and the reference solutions."""
+
+import shutil
+
+import pytest
+
+from toolkit.course import ROOT
+from toolkit.exercises.lessons import execute, lesson_paths
+
+LESSONS = lesson_paths()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of what a lesson needs, so that nothing it writes lands in the repository."""
+    root = tmp_path_factory.mktemp("course")
+    for name in ("toolkit", "solutions", "chapters", "figures"):
+        if (ROOT / name).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "local")
+            shutil.copytree(ROOT / name, root / name, ignore=ignore)
+    return root
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=[lesson.parent.name for lesson in LESSONS])
+def test_lesson_runs(lesson, copy):
+    """No cell raises, every code cell is reached, and the first one says that the reference solutions run."""
+    notebook = execute(copy / lesson.relative_to(ROOT), {"MODEL": "tiny", "HF_HUB_OFFLINE": "1"})
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "some code cells were not executed"
+    first = "".join(output.get("text", "") for output in code[0].outputs)
+    assert "the reference solutions" in first, f"the first cell must call open_chapter; it printed {first!r}"

@@ -1,0 +1,14 @@
+"""Every planted mistake of tests/*/mutants.toml is caught by the test it names, with a message that says why."""
+
+import pytest
+
+from toolkit.exercises.mutants import find_escape, load_mutants
+
+MUTANTS = load_mutants()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[f"{mutant.chapter[:4]}-{mutant.name}" for mutant in MUTANTS])
+def test_mutant_is_caught(mutant):
+    """The mutant's test fails with the message that the entry asks for."""
+    escape = find_escape(mutant)
+    assert escape is None, escape
