@@ -30,6 +30,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNFINISHED = "unfinished"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PIP_OPTIONS = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
 # For looking whether a CPU build can be had at all: where the network is closed, this may cost seconds, not minutes.
 QUICK = ["--timeout", "5", "--retries", "0"]
 
@@ -72,24 +73,12 @@ def is_finished(repository: Path, venv: Path) -> bool:
     return stamp.read_text() == expected_stamp(repository, venv)
 
 
-def pip(venv: Path, *arguments: str, told: bool = True) -> list[str] | None:
-    """Run `pip install` in the environment and tell of its progress in short lines.
-
-    Args:
-        told: whether to print a line for each large download and for the installation.
+def pip(venv: Path, *arguments: str) -> list[str] | None:
+    """Run `pip install` in the environment, with one line for each large download and for the installation.
 
     Returns None when it worked, otherwise pip's last lines.
     """
-    command = [
-        str(venv_python(venv)),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar",
-        "off",
-    ]
+    command = [str(venv_python(venv)), "-m", "pip", "install", *PIP_OPTIONS]
     last: collections.deque[str] = collections.deque(maxlen=12)
     with subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -98,10 +87,11 @@ def pip(venv: Path, *arguments: str, told: bool = True) -> list[str] | None:
         for line in process.stdout:
             last.append(line.rstrip())
             download = re.match(r"\s*Downloading (\S+?)-(\d\S*?)-\S+ \((\d{2,}(?:\.\d+)? [MG]B)\)", line)
-            if told and download:
+            if download:
                 say(f"  downloading {download[1]} {download[2]} ({download[3]})")
-            elif told and line.startswith("Installing collected packages:"):
-                say(f"  installing {line.count(',') + 1} packages")
+            elif line.startswith("Installing collected packages:"):
+                packages = line.partition(":")[2].split(",")
+                say(f"  installing {packages[0].strip() if len(packages) == 1 else f'{len(packages)} packages'}")
     return None if process.returncode == 0 else list(last)
 
 

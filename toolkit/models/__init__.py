@@ -1,0 +1,14 @@
+"""Models for the engines: the default one, any folder or Hub name of the Llama family, and random ones of named shapes.
+
+load.py           load_model: what a name means, where the weights go, in which dtype
+pretrained.py     reading a model folder, and fetching one from the Hub, with clear errors
+supported.py      which architectures the paged attention can serve, and what it cannot
+default.py        fetching the default model once and keeping it as an ordinary model folder
+smollm2_gguf.py   turning the GGUF file that it comes in into such a folder
+shapes.py         random weights of a named shape: 8b and 1b for timing, tiny for tests
+byte_tokenizer.py the tokenizer of tiny, which needs no download
+"""
+
+from toolkit.models.load import LoadedModel, load_model
+
+__all__ = ["LoadedModel", "load_model"]

@@ -1,0 +1,140 @@
+"""Reading a model folder with the transformers library, and fetching one from the Hugging Face Hub first.
+
+The library's own messages are written for its developers, and without a network it retries for half a minute. So what
+can be checked is checked beforehand, and what is left arrives as one line.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from huggingface_hub import errors as hub_errors
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as library_logging
+
+from toolkit.errors import UserError
+from toolkit.models.supported import refuse_unsupported
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+CONNECT_SECONDS = 5
+
+
+def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model and the tokenizer of an ordinary model folder onto the CPU.
+
+    Args:
+        folder: holds config.json, *.safetensors and a tokenizer.
+        name: what the user called the model, for messages.
+        dtype: of the weights in memory, whatever it is on disk.
+
+    Raises `UserError` where one of them is missing, broken or not supported.
+    """
+    check_config(folder, name)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"model {name}: no weights (*.safetensors) in {folder}")
+    if not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise UserError(f"model {name}: no tokenizer ({' or '.join(TOKENIZER_FILES)}) in {folder}")
+    with quiet_library(), as_user_error(f"model {name}: cannot load the tokenizer in {folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with quiet_library(), as_user_error(f"model {name}: cannot load the weights in {folder}"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, output_loading_info=True
+        )
+    model, report = loaded
+    # The library fills what is missing with random numbers and goes on; the answers would be nonsense.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(f"model {name}: {len(missing)} weights are missing in {folder}, the first is {missing[0]}")
+    return model, tokenizer
+
+
+def check_config(folder: Path, name: str) -> None:
+    """Raise a `UserError` unless the folder's config.json describes a supported model."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"model {name}: no config.json in {folder}, so it is no model folder")
+    with quiet_library(), as_user_error(f"model {name}: cannot read {folder / 'config.json'}"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    refuse_unsupported(config, name)
+
+
+def fetch_from_hub(name: str) -> Path:
+    """Download a model from the Hugging Face Hub, or find it in the Hub's own cache; returns its folder.
+
+    The configuration comes first, so that an unsupported model is refused before its gigabytes are downloaded.
+    Raises `UserError` without a network, and for a name that does not exist or needs a login.
+    """
+    offline = not hub_answers()
+    try:
+        config = huggingface_hub.hf_hub_download(name, "config.json", local_files_only=offline)
+        check_config(Path(config).parent, name)
+        folder = huggingface_hub.snapshot_download(
+            name,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+            ignore_patterns=["*/*", "consolidated*"],  # the same weights once more, in other formats
+            local_files_only=offline,
+        )
+    except hub_errors.GatedRepoError:
+        raise UserError(
+            f"model {name}: its owner asks for a login; accept the terms on its page, then: hf auth login"
+        ) from None
+    except hub_errors.RepositoryNotFoundError:
+        raise UserError(f"model {name}: neither a folder here nor a public model on the Hub") from None
+    except hub_errors.LocalEntryNotFoundError:
+        raise UserError(
+            f"model {name}: no folder of that name here, it was not downloaded before, and "
+            f"{huggingface_hub.constants.ENDPOINT} cannot be reached; check the network, or take a folder or MODEL=tiny"
+        ) from None
+    except hub_errors.EntryNotFoundError:
+        raise UserError(f"model {name}: it has no config.json on the Hub, so it is no transformers model") from None
+    except (hub_errors.HfHubHTTPError, OSError) as error:
+        raise UserError(f"model {name}: the download failed: {first_line(error)}") from None
+    return Path(folder)
+
+
+def hub_answers() -> bool:
+    """Whether the Hub can be reached, found out with one short question; the library itself would ask six times."""
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
+    except Exception:  # whatever the reason, a proxy, a certificate or the user's own offline setting: it is not there
+        return False
+    return True
+
+
+@contextmanager
+def as_user_error(what: str) -> Iterator[None]:
+    """Turn any failure of the library inside the block into `what` and the first line of its message.
+
+    Everything is caught, because what a broken file raises depends on where it is broken.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Silence the library's progress bars and warnings inside the block, and put its settings back."""
+    verbosity, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library_logging.set_verbosity(verbosity)
+        if bars:
+            library_logging.enable_progress_bar()
