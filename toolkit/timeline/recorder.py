@@ -1,0 +1,111 @@
+"""The timeline recorder: wrap host work and device work in spans, get one picture with one time axis.
+
+    timeline = Timeline("cuda")
+    with timeline.host("prepare", step=3):
+        batch = engine.prepare()
+    with timeline.device("forward", step=3):      # two events in the current stream's queue; nothing waits
+        engine.launch(batch)
+    with timeline.host("wait", step=3):           # named "wait": the host was idle, not working
+        torch.cuda.synchronize()
+    recording = timeline.finish()                 # synchronises once and reads all events
+
+Where there is no device with a queue of its own, device work runs while the host stands still, and the host's clock
+times it correctly. A CUDA device's work runs later than its launch, so there the device's own events are asked.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from solutions.ch00_measuring.timing import Accelerator, DeviceClock, TimingEvent
+from toolkit.recordings import device_name
+from toolkit.timeline.recording import Recording, Span
+
+
+class Timeline:
+    """Records spans. One timeline belongs to one thread."""
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        accelerator: Accelerator | None = None,
+        now: Callable[[], float] = time.perf_counter,
+        clock: str | None = None,
+    ) -> None:
+        """
+        Args:
+            device: where the device spans run.
+            accelerator: whose events time the device spans. Default: torch.cuda for a CUDA device; for a CPU none, the
+                host's clock times them. Any other device must name its own.
+            now: the host's clock, seconds.
+            clock: what the recording says of its times. Default: "cuda" for a CUDA device, else "host"; whoever passes
+                a virtual clock as `now` says "simulated".
+        """
+        kind = torch.device(device).type
+        if accelerator is None and kind == "cuda":
+            accelerator = torch.cuda
+        if accelerator is None and kind != "cpu":
+            raise ValueError(f"the host's clock cannot time work on {device!r}: pass its accelerator")
+        self._accelerator = accelerator
+        self._now = now
+        self._clock = clock or ("cuda" if kind == "cuda" else "host")
+        self._device = device_name(device)
+        self._spans: list[Span] = []
+        self._pending: list[tuple[str, str, TimingEvent, TimingEvent, int | None]] = []
+        self._device_clock = None if accelerator is None else DeviceClock(accelerator, now)
+
+    @contextmanager
+    def host(self, name: str, *, step: int | None = None) -> Iterator[None]:
+        """A span of the host. Name it "wait" if the host only waits for the device in it."""
+        start = self._now()
+        yield
+        self._spans.append(Span(name, "host", start, self._now(), step))
+
+    @contextmanager
+    def device(self, name: str, *, lane: str = "compute", step: int | None = None) -> Iterator[None]:
+        """A span of work launched on the device's current stream.
+
+        Open it behind the stream's `wait_event` calls: the stream would otherwise pass the start marker before it
+        waits, and the waiting would look like work.
+        """
+        if self._accelerator is None:
+            start = self._now()
+            yield
+            self._spans.append(Span(name, lane, start, self._now(), step))
+            return
+        first, last = (self._accelerator.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        yield
+        last.record()
+        self._pending.append((name, lane, first, last, step))
+
+    def finish(self) -> Recording:
+        """Synchronise once, put all device spans on the host's clock, and return what was recorded so far."""
+        if self._accelerator is not None and self._device_clock is not None:
+            self._accelerator.synchronize()
+            for name, lane, first, last, step in self._pending:
+                start, end = self._device_clock.interval(first, last)
+                self._spans.append(Span(name, lane, start, end, step))
+            self._pending.clear()
+        return Recording(tuple(self._spans), clock=self._clock, device=self._device)
+
+
+class NoTimeline:
+    """The timeline that records nothing and costs nothing: `timeline or NO_TIMELINE` spares every `if`."""
+
+    _nothing = nullcontext()
+
+    def host(self, name: str, *, step: int | None = None) -> AbstractContextManager[None]:
+        return self._nothing
+
+    def device(self, name: str, *, lane: str = "compute", step: int | None = None) -> AbstractContextManager[None]:
+        return self._nothing
+
+    def finish(self) -> Recording:
+        return Recording(())
+
+
+NO_TIMELINE = NoTimeline()
