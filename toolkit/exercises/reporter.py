@@ -64,6 +64,8 @@ class Reporter:
 
     def explain(self, error: BaseException) -> tuple[str, str]:
         """(what the error says, the innermost line of the learner's files that it passed through)."""
+        if isinstance(error, BaseExceptionGroup):  # hypothesis found several failures: the first will do
+            return self.explain(error.exceptions[0])
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"

@@ -5,6 +5,7 @@ planted mistake must be cheap.
 """
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import re
@@ -16,7 +17,14 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 # What every test process needs anyway. Loading starts no threads of OpenMP, which a fork would not survive.
-PRELOAD = ["torch", "transformers", "transformers.models.llama.modeling_llama", "pytest", "hypothesis"]
+PRELOAD = [
+    "torch",
+    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "matplotlib.pyplot",
+    "pytest",
+    "hypothesis",
+]
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,8 @@ def _child(order: Order, sender: Connection, log: Path) -> None:
         from toolkit import course
         from toolkit.exercises.reporter import Reporter
 
+        # pytest collects garbage again and again; what is loaded by now will never be any.
+        gc.freeze()
         course.use(order.code, order.chapter, order.fill, root=order.root, overlay=order.overlay)
         os.chdir(order.root)
         reporter = Reporter(order, sender, out)

@@ -1,0 +1,108 @@
+"""Timing work that a device does on its own time.
+
+A launch puts work into the device's queue and returns at once, so a host clock around it measures the launch. The
+device's own clock is read by *timing events*: markers in the queue that note the time at which the device gets to them.
+
+`accelerator` is whatever runs the work: `torch.cuda`, the course's simulated GPU, a thread that plays the device
+(toolkit.worker_queue), a virtual clock in the tests. They share the two names that are needed here, `Event` and
+`synchronize`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol, Self
+
+from .intervals import Interval
+
+
+class TimingEvent(Protocol):
+    """A marker in a device's queue, as torch.cuda.Event(enable_timing=True)."""
+
+    def record(self) -> object:
+        """Put the marker into the queue, behind everything launched so far. Returns at once."""
+
+    def synchronize(self) -> None:
+        """Block the host until the device has reached the marker."""
+
+    def elapsed_time(self, end: Self) -> float:
+        """Milliseconds from this marker to `end`, a 32-bit float. RuntimeError if the device has not reached both."""
+
+
+class Accelerator(Protocol):
+    """The part of torch.cuda that measuring needs."""
+
+    # Capitalised because torch.cuda's is a class.
+    def Event(self, *, enable_timing: bool) -> TimingEvent:  # noqa: N802
+        """A new marker; only one made with enable_timing=True knows times."""
+
+    def synchronize(self) -> None:
+        """Block the host until the device has nothing left to do."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one call took, seen from both sides; milliseconds."""
+
+    host_ms: float  # how long the call kept the host: the launch alone, where the work is asynchronous
+    device_ms: float  # how long the device needed
+
+
+def measure(
+    work: Callable[[], object],
+    accelerator: Accelerator,
+    *,
+    warmup: int = 3,
+    repeats: int = 5,
+    now: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """Time a call that launches device work, on the host's clock and on the device's.
+
+    Args:
+        work: launches the work; called warmup + repeats times.
+        accelerator: the device that `work` launches on.
+        warmup: calls that are not measured: the first ones load code, pick algorithms and grow memory pools.
+        repeats: calls that are measured, each from an idle device, so that nothing launched earlier is in the way.
+        now: the host's clock, seconds.
+
+    Returns:
+        The medians over the measured calls: one interruption by the operating system must not move them.
+
+    On an idle device the start marker is reached at once, before the work arrives. So `device_ms` includes the launch
+    of the first kernel, and work shorter than its own launch has to be timed many launches at a time.
+    """
+    raise NotImplementedError("ch00 exercise 2: Time a launch and the work it starts")
+
+
+class DeviceClock:
+    """Places device events on the host's clock, so that both sides share one time axis.
+
+    Events know only differences. One event, the *anchor*, is therefore tied to a reading of the host's clock; every
+    other event lies so many milliseconds behind the anchor. The reading is late by the time that a synchronisation
+    takes to
+    return: some microseconds, by which all device intervals are shifted alike.
+    """
+
+    def __init__(self, accelerator: Accelerator, now: Callable[[], float] = time.perf_counter) -> None:
+        """Tie the two clocks together. Blocks until the device has reached the anchor.
+
+        Args:
+            accelerator: the device whose events will be placed.
+            now: the host's clock, seconds.
+
+        Sets `self.anchor` (an event that the device has reached) and `self.anchor_s` (the host's clock at that moment).
+        """
+        raise NotImplementedError("ch00 exercise 3: Put device events on the host's clock")
+
+    def interval(self, start: TimingEvent, end: TimingEvent) -> Interval:
+        """When the device passed two events, in seconds of the host's clock.
+
+        Args:
+            start, end: timing events of the same device, in this order, which the device has reached already.
+
+        The length is taken from the pair itself: `elapsed_time` is a 32-bit float, and the difference of two long
+        distances from the anchor would be wrong by up to 8 microseconds after two minutes and by half a millisecond
+        after an hour and a half.
+        """
+        raise NotImplementedError("ch00 exercise 3: Put device events on the host's clock")
