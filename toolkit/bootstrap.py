@@ -151,15 +151,8 @@ def set_up(repository: Path) -> None:
         if failure is not None:
             raise SetUpError("\n".join(["pip could not install requirements.txt; its last lines:", *failure]))
         torch_version = installed_torch(venv)
-        if cpu_will_do:
-            build = (
-                "torch's CPU build"
-                if "+cpu" in torch_version
-                else "no CPU build could be had, so torch's ordinary build"
-            )
-            say(f"no NVIDIA driver here: took {build}, {torch_version} (to choose again: delete {venv.name})")
-        else:
-            say(f"took torch's ordinary build, {torch_version}")
+        took = f"took torch's {'CPU' if '+cpu' in torch_version else 'ordinary'} build, {torch_version}"
+        say(f"no NVIDIA driver here: {took} (to choose again: delete {venv.name})" if cpu_will_do else took)
         stamp.write_text(expected_stamp(repository, venv))
 
 

@@ -72,6 +72,8 @@ def model_folder(name: str) -> Path:
     """The folder that a name stands for, downloaded first if it has to be."""
     if name == "default":
         return default_model_folder()
+    if not name.strip():
+        raise UserError("the model's name is empty; give default, tiny, a folder or a name of the Hub (owner/name)")
     path = Path(name).expanduser()
     if path.is_dir():
         return path

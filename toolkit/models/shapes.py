@@ -4,6 +4,7 @@ Speed depends on a model's shape and not on what it has learned, so a GPU can be
 mean nothing. The weights come from a fixed seed and are made where they will be used: 8b never passes through the CPU.
 """
 
+import copy
 import os
 
 import torch
@@ -68,7 +69,7 @@ def random_model(
 
     Raises `UserError` if it cannot fit into the memory of this machine.
     """
-    config = SHAPES[name]
+    config = copy.deepcopy(SHAPES[name])  # engines write their attention into the configuration of their model
     if device.type == "cpu":
         refuse_too_large(name, config, dtype)
     generators = [device] if device.type == "cuda" else []
