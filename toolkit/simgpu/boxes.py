@@ -1,0 +1,119 @@
+"""One operation for a whole function: a sealed box that declares what it reads and writes.
+
+A forward pass dispatched operation by operation costs the simulator more than the arithmetic; and before CUDA graphs, it
+costs a real GPU its launches. A box is one launch. Inside, the function works on plain CPU tensors at full speed.
+"""
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from toolkit.simgpu.errors import CaptureError
+from toolkit.simgpu.kernels import to_buffer
+from toolkit.simgpu.memory import Block
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
+from toolkit.simgpu.streams import current_stream
+from toolkit.simgpu.tensors import Shell, SimTensor
+
+_inside = threading.local()  # .declared: block -> may it be written; only set while a box runs in this thread
+
+
+def launch(
+    name: str,
+    fn: Callable[..., object],
+    reads: Sequence[torch.Tensor] = (),
+    writes: Sequence[torch.Tensor] = (),
+    cost_ms: float | None = None,
+) -> None:
+    """Queue `fn(*reads, *writes)` on the current stream as one operation.
+
+    Args:
+        name: for messages and timelines.
+        fn: called once, when the operation runs, with plain CPU tensors over the memory of `reads` and `writes`, in
+            that order; it leaves its results in those of `writes`. What it returns is ignored. It must not wait for the device.
+        reads: device or pinned tensors that it reads only.
+        writes: device or pinned tensors that it writes (and may read).
+        cost_ms: time it takes on the virtual clock; by default from the bytes of `reads` and `writes`.
+
+    Raises:
+        RaceError: as for any operation. Device tensors that `fn` reaches without declaring them make the operation fail.
+    """
+    for each in (*reads, *writes):
+        if not isinstance(each, Shell):
+            raise TypeError(f"launch {name!r}: reads and writes must be device or pinned tensors, not {type(each)}")
+    read = [each.footprint() for each in reads]  # type: ignore[attr-defined]
+    written = [each.footprint() for each in writes]  # type: ignore[attr-defined]
+    declared = {each.block: False for each in read} | {each.block: True for each in written}
+    buffers = [to_buffer(each) for each in (*reads, *writes)]
+
+    def work() -> None:
+        with _running(declared):
+            fn(*buffers)
+
+    runtime.launch(current_stream(), name, work, read, written, cost_ms=cost_ms)
+
+
+def sleep(ms: float) -> None:
+    """Keep the current stream (and the compute engine) busy for `ms`: widens a race, as torch.cuda._sleep does."""
+
+    def work() -> None:
+        if runtime.policy_name == "threads":
+            time.sleep(ms / 1000)
+
+    runtime.launch(current_stream(), "sleep", work, [], [], cost_ms=ms)
+
+
+def plain_module(module: torch.nn.Module) -> torch.nn.Module:
+    """A twin of a module on the device whose parameters are plain CPU tensors over the same memory, for use in a box."""
+    memo: dict[int, Any] = {}
+    for each in (*module.parameters(), *module.buffers()):
+        twin = to_buffer(each).detach()
+        memo[id(each)] = torch.nn.Parameter(twin, False) if isinstance(each, torch.nn.Parameter) else twin
+    return copy.deepcopy(module, memo)
+
+
+def box_is_running() -> bool:
+    return getattr(_inside, "declared", None) is not None
+
+
+@contextmanager
+def _running(declared: dict[Block, bool]) -> Iterator[None]:
+    _inside.declared = declared
+    try:
+        yield
+    finally:
+        _inside.declared = None
+
+
+def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
+    """An operation on device tensors that a running box's function has reached: done at once, if it was declared."""
+    written = list(tensors_in(schema.written_arguments(args, kwargs)))
+    shells = [each for each in tensors_in((args, kwargs)) if isinstance(each, Shell)]
+    for each in shells:
+        writes = any(each is target for target in written)
+        if each.allocation is not None and _inside.declared.get(each.footprint().block, None) not in (True, writes):
+            raise RuntimeError(
+                f"{schema.name} {'writes' if writes else 'reads'} a {each.footprint().label} that its sealed box "
+                "does not declare: name it in reads= or writes=, and use the tensor that the function is given"
+            )
+    to_cpu = schema.name == "_to_copy" and torch.device(kwargs.get("device") or "sim").type == "cpu"
+    if schema.name == "_local_scalar_dense" or to_cpu:
+        raise CaptureError("operation not permitted in a sealed box: it makes the host wait")
+    buffers, keywords = map_tensors(to_buffer, (args, kwargs))
+    if keywords.get("device") is not None:
+        keywords["device"] = "cpu"
+    result = func(*buffers, **keywords)
+
+    def shell(value: torch.Tensor) -> torch.Tensor:
+        same = next((each for each in shells if each.buf is value), None)
+        if same is not None:
+            return same
+        return shells[0].view_of_same_memory(value) if schema.view else SimTensor(value, None)
+
+    return map_tensors(shell, result)

@@ -1,0 +1,52 @@
+"""Which bytes of a memory block a tensor covers, and whether two tensors share a byte: exact for strided views.
+
+Two halves of a matrix's columns lie interleaved in memory, with the same first-to-last range nearly, and still share
+nothing. numpy's `shares_memory` decides such questions exactly; here it is asked about addresses only, no data is read.
+"""
+
+import numpy as np
+import torch
+
+_TOO_HARD = 100_000  # candidate solutions that numpy may try; beyond it, the ranges' ends decide
+
+
+class Region:
+    """The bytes of a block that a tensor covers.
+
+    Attributes:
+        lo, hi: first byte and one past the last, counted from the block's start; equal for an empty tensor.
+        nbytes: bytes that a kernel moves to read or write the tensor once.
+    """
+
+    __slots__ = ("_tensor", "dense", "hi", "key", "lo", "nbytes")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        size, shape, strides = tensor.element_size(), tuple(tensor.shape), tensor.stride()
+        self.nbytes = tensor.numel() * size
+        self.lo = tensor.storage_offset() * size
+        last = sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        self.hi = self.lo + (last + 1) * size if self.nbytes else self.lo
+        self.dense = self.hi - self.lo == self.nbytes and tensor.is_contiguous()
+        self.key = (self.lo, size, shape, strides)
+        self._tensor = tensor
+
+    def overlaps(self, other: "Region") -> bool:
+        """Do the two regions (of the same block) share at least one byte?"""
+        if self.hi <= other.lo or other.hi <= self.lo or not self.nbytes or not other.nbytes:
+            return False
+        if self.dense and other.dense:
+            return True
+        try:
+            return np.shares_memory(self._addresses(), other._addresses(), max_work=_TOO_HARD)
+        except np.exceptions.TooHardError:
+            return True
+
+    def covers(self, other: "Region") -> bool:
+        """Does this region certainly contain the other one? (May say no where the answer is yes.)"""
+        return self.key == other.key or (self.dense and self.lo <= other.lo and other.hi <= self.hi)
+
+    def _addresses(self) -> np.ndarray:
+        """An array of the same geometry over a storage of its own size; only its addresses are ever looked at."""
+        lo, size, shape, strides = self.key
+        whole = torch.empty(0, dtype=torch.uint8).set_(self._tensor.untyped_storage()).numpy()
+        return np.ndarray(shape, np.dtype((np.void, size)), whole, lo, [step * size for step in strides])

@@ -1,0 +1,74 @@
+"""Every torch operation on the simulated device arrives here and is sent to the module that knows how to do it."""
+
+from typing import Any
+
+import torch
+
+from toolkit.simgpu.boxes import box_is_running, run_in_box
+from toolkit.simgpu.copies import run_copy, run_to_copy
+from toolkit.simgpu.host_reads import read_now, run_index
+from toolkit.simgpu.hostops import run_on_host
+from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
+from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
+from toolkit.simgpu.tensors import SimTensor, new_device_tensor
+
+aten = torch.ops.aten
+
+_COPIES = {"copy_": run_copy, "_to_copy": run_to_copy}
+_INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
+_LIKE = {"rand_like": aten.uniform_.default, "randn_like": aten.normal_.default}
+
+
+def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401 (whatever the operation returns)
+    """Do one torch operation: at once if it is the host's, else by queueing it on the current stream."""
+    schema = schema_of(func)
+    if box_is_running():
+        return run_in_box(func, schema, args, kwargs)
+    device = kwargs.get("device")
+    to_device = device is not None and torch.device(device).type == "sim"
+    from_device = next((each for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)), None)
+    if schema.reshapes:
+        raise NotImplementedError(f"simgpu: {schema.name} changes a tensor's shape or memory in place; make a new view")
+    if schema.composite:  # reached only in inference mode, where autograd does not take it apart
+        return func.decompose(*args, **kwargs)
+    if from_device is None and not to_device:
+        return run_on_host(func, schema, args, kwargs)
+    if schema.name in _COPIES:
+        return _COPIES[schema.name](func, schema, args, kwargs)
+    if device is not None and not to_device:  # zeros_like(on_device, device="cpu"): only its shape is needed
+        return func(*map_tensors(to_meta, args), **kwargs)
+    if from_device is not None and (about := _about(func, schema, from_device, args)) is not None:
+        return about
+    if schema.allocates:
+        return _allocate(func, args, kwargs)
+    if schema.view:
+        buffers, keywords = map_tensors(to_buffer, (args, kwargs))
+        assert from_device is not None
+        return map_tensors(from_device.view_of_same_memory, func(*buffers, **keywords))
+    if schema.name in _INDEXED:
+        return run_index(func, schema, args, kwargs)
+    if schema.name in _LIKE:
+        return _LIKE[schema.name](_allocate(aten.empty_like.default, args, kwargs))
+    if schema.host_reads:
+        return read_now(func, schema, args, kwargs)
+    return run_kernel(func, schema, args, kwargs)
+
+
+def _about(func: torch._ops.OpOverload, schema: Schema, tensor: SimTensor, args: tuple) -> Any:  # noqa: ANN401
+    """Questions about a tensor that need none of its values; None if this is no such question."""
+    if schema.name == "is_pinned":
+        return False
+    if schema.name == "_pin_memory":
+        raise RuntimeError("cannot pin a tensor on sim:0: only dense CPU tensors can be pinned")
+    if schema.name == "is_same_size":
+        return tensor.shape == args[1].shape
+    if schema.name == "_fused_sdp_choice":
+        return 0  # scaled_dot_product_attention by its definition, from matrix products and a softmax
+    return None
+
+
+def _allocate(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> SimTensor:
+    if kwargs.get("pin_memory"):
+        raise RuntimeError("cannot pin a tensor on sim:0: only dense CPU tensors can be pinned")
+    keywords = {**map_tensors(to_meta, kwargs), "device": "meta", "pin_memory": None}
+    return new_device_tensor(func(*map_tensors(to_meta, args), **keywords), poison=True)

@@ -1,0 +1,90 @@
+"""Events: marks in a stream's queue that other streams and the host can wait for, and whose times can be compared."""
+
+from toolkit.simgpu.errors import CaptureError
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.sites import caller_site
+from toolkit.simgpu.streams import Moment, Stream, current_stream
+
+
+class Event:
+    """A mark in a stream's queue. Its times are those of the virtual clock, under every policy.
+
+    Args:
+        enable_timing: needed on both events of `elapsed_time`.
+        blocking: accepted for torch.cuda's sake; it changes how the host waits, not for what.
+    """
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
+        if interprocess:
+            raise NotImplementedError("the simulated GPU has no interprocess events")
+        self.enable_timing = enable_timing
+        self._moment: Moment | None = None
+        self._captured = False
+        self._run = runtime.run
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Mark the point behind everything queued so far on `stream` (default: the current one). May be repeated."""
+        stream = stream or current_stream()
+        stream.must_be_current_run()
+        runtime.clock.host_call()
+        self._run, self._captured = runtime.run, runtime.capture is not None
+        self._moment = stream.moment(caller_site())
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Later work of `stream` (default: the current one) waits for the point recorded last; none: no effect."""
+        stream = stream or current_stream()
+        stream.must_be_current_run()
+        runtime.clock.host_call()
+        moment = self._recorded("wait")
+        if moment is None:
+            return
+        if runtime.capture is not None and not self._captured:
+            raise CaptureError("dependency created on uncaptured work while capturing a graph: wait before the capture")
+        stream.wait_for(moment)
+
+    def synchronize(self) -> None:
+        """The host waits for the point recorded last; without one it returns at once."""
+        runtime.refuse_in_capture("Event.synchronize")
+        moment = self._recorded("synchronize")
+        if moment is not None:
+            runtime.host_wait(moment, "Event.synchronize")
+
+    def query(self) -> bool:
+        """Has the device passed the point recorded last, by the virtual clock? True without one."""
+        runtime.refuse_in_capture("Event.query")
+        runtime.clock.host_call()
+        runtime.policy.host_step()
+        moment = self._recorded("query")
+        if moment is None:
+            return True
+        if not moment.has_passed():
+            return False
+        runtime.host.learn(moment.knows)
+        runtime.raise_device_error()
+        return True
+
+    def elapsed_time(self, end_event: "Event") -> float:
+        """Milliseconds of simulated time from this event to `end_event`, both recorded with timing and passed."""
+        if not (self.enable_timing and end_event.enable_timing):
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+        start, end = self._recorded("elapsed_time"), end_event._recorded("elapsed_time")
+        if start is None or end is None:
+            raise ValueError("Both events must be recorded before calculating elapsed time.")
+        if max(start.ms, end.ms) > runtime.clock.now:
+            raise RuntimeError("device not ready: synchronize on the later event before calling elapsed_time")
+        return end.ms - start.ms
+
+    @property
+    def simulated_ms(self) -> float | None:
+        """When the point recorded last is passed, on the virtual clock; None without one."""
+        return None if self._moment is None else self._moment.ms
+
+    def _recorded(self, call: str) -> Moment | None:
+        if self._moment is not None and self._run != runtime.run:
+            raise RuntimeError("event was recorded before reset(); make streams, events and graphs after it")
+        if self._captured and runtime.capture is None:
+            raise CaptureError(f"Event.{call}: the event was recorded while a graph was captured and marks no work")
+        return self._moment
+
+    def __repr__(self) -> str:
+        return f"<simgpu.Event {'recorded' if self._moment else 'not recorded'}>"

@@ -1,0 +1,155 @@
+"""CUDA graphs: record operations once, then replay all of them with one launch, on the same addresses.
+
+While a stream captures, nothing runs: operations are written down with the memory that they touch. Tensors made meanwhile
+come from the graph's pool. Graphs may share a pool, whose memory one overwrites with what it needs while the other is not
+running; so every replay counts as writing the pool's scratch, and two at the same time are a race.
+
+Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from toolkit.simgpu.errors import CaptureError
+from toolkit.simgpu.memory import Block, Footprint, Pool
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.sites import caller_site
+from toolkit.simgpu.streams import Stream, current_stream, synchronize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Capture:
+    """What is written down while a stream captures.
+
+    Attributes:
+        allocated: the blocks (and their generations) of tensors made in the capture.
+    """
+
+    def __init__(self, stream: Stream, pool: Pool) -> None:
+        self.stream, self.pool = stream, pool
+        self.site = caller_site()
+        self.allocated: set[tuple[Block, int]] = set()
+        self.work: list[Callable[[], object]] = []
+        self.reads: dict[object, Footprint] = {}
+        self.writes: dict[object, Footprint] = {}
+        self.cost_ms = 0.0
+
+    def add(
+        self,
+        stream: Stream,
+        name: str,
+        work: Callable[[], object],
+        reads: Sequence[Footprint],
+        writes: Sequence[Footprint],
+        cost_ms: float,
+    ) -> None:
+        if stream is not self.stream:
+            raise NotImplementedError(
+                f"simgpu: {name} on {stream.name} while {self.stream.name} captures a graph: one stream per capture"
+            )
+        self.work.append(work)
+        self.cost_ms += cost_ms
+        for footprints, kept in ((reads, self.reads), (writes, self.writes)):
+            for each in footprints:
+                kept[each.block, each.generation, each.region.key] = each
+
+    def comes_from_outside(self, footprint: Footprint) -> bool:
+        return (footprint.block, footprint.generation) not in self.allocated
+
+
+class CUDAGraph:
+    """A recorded sequence of operations. Use `with graph(g): ...` to record and `g.replay()` to run it."""
+
+    def __init__(self, keep_graph: bool = False) -> None:
+        self._capture: Capture | None = None
+        self._pool: Pool | None = None
+        self._run = runtime.run
+
+    def capture_begin(self, pool: Pool | None = None, capture_error_mode: str = "global") -> None:
+        """Start recording what is queued on the current stream, with memory from `pool` (default: an own one)."""
+        if runtime.capture is not None:
+            raise CaptureError("a capture is already under way")
+        self._pool = pool if pool is not None else graph_pool_handle()
+        self._run = runtime.run
+        runtime.capture = Capture(current_stream(), self._pool)
+
+    def capture_end(self) -> None:
+        """Stop recording."""
+        if runtime.capture is None:
+            raise CaptureError("capture_end() without a capture under way")
+        self._capture, runtime.capture = runtime.capture, None
+
+    def replay(self) -> None:
+        """Queue all recorded operations on the current stream, as one launch.
+
+        Raises:
+            CaptureError: a tensor that was made before the capture and is used in it no longer exists. (CUDA would
+                silently use whatever is at its address now.)
+        """
+        capture = self._capture
+        if capture is None or self._run != runtime.run:
+            raise CaptureError("replay() of a graph that has not been captured since reset()")
+        for each in (*capture.reads.values(), *capture.writes.values()):
+            if each.freed and capture.comes_from_outside(each):
+                raise CaptureError(
+                    f"the graph captured at {capture.site}\n  uses a {each.label} that has since been freed, or moved by "
+                    "assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and outputs "
+                    "alive and copy_() new values into them"
+                )
+        steps = list(capture.work)
+
+        def work() -> None:
+            for step in steps:
+                step()
+
+        reads = [each for key, each in capture.reads.items() if key not in capture.writes]
+        writes = [*capture.writes.values(), capture.pool.scratch]
+        runtime.launch(current_stream(), "graph replay", work, reads, writes, cost_ms=capture.cost_ms)
+
+    def reset(self) -> None:
+        """Forget the recording."""
+        self._capture = None
+
+    def pool(self) -> Pool:
+        """The pool of this graph, to be given to another one's capture."""
+        if self._pool is None:
+            raise CaptureError("pool() of a graph that was never captured")
+        return self._pool
+
+
+def graph_pool_handle() -> Pool:
+    """A new pool of memory for graphs to share."""
+    return runtime.memory.new_graph_pool()
+
+
+def is_current_stream_capturing() -> bool:
+    return runtime.capture is not None and runtime.capture.stream is current_stream()
+
+
+@contextmanager
+def graph(
+    cuda_graph: CUDAGraph,
+    pool: Pool | None = None,
+    stream: Stream | None = None,
+    capture_error_mode: str = "global",
+) -> "Iterator[None]":
+    """Record into `cuda_graph` what the body queues. Nothing runs; tensors made inside get their values at each replay.
+
+    As in PyTorch, it first waits for the device, and records on a stream of its own unless `stream` is given.
+    """
+    synchronize()
+    gc.collect()
+    if stream is None:
+        stream = runtime.capture_stream = runtime.capture_stream or Stream(name="capture")
+    with stream:
+        cuda_graph.capture_begin(pool, capture_error_mode)
+        try:
+            yield
+        except BaseException:
+            runtime.capture = None
+            raise
+        cuda_graph.capture_end()

@@ -1,0 +1,111 @@
+"""Ordinary operations: shapes now, numbers later.
+
+The operation is run on torch's "meta" device first, which computes shapes and dtypes and raises the errors that CUDA raises
+at the call. Then the real work is queued, on the plain CPU tensors behind the arguments.
+"""
+
+from typing import Any
+
+import torch
+
+from toolkit.simgpu.memory import Footprint
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
+from toolkit.simgpu.streams import current_stream
+from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, new_device_tensor
+
+
+def to_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and dtype without data. (A CPU number stays: its value may matter.)"""
+    if not isinstance(tensor, SimTensor):
+        return tensor
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def to_buffer(tensor: torch.Tensor) -> torch.Tensor:
+    """The plain CPU tensor behind a shell."""
+    return tensor.buf if isinstance(tensor, Shell) else tensor
+
+
+def freeze_cpu_number(tensor: torch.Tensor) -> torch.Tensor:
+    """CUDA lets a zero-dimensional CPU tensor take part, by its value at the launch; others are an error."""
+    if isinstance(tensor, SimTensor):
+        return tensor
+    if tensor.dim() > 0:
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, sim:0 and "
+            f"{tensor.device}! (shape {tuple(tensor.shape)})"
+        )
+    if isinstance(tensor, PinnedTensor):
+        runtime.host_touch("read of a number", [tensor.footprint()], [])
+    return to_buffer(tensor).detach().clone()
+
+
+def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
+    """Queue an operation on the current stream; returns its result, whose values arrive later."""
+    args, kwargs = map_tensors(freeze_cpu_number, (args, kwargs))
+    if schema.random:
+        kwargs = _with_generator(schema, kwargs)
+    meta_args, meta_kwargs = map_tensors(to_meta, (args, kwargs))
+    if "device" in kwargs:
+        meta_kwargs["device"], kwargs = "meta", {**kwargs, "device": "cpu"}
+    shapes = _shapes(func, schema, meta_args, meta_kwargs)
+    buffers, keywords = map_tensors(to_buffer, (args, kwargs))
+    written = schema.written_arguments(args, kwargs)
+    if written:
+        return _run_in_place(func, schema, args, kwargs, meta_args, meta_kwargs)
+    result = map_tensors(new_device_tensor, shapes)
+    targets = [each.buf for each in tensors_in(result)]
+
+    def work() -> None:
+        for target, value in zip(targets, tensors_in(func(*buffers, **keywords)), strict=True):
+            target.copy_(value)
+
+    reads = [each.footprint() for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)]
+    runtime.launch(current_stream(), schema.name, work, reads, [each.footprint() for each in tensors_in(result)])
+    return result
+
+
+def _run_in_place(
+    func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict, meta_args: tuple, meta_kwargs: dict
+) -> Any:  # noqa: ANN401
+    """An in-place or `out=` operation: the arguments that it writes are its result."""
+    written = schema.written_arguments(args, kwargs)
+    for tensor, meta in zip(tensors_in(written), tensors_in(schema.written_arguments(meta_args, meta_kwargs)), strict=True):
+        if tensor.shape != meta.shape:
+            raise NotImplementedError(
+                f"simgpu: {schema.name} would resize out= from {tuple(tensor.shape)} to {tuple(meta.shape)}; "
+                "allocate it in its final shape"
+            )
+        if not isinstance(tensor, SimTensor):
+            raise RuntimeError(f"{schema.name}: the result is on {tensor.device}, but the arguments are on sim:0")
+    if not schema.all_returns_written:
+        raise NotImplementedError(f"simgpu: {schema.name}, which both returns new tensors and writes into its arguments")
+    buffers, keywords = map_tensors(to_buffer, (args, kwargs))
+    targets = list(tensors_in(written))
+    reads = [
+        each.footprint()
+        for each in tensors_in((args, kwargs))
+        if isinstance(each, SimTensor) and not any(each is target for target in targets)
+    ]
+    writes: list[Footprint] = [each.footprint() for each in targets]  # type: ignore[attr-defined]
+    runtime.launch(current_stream(), schema.name, lambda: func(*buffers, **keywords), reads, writes)
+    returns = len(func._schema.returns)
+    return None if returns == 0 else written[0] if returns == 1 else tuple(written)
+
+
+def _shapes(func: torch._ops.OpOverload, schema: Schema, meta_args: tuple, meta_kwargs: dict) -> Any:  # noqa: ANN401
+    try:
+        return func(*meta_args, **meta_kwargs)
+    except NotImplementedError as error:
+        raise NotImplementedError(f"simgpu does not model {func}: torch cannot tell the shape of its result") from error
+
+
+def _with_generator(schema: Schema, kwargs: dict) -> dict:
+    """Random numbers depend on the order of the calls alone: each call gets a seed of its own when it is launched."""
+    if not schema.takes_generator or kwargs.get("generator") is not None:
+        raise NotImplementedError(f"simgpu: random operation {schema.name} (with an own generator, or without any)")
+    if runtime.capture is not None:
+        raise NotImplementedError(f"simgpu: random operation {schema.name} in a graph")
+    seed = int(torch.randint(2**62, (1,), generator=runtime.rng, device="cpu"))
+    return {**kwargs, "generator": torch.Generator("cpu").manual_seed(seed)}

@@ -1,0 +1,171 @@
+"""The simulated GPU's state, and the three things that can happen: a launch, a touch by the host, a wait by the host.
+
+There is one device and one `runtime`. The host counts as one actor: the simulator must be driven by one thread at a time.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from toolkit.simgpu.clock import Clock, Costs
+from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
+from toolkit.simgpu.memory import Footprint, Memory
+from toolkit.simgpu.operations import Operation
+from toolkit.simgpu.ordering import Actor, WaitedFor
+from toolkit.simgpu.policies import make_policy
+from toolkit.simgpu.races import Detector
+from toolkit.simgpu.sites import Site, caller_site
+
+if TYPE_CHECKING:
+    from toolkit.simgpu.graphs import Capture
+    from toolkit.simgpu.streams import Moment, Stream
+
+
+@dataclass(frozen=True)
+class Synchronisation:
+    """The host waited for the device.
+
+    Attributes:
+        what: the call, such as "item" or "Event.synchronize".
+        site: the line that called it.
+        hidden: it was not asked for by name, but is part of another operation (`.item()`, a blocking copy, ...).
+        waited_ms: simulated time that the host lost by it.
+    """
+
+    what: str
+    site: Site
+    hidden: bool
+    waited_ms: float
+
+
+class Runtime:
+    """Everything that `reset` makes anew. Attributes are for this package; learners use the functions of `simgpu`."""
+
+    NOWHERE = Site("the allocator", 0)
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.run = 0
+        self.streams: list[Stream] = []
+        self._start("eager", "raise", Costs())
+
+    def _start(self, policy: str, on_race: str, costs: Costs) -> None:
+        if on_race not in ("raise", "collect"):
+            raise ValueError(f'on_race must be "raise" or "collect", not {on_race!r}')
+        self.policy_name, self.policy = policy, make_policy(policy)
+        self.on_race, self.clock = on_race, Clock(costs)
+        self.run += 1
+        self.host = Actor("host")
+        self.detector = Detector(self.host, self.run)
+        self.races: list[Race] = []
+        self.synchronisations: list[Synchronisation] = []
+        self.sync_debug_mode = "default"
+        self.streams.clear()
+        self.default_stream: Stream | None = None
+        self.thread = threading.local()  # .stack: the streams entered by this thread
+        self.capture: Capture | None = None
+        self.capture_stream: Stream | None = None
+        self.device_error: DeviceError | None = None
+        self.numbers = itertools.count(1)
+        self.rng = torch.Generator("cpu").manual_seed(0)
+        self.memory.reset()
+
+    def reset(self, policy: str, on_race: str, costs: Costs) -> None:
+        """Let the old run finish, then begin a new one. Tensors stay valid; streams, events and graphs do not."""
+        make_policy(policy)  # a wrong name must not cost the old run
+        self.capture = None
+        for stream in self.streams:
+            if stream.last is not None:
+                self.policy.finish(stream.last)
+        self.policy.close()
+        self._start(policy, on_race, costs)
+
+    def launch(
+        self,
+        stream: "Stream",
+        name: str,
+        work: Callable[[], object],
+        reads: Sequence[Footprint],
+        writes: Sequence[Footprint],
+        engine: str = "compute",
+        cost_ms: float | None = None,
+    ) -> None:
+        """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture)."""
+        if self.device_error is not None:
+            raise self.device_error
+        stream.must_be_current_run()
+        if cost_ms is None:
+            nbytes = sum(each.region.nbytes for each in (*reads, *writes))
+            cost_ms = self.clock.costs.of(name, engine, nbytes)
+        if self.capture is not None:
+            self.capture.add(stream, name, work, reads, writes, cost_ms)
+            return
+        site = caller_site()
+        stream.learn(self.host.knows)  # whatever the host did or waited for comes before what it launches now
+        stream.count_operation()
+        self._check(reads, writes, stream, name, site)
+        stream.ready_ms = self.clock.device_work(name, stream.name, engine, stream.ready_ms, cost_ms)
+        self.submit(stream, name, work, site)
+
+    def submit(self, stream: "Stream", name: str, work: Callable[[], object], site: Site) -> None:
+        """Put work into the stream's queue: the part of a launch that decides when it runs."""
+        operation = Operation(name, stream.name, site, next(self.numbers), work, stream.take_dependencies())
+        stream.last = operation
+        self.policy.submit(operation, stream)
+
+    def host_touch(self, name: str, reads: Sequence[Footprint], writes: Sequence[Footprint]) -> None:
+        """The host reads or writes pinned memory, now."""
+        self.policy.host_step()
+        self._check(reads, writes, self.host, name, caller_site())
+
+    def host_wait(self, moment: "Moment", what: str, hidden: bool = False) -> None:
+        """The host waits until a stream has reached `moment`, and learns all that happened before it."""
+        self.refuse_in_capture(what)
+        site = caller_site()
+        if hidden and self.sync_debug_mode == "error":
+            raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
+        if moment.operation is not None:
+            self.policy.finish(moment.operation)
+        self.host.learn(moment.knows)
+        if moment.site is not None:
+            self.host.waited_for[moment.stream] = WaitedFor(moment.site, moment.knows.get(moment.stream, 0))
+        self.clock.host_call()
+        waited = self.clock.host_waits(moment.ms, f"{what} waits")
+        self.synchronisations.append(Synchronisation(what, site, hidden, waited))
+        self.raise_device_error()
+
+    def refuse_in_capture(self, what: str) -> None:
+        if self.capture is not None:
+            raise CaptureError(f"operation not permitted when stream is capturing: {what}, at {caller_site()}")
+
+    def raise_device_error(self) -> None:
+        """At a synchronisation: surface what failed on the device. From then on every launch raises it too."""
+        if self.device_error is None and self.policy.failures:
+            operation, cause = self.policy.failures[0]
+            self.device_error = DeviceError(
+                f"{operation.name} on {operation.lane} failed: {type(cause).__name__}: {cause}\n"
+                f"  it was launched at {operation.site}\n  the device is unusable until reset()"
+            )
+            self.device_error.__cause__ = cause
+        if self.device_error is not None:
+            raise self.device_error
+
+    def _check(
+        self, reads: Sequence[Footprint], writes: Sequence[Footprint], actor: Actor, name: str, site: Site
+    ) -> None:
+        found: list[Race] = []
+        for footprints, is_write in ((reads, False), (writes, True)):
+            if footprints:
+                party = Party(name, actor.name, site, is_write)
+                for footprint in footprints:
+                    found += self.detector.check(footprint, actor, party)
+        self.races += found
+        if found and self.on_race == "raise":
+            raise RaceError(found[0])
+
+
+runtime = Runtime()

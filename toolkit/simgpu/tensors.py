@@ -1,0 +1,174 @@
+"""The two kinds of tensor whose memory is watched: on the simulated GPU, and in pinned host memory.
+
+Both are shells without data of their own. `.buf` is a plain CPU tensor over the block's bytes, which only the
+simulator touches; every torch operation on the shell arrives in `dispatch.run`, autograd and composite operations resolved.
+"""
+
+from typing import Any
+
+import torch
+
+from toolkit.simgpu.memory import Allocation, Block, Footprint
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.streams import Stream, current_stream
+
+
+class Shell(torch.Tensor):
+    """What both kinds share. `allocation` is None for a temporary inside a sealed box, which nobody else may see."""
+
+    DEVICE: str
+    buf: torch.Tensor
+    allocation: "Allocation | Block | None"
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls: type["Shell"], buf: torch.Tensor, allocation: "Allocation | Block | None") -> "Shell":
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            buf.shape,
+            strides=buf.stride(),
+            storage_offset=buf.storage_offset(),
+            dtype=buf.dtype,
+            device=cls.DEVICE,
+        )
+
+    def __init__(self, buf: torch.Tensor, allocation: "Allocation | Block | None") -> None:
+        self.buf, self.allocation = buf, allocation
+        self._footprint: Footprint | None = None
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # noqa: ANN401 (an operation may return anything)
+        from toolkit.simgpu.dispatch import run
+
+        return run(func, args, kwargs or {})
+
+    def footprint(self) -> Footprint:
+        """The bytes that an operation on this tensor touches."""
+        if self._footprint is None:
+            if self.allocation is None:
+                raise RuntimeError("a temporary tensor of a sealed box was used outside of it; write into an output")
+            block = self.allocation.block if isinstance(self.allocation, Allocation) else self.allocation
+            self._footprint = Footprint(block, self.buf)
+        return self._footprint
+
+    def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
+        return type(self)(buf, self.allocation)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Shell":
+        if id(self) not in memo:
+            twin = self.detach().clone().requires_grad_(self.requires_grad)
+            twin.__dict__.update({key: value for key, value in self.__dict__.items() if key == "_is_param"})
+            memo[id(self)] = twin
+        return memo[id(self)]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
+
+    def __reduce_ex__(self, protocol: object) -> Any:  # noqa: ANN401 (as object.__reduce_ex__)
+        raise NotImplementedError("simgpu: pickling or saving; use tensor.cpu() for device, .clone() for pinned memory")
+
+    def share_memory_(self) -> "Shell":
+        raise NotImplementedError("simgpu: share_memory_(), memory shared between processes")
+
+    def backward(self, *args: object, **kwargs: object) -> None:
+        raise NotImplementedError("simgpu: backward(); the simulated GPU is for inference")
+
+    def data_ptr(self) -> int:
+        """The address of the first element. A graph is bound to it."""
+        return self.buf.data_ptr()
+
+
+class SimTensor(Shell):
+    """A tensor in the simulated GPU's memory."""
+
+    DEVICE = "sim:0"
+
+    def tolist(self) -> Any:  # noqa: ANN401 (as torch.Tensor.tolist)
+        return self.cpu().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
+        if force:
+            return self.detach().cpu().numpy()
+        raise TypeError("can't convert sim:0 device type tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
+
+    def record_stream(self, stream: Stream) -> None:
+        """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there."""
+        if isinstance(self.allocation, Allocation) and stream not in self.allocation.streams:
+            self.allocation.streams.append(stream)
+
+    def __repr__(self, **_: object) -> str:
+        return repr(self.detach().cpu()).removesuffix(")") + ", device='sim:0')"
+
+
+class PinnedTensor(Shell):
+    """A tensor in page-locked host memory. It is an ordinary CPU tensor to its users, but what the host does with it
+    is checked against the copies in flight."""
+
+    DEVICE = "cpu"
+
+    def tolist(self) -> Any:  # noqa: ANN401 (as torch.Tensor.tolist)
+        runtime.host_touch("tolist", [self.footprint()], [])
+        return self.buf.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
+        raise NotImplementedError(
+            "simgpu: numpy() of a pinned tensor would escape the race detector; use tensor operations, .tolist(), or "
+            ".clone().numpy() for a copy of what it holds now"
+        )
+
+    def is_pinned(self, device: object = None) -> bool:
+        return True
+
+    def record_stream(self, stream: Stream) -> None:
+        """Nothing to do: pinned memory is not reused here."""
+
+    def __repr__(self, **_: object) -> str:
+        runtime.host_touch("repr", [self.footprint()], [])
+        return repr(self.buf)
+
+
+def _fill_byte(dtype: torch.dtype) -> int:
+    """What memory holds that nobody has written: NaN, a large negative number, or True. Never right by accident."""
+    return 0xFF if dtype.is_floating_point or dtype.is_complex else 1 if dtype == torch.bool else 0xCC
+
+
+def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def _bytes(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> int:
+    if 0 in shape:
+        return 0
+    return (1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))) * dtype.itemsize
+
+
+def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
+    """Allocate a tensor with the shape, strides and dtype of `like` on the current stream (in a capture: in its pool).
+
+    Args:
+        poison: fill reused memory with garbage too, as part of the stream's work; for `torch.empty`.
+    """
+    shape, strides, dtype = tuple(like.shape), like.stride(), like.dtype
+    stream, capture, fill = current_stream(), runtime.capture, _fill_byte(dtype)
+    pool = capture.pool if capture is not None else runtime.memory.default_pool
+    allocation = runtime.memory.allocate(_bytes(shape, strides, dtype), stream, pool, fill)
+    block = allocation.block
+    if capture is not None:
+        capture.allocated.add((block, block.generation))
+    elif poison and block.generation:
+        runtime.submit(stream, "empty", lambda: block.data.fill_(fill), runtime.NOWHERE)
+    return SimTensor(block.as_tensor(shape, strides, dtype), allocation)
+
+
+def new_pinned_tensor(shape: tuple[int, ...], dtype: torch.dtype, strides: tuple[int, ...] | None = None) -> PinnedTensor:
+    """Allocate pinned host memory, filled with garbage."""
+    strides = strides or _contiguous_strides(shape)
+    block = Block(max(_bytes(shape, strides, dtype), 1), "pinned")
+    block.data.fill_(_fill_byte(dtype))
+    return PinnedTensor(block.as_tensor(shape, strides, dtype), block)
