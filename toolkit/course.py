@@ -52,10 +52,12 @@ class Choice:
         """Whose code runs, as the end of a sentence."""
         if self.code == "solutions":
             return "the reference solutions, in solutions/"
-        filled = "; exercises not solved yet run as the reference" if self.fill else ""
         if self.chapter is None:
-            return f"your code, in chapters/ (all chapters{filled})"
-        return f"your code, in chapters/{self.chapter}/ (other chapters run as the reference{filled})"
+            return (
+                f"your code, in chapters/ (all chapters{'; what is not solved yet runs as the reference' * self.fill})"
+            )
+        others = "other chapters and what is not solved yet" if self.fill else "other chapters"
+        return f"your code, in chapters/{self.chapter}/ ({others} run as the reference)"
 
 
 _choice: Choice | None = None

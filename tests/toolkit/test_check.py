@@ -15,12 +15,16 @@ def test_untouched_chapter_names_what_to_open(toy, capsys):
     """Nothing is run; each exercise says not started, which file, function and line, and how to get a hint."""
     assert check("91", toy) == 1
     assert capsys.readouterr().out == (
-        "Testing your code, in chapters/ch91_second/ (other chapters run as the reference; exercises not solved yet "
-        "run as the reference).\n\n"
-        "91.1 Count: not started. Open chapters/ch91_second/counter.py, Counter.up (line 12); "
-        "hint: make hint EX=91.1\n\n"
-        "91.2 Add up: not started. Open chapters/ch91_second/counter.py, total (line 21); hint: make hint EX=91.2\n\n"
-        "0 of 2 exercises solved; next: 91.1 Count, open chapters/ch91_second/counter.py, Counter.up (line 12).\n"
+        "Testing your code, in chapters/ch91_second/ (other chapters and what is not solved yet run as "
+        "the reference).\n\n"
+        "91.1 Count: not started\n"
+        "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
+        "  hint: make hint EX=91.1\n\n"
+        "91.2 Add up: not started\n"
+        "  open chapters/ch91_second/counter.py, total (line 21)\n"
+        "  hint: make hint EX=91.2\n\n"
+        "0 of 2 exercises solved; next: 91.1 Count\n"
+        "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
     )
 
 
@@ -32,7 +36,7 @@ def test_stages_of_work(toy, edit, capsys):
     assert "91.1 Count: not solved yet\n" in out
     assert "  The reference stands in for Counter.down, still to be written (line 16).\n" in out
     assert "  ✗ Counting up adds a step\n      after one up() the value is 2, not 1\n  ✓ Counting down" in out
-    assert "91.2 Add up: not started." in out
+    assert "91.2 Add up: not started\n" in out
 
     edit("self.value += 2", "self.value += 1")
     assert check("91.1", toy) == 1
@@ -41,15 +45,15 @@ def test_stages_of_work(toy, edit, capsys):
 
     edit('raise NotImplementedError("ch91 exercise 1: Count")', "self.value -= STEP")
     assert check("91.1", toy) == 0
-    assert capsys.readouterr().out.endswith("1 of 1 exercise solved.\n")
+    assert capsys.readouterr().out.endswith("1 of 1 exercise solved\n")
 
     edit(TOTAL, TOTAL + "    return 3\n")
     assert check("91", toy) == 1
     out = capsys.readouterr().out
-    assert "91.2 Add up: started, not run, for the placeholder still stands in total." in out
-    assert "chapters/ch91_second/counter.py, line 24.\n" in out
+    assert "91.2 Add up: started, but not tested, for the placeholder still stands\n" in out
+    assert "  chapters/ch91_second/counter.py, total (line 24)\n" in out
     assert out.endswith(
-        "1 of 2 exercises solved; next: 91.2 Add up, open chapters/ch91_second/counter.py, total (line 21).\n"
+        "1 of 2 exercises solved; next: 91.2 Add up\n  open chapters/ch91_second/counter.py, total (line 21)\n"
     )
 
     edit(TOTAL, "")
@@ -60,7 +64,7 @@ def test_stages_of_work(toy, edit, capsys):
     edit("return 3", "return sum(numbers)")
     assert check("91", toy) == 0
     out = capsys.readouterr().out
-    assert "The chapter as a whole: solved" in out and out.endswith("2 of 2 exercises solved.\n")
+    assert "The chapter as a whole: solved" in out and out.endswith("2 of 2 exercises solved\n")
 
 
 def test_an_exception_names_the_learners_line(toy, edit, capsys):

@@ -201,8 +201,8 @@ def test_an_overlay_stands_in_for_the_file(root):
 @pytest.mark.parametrize(
     ("setting", "expected", "line"),
     [
-        (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (other chapters run as the reference"),
-        ("mine", ["chapters", "chapters"], "your code, in chapters/ (all chapters"),
+        (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (other chapters and what is not solved"),
+        ("mine", ["chapters", "chapters"], "your code, in chapters/ (all chapters; what is not solved yet run as"),
         ("solutions", ["solutions", "solutions"], "the reference solutions, in solutions/"),
     ],
 )

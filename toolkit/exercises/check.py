@@ -104,10 +104,10 @@ def print_summary(asked: list[Exercise], solved: set[str], standings: dict[str, 
     if open_ones:
         following = open_ones[0]
         place = standings[following.id].place if following.id in standings else following.file
-        line += f"; next: {following.id} {following.title}, open {place}"
+        line += f"; next: {following.id} {following.title}\n  open {place}"
     elif not rest_passes:
         line += ", but the chapter as a whole does not work yet"
-    print(f"{line}.")
+    print(line)
 
 
 def chapter_numbers(root: Path = ROOT) -> Iterator[str]:

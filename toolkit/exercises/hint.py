@@ -5,6 +5,7 @@ the place of the solution.
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from toolkit.course import ROOT
@@ -21,7 +22,7 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     total = len(exercise.hints)
     title = f"{exercise.id} {exercise.title}"
     if shown >= total:
-        listed = "\n".join(f"  {number}. {hint.strip()}" for number, hint in enumerate(exercise.hints, start=1))
+        listed = "\n".join(wrap(f"{number}. {hint}") for number, hint in enumerate(exercise.hints, start=1))
         solution = f"solutions/{exercise.chapter}/{exercise.file}"
         return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution stands in {solution}."
     state.hints[exercise.id] = shown + 1
@@ -29,7 +30,11 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     rest = (
         f"More: make hint EX={exercise.id}" if shown + 1 < total else f"Then: make check CH={exercise.id.split('.')[0]}"
     )
-    return f"{title}: hint {shown + 1} of {total}\n  {exercise.hints[shown].strip()}\n{rest}"
+    return f"{title}: hint {shown + 1} of {total}\n{wrap(exercise.hints[shown])}\n{rest}"
+
+
+def wrap(text: str) -> str:
+    return textwrap.fill(text.strip(), width=100, initial_indent="  ", subsequent_indent="  ")
 
 
 def main() -> int:

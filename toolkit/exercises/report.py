@@ -28,11 +28,12 @@ def print_waiting(exercise: Exercise, standing: Standing) -> None:
     """An exercise that nothing was run for."""
     name = f"{exercise.id} {exercise.title}"
     if standing.state == "not started":
-        print(f"{name}: not started. Open {standing.place}; hint: make hint EX={exercise.id}\n")
+        print(f"{name}: not started\n  open {standing.place}\n  hint: make hint EX={exercise.id}\n")
     else:
         print(
-            f"{name}: started, not run, for the placeholder still stands in {standing.function}. When your code is in "
-            f"place, delete the line `raise NotImplementedError(...)`: {exercise.path}, line {standing.raise_line}.\n"
+            f"{name}: started, but not tested, for the placeholder still stands\n"
+            f"  when your code is in place, delete the line `raise NotImplementedError(...)`:\n"
+            f"  {exercise.path}, {standing.function} (line {standing.raise_line})\n"
         )
 
 
