@@ -9,6 +9,7 @@ The folder appears under its final name only when it is complete, so whatever is
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,12 @@ def default_model_folder() -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < NEEDED_BYTES:
+            raise UserError(
+                f"default model: {free // 10**6} MB are free in {folder.parent} and {NEEDED_BYTES // 10**6} MB needed; "
+                "make room, or set XDG_CACHE_HOME to a folder on another disk"
+            )
         with tempfile.TemporaryDirectory(
             dir=folder.parent, prefix=".unfinished-", ignore_cleanup_errors=True
         ) as temporary:
