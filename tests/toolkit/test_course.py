@@ -1,6 +1,8 @@
 """Which code runs: the finder, the filling of unsolved exercises, and what a lesson prints."""
 
 import importlib
+import os
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -202,7 +204,7 @@ def test_an_overlay_stands_in_for_the_file(root):
     ("setting", "expected", "line"),
     [
         (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (other chapters and what is not solved"),
-        ("mine", ["chapters", "chapters"], "your code, in chapters/ (all chapters; what is not solved yet run as"),
+        ("mine", ["chapters", "chapters"], "your code, in chapters/ (all chapters; what is not solved yet runs as"),
         ("solutions", ["solutions", "solutions"], "the reference solutions, in solutions/"),
     ],
 )
@@ -214,3 +216,49 @@ def test_open_chapter_follows_course_code(root, monkeypatch, capsys, setting, ex
     course.open_chapter("ch91", root=root)
     assert places() == expected
     assert line in capsys.readouterr().out
+
+
+NOTEBOOK = """
+import os, pathlib
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+path = pathlib.Path("chapters/ch91_second/box.py")
+
+
+def cell(source):
+    print("cell:", source)
+    shell.run_cell(source).raise_error()
+
+
+def edit(old, new):
+    before = path.stat().st_mtime_ns
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    os.utime(path, ns=(before + 2 * 10**9, before + 2 * 10**9))
+
+
+cell("from pathlib import Path; from toolkit.course import open_chapter; open_chapter('ch91', root=Path.cwd())")
+cell("from ch91_second.box import Box; box = Box(); print(box.get())")
+edit('raise NotImplementedError("ch91 exercise 1: get")', 'return "mine"')
+cell("print(box.get(), Box.put(1))")
+edit('return "mine"', 'return helper() + "!"')
+edit("raise NotImplementedError", "y = x; raise NotImplementedError")
+cell("print(box.get(), Box.put(1))")
+edit("import wraps", "import wraps, reduce")
+cell("print(box.get(), Box.put(1), Box().name)")
+"""
+
+
+def test_edits_take_effect_in_a_running_notebook(root):
+    """With autoreload, an edited function is the learner's at once, and the unsolved rest stays filled."""
+    environment = {name: value for name, value in os.environ.items() if name != "COURSE_CODE"}
+    environment |= {"PYTHONPATH": str(course.ROOT), "IPYTHONDIR": str(root / "ipython")}
+    command = [sys.executable, "-c", NOTEBOOK]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    seen = [line for line in lines if line.startswith(("(", "mine", "my"))]
+    expected = ["('reference', 'my helper')", "mine 4", "my helper! 4", "my helper! 4 box"]
+    assert seen == expected, done.stdout + done.stderr

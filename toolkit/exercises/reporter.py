@@ -9,7 +9,7 @@ from typing import TextIO
 
 import pytest
 
-from toolkit.exercises.runner import Order, TestResult
+from toolkit.exercises.runner import Order, TestResult, learners_place
 
 
 class Reporter:
@@ -69,11 +69,9 @@ class Reporter:
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
-        chapters = self.order.root / "chapters"
-        frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{chapters}")
-        ]
-        where = f"{frames[-1].filename[len(str(self.order.root)) + 1 :]}:{frames[-1].lineno}" if frames else ""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [learners_place(self.order.root, frame.filename, frame.lineno or 0) for frame in frames]
+        where = next((place for place in reversed(places) if place), "")
         return message, where
 
 

@@ -115,13 +115,20 @@ def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult
 
 
 def _ended_early(order: Order, running: TestResult, log: str, code: int | None) -> TestResult:
-    where = re.search(rf'File "{re.escape(str(order.root))}/(chapters/[^"]+)", line (\d+)', log)
-    place = f"{where[1]}:{where[2]}" if where else ""
+    lines = re.findall(r'File "([^"]+)", line (\d+)', log)
+    places = [learners_place(order.root, file, int(line)) for file, line in lines]
+    place = next((place for place in places if place), "")
     if "Timeout (" in log or code is None:
         outcome, message = "hung", f"did not finish within {order.limit} seconds"
     else:
         outcome, message = "crashed", f"the test process ended with code {code}: " + "\n".join(log.splitlines()[-6:])
     return TestResult(running.test, running.exercise, running.says, outcome, message, place)
+
+
+def learners_place(root: Path, file: str, line: int) -> str:
+    """Such as "chapters/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in chapters/."""
+    path = Path(file)
+    return f"{path.relative_to(root).as_posix()}:{line}" if path.is_relative_to(root / "chapters") else ""
 
 
 def _child(order: Order, sender: Connection, log: Path) -> None:
