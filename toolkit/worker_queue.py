@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
+
 
 class WorkerQueue:
     """One queue of work and the thread that works it off."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        # One core for the device, so that the host keeps one. The number of threads is a setting of each thread.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="device", initializer=lambda: torch.set_num_threads(1))
         self._failed: BaseException | None = None
 
     def launch(self, work: Callable[[], object]) -> "Future[object]":

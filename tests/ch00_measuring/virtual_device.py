@@ -14,9 +14,17 @@ RECORD_MS = 0.001
 class VirtualDevice:
     """Stands in for torch.cuda: `Event`, `synchronize`, plus `launch` and the host's clock `now`."""
 
-    def __init__(self, started_s: float = 1000.0, depth: int = 1024) -> None:
+    def __init__(
+        self, started_s: float = 1000.0, depth: int = 1024, wake_ms: tuple[float, ...] = (), reach_ms: float = 0.0
+    ) -> None:
+        """
+        Args:
+            wake_ms: how late the host wakes from its first, second, ... wait for an event; 0 after these.
+            reach_ms: how long a marker takes from the host to an idle device.
+        """
         self.host_ms = started_s * 1e3  # an odd origin, as a real clock has: nobody may rely on zero
         self.depth = depth
+        self.wake_ms, self.reach_ms = list(wake_ms), reach_ms
         self._ends: list[float] = []  # when each launched operation ends, in launch order
 
     def now(self) -> float:
@@ -57,11 +65,12 @@ class VirtualEvent:
 
     def record(self) -> None:
         self.device.host_ms += RECORD_MS
-        self.reached_at = max(self.device.host_ms, self.device.free_at())
+        self.reached_at = max(self.device.host_ms + self.device.reach_ms, self.device.free_at())
 
     def synchronize(self) -> None:
         if self.reached_at is not None:
-            self.device.host_ms = max(self.device.host_ms, self.reached_at)
+            late = self.device.wake_ms.pop(0) if self.device.wake_ms else 0.0
+            self.device.host_ms = max(self.device.host_ms, self.reached_at) + late
 
     def elapsed_time(self, end: "VirtualEvent") -> float:
         for event in (self, end):

@@ -1,0 +1,36 @@
+"""Record a chapter's measurements on this machine.
+
+python -m toolkit.record ch00                  # on the GPU if there is one, else on the CPU
+python -m toolkit.record ch00 --device cpu
+"""
+
+import argparse
+import importlib
+import pkgutil
+
+import torch
+
+import toolkit.record
+from toolkit.errors import UserError, exit_cleanly
+from toolkit.recordings import ROOT, write_recording
+
+
+def main() -> None:
+    chapters = sorted(name for _, name, _ in pkgutil.iter_modules(toolkit.record.__path__) if name.startswith("ch"))
+    parser = argparse.ArgumentParser(prog="python -m toolkit.record", description="Record a chapter's measurements.")
+    parser.add_argument("chapter", help=f"one of: {', '.join(chapters)}")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    if options.chapter not in chapters:
+        raise UserError(f"no measurements are known for {options.chapter!r}; there are {', '.join(chapters)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no NVIDIA GPU on this machine")
+    device = torch.device(options.device)
+    command = f"python -m toolkit.record {options.chapter} --device {options.device}"
+    for name, rows in importlib.import_module(f"toolkit.record.{options.chapter}").record(device).items():
+        path = write_recording(name, rows, command=command, device=device)
+        print(f"{len(rows):5} rows  {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
