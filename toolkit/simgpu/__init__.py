@@ -1,10 +1,112 @@
-"""draft"""
+"""A simulated GPU: an asynchronous device "sim" for torch, on a machine without one, with the names of `torch.cuda`.
+
+Ordinary tensor code and unchanged models run on it. Work is queued on streams; four policies decide when it
+really runs, within CUDA's ordering rules (`reset`); a race detector reports two operations that nothing orders, with
+both lines and the missing edge, even if the numbers came out right; a virtual clock says how long it would have taken.
+
+    from toolkit import simgpu
+    simgpu.reset("lazy")                                   # or "eager", "random:7", "threads"
+    x = torch.zeros(4, device="sim")
+    h2d = simgpu.Stream(name="h2d")
+    with simgpu.stream(h2d):
+        x.copy_(torch.ones(4, pin_memory=True), non_blocking=True)
+    x + 1                                                  # RaceError: the default stream did not wait for h2d
+
+Course code reaches it through `toolkit.device`, which gives torch.cuda instead where there is a GPU. Importing this
+package registers the device with torch and is refused in a process that can use CUDA.
+
+What it does not model (it raises NotImplementedError naming the operation, unless said otherwise here):
+- several devices; a second host thread that issues work at the same time (the host is one actor; not detected);
+- backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
+- in-place changes of shape (`resize_`, `t_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
+- operations whose result's shape torch cannot compute beforehand on its "meta" device;
+- graphs captured over several streams; copies from pageable memory into a graph;
+- indexed reads and writes (`index_put_`, `gather`, ...) count as touching the whole tensor: two that never meet in
+  disjoint
+  rows on two streams are reported all the same;
+- reuse of freed memory is by exact size, memory never runs out, priorities of streams have no effect;
+- times come from a table of prices (`Costs`): they show what overlaps with what, never how fast something is.
+"""
+
 from toolkit.simgpu.backend import register
-register()
 from toolkit.simgpu.boxes import launch, plain_module, sleep
 from toolkit.simgpu.clock import Costs, Span
-from toolkit.simgpu.control import *
-from toolkit.simgpu.errors import CaptureError, DeviceError, Race, RaceError
+from toolkit.simgpu.control import (
+    current_device,
+    device_count,
+    empty_cache,
+    get_device_name,
+    host_work,
+    is_available,
+    manual_seed_all,
+    max_memory_allocated,
+    memory_allocated,
+    memory_reserved,
+    now_ms,
+    races,
+    recording,
+    reset,
+    reset_peak_memory_stats,
+    set_sync_debug_mode,
+    spans,
+    synchronisations,
+)
+from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
 from toolkit.simgpu.events import Event
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
-from toolkit.simgpu.streams import Stream, StreamContext, current_stream, default_stream, set_stream, stream, synchronize
+from toolkit.simgpu.runtime import Synchronisation
+from toolkit.simgpu.streams import (
+    Stream,
+    StreamContext,
+    current_stream,
+    default_stream,
+    set_stream,
+    stream,
+    synchronize,
+)
+
+register()
+
+__all__ = [
+    "CUDAGraph",
+    "CaptureError",
+    "Costs",
+    "DeviceError",
+    "Event",
+    "Party",
+    "Race",
+    "RaceError",
+    "Span",
+    "Stream",
+    "StreamContext",
+    "Synchronisation",
+    "current_device",
+    "current_stream",
+    "default_stream",
+    "device_count",
+    "empty_cache",
+    "get_device_name",
+    "graph",
+    "graph_pool_handle",
+    "host_work",
+    "is_available",
+    "is_current_stream_capturing",
+    "launch",
+    "manual_seed_all",
+    "max_memory_allocated",
+    "memory_allocated",
+    "memory_reserved",
+    "now_ms",
+    "plain_module",
+    "races",
+    "recording",
+    "reset",
+    "reset_peak_memory_stats",
+    "set_stream",
+    "set_sync_debug_mode",
+    "sleep",
+    "spans",
+    "stream",
+    "synchronisations",
+    "synchronize",
+]

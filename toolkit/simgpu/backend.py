@@ -1,7 +1,7 @@
 """Registers the device "sim" with torch, once per process.
 
-torch lets one extra device type be defined from outside, under the dispatch key PrivateUse1. Registering it makes it the
-process's current accelerator, so it is refused where CUDA is there.
+torch lets one extra device type be defined from outside, under the dispatch key PrivateUse1. Registering it makes it
+the process's current accelerator, so it is refused where CUDA is there.
 """
 
 import functools
@@ -65,7 +65,9 @@ def register() -> None:
     if _libraries:
         return
     if torch.cuda.is_available():
-        raise UserError("the simulated GPU is for machines without CUDA: hide the GPUs with CUDA_VISIBLE_DEVICES= first")
+        raise UserError(
+            "the simulated GPU is for machines without CUDA: hide the GPUs with CUDA_VISIBLE_DEVICES= first"
+        )
     _setup_privateuseone_for_python_backend("sim", backend_module=_DeviceModule)
     every_operation = torch.library.Library("_", "IMPL")
     every_operation.fallback(lambda func, *args, **kwargs: run(func, args, kwargs), "PrivateUse1")

@@ -1,7 +1,8 @@
 """One operation for a whole function: a sealed box that declares what it reads and writes.
 
-A forward pass dispatched operation by operation costs the simulator more than the arithmetic; and before CUDA graphs, it
-costs a real GPU its launches. A box is one launch. Inside, the function works on plain CPU tensors at full speed.
+A forward pass dispatched operation by operation costs the simulator more than the arithmetic; and before CUDA
+graphs, it costs a real GPU its launches. A box is one launch. Inside, the function works on plain CPU tensors at
+full speed.
 """
 
 import copy
@@ -19,7 +20,7 @@ from toolkit.simgpu.memory import Block
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import Shell, SimTensor
+from toolkit.simgpu.tensors import Shell, SimTensor, footprints
 
 _inside = threading.local()  # .declared: block -> may it be written; only set while a box runs in this thread
 
@@ -36,19 +37,20 @@ def launch(
     Args:
         name: for messages and timelines.
         fn: called once, when the operation runs, with plain CPU tensors over the memory of `reads` and `writes`, in
-            that order; it leaves its results in those of `writes`. What it returns is ignored. It must not wait for the device.
+            that order; it leaves its results in those of `writes`. What it returns is ignored. It must not wait for
+            the device.
         reads: device or pinned tensors that it reads only.
         writes: device or pinned tensors that it writes (and may read).
         cost_ms: time it takes on the virtual clock; by default from the bytes of `reads` and `writes`.
 
     Raises:
-        RaceError: as for any operation. Device tensors that `fn` reaches without declaring them make the operation fail.
+        RaceError: as for any operation. Device tensors that `fn` reaches without declaring them make the operation
+        fail.
     """
     for each in (*reads, *writes):
         if not isinstance(each, Shell):
             raise TypeError(f"launch {name!r}: reads and writes must be device or pinned tensors, not {type(each)}")
-    read = [each.footprint() for each in reads]  # type: ignore[attr-defined]
-    written = [each.footprint() for each in writes]  # type: ignore[attr-defined]
+    read, written = footprints(reads), footprints(writes)
     declared = {each.block: False for each in read} | {each.block: True for each in written}
     buffers = [to_buffer(each) for each in (*reads, *writes)]
 
@@ -70,7 +72,8 @@ def sleep(ms: float) -> None:
 
 
 def plain_module(module: torch.nn.Module) -> torch.nn.Module:
-    """A twin of a module on the device whose parameters are plain CPU tensors over the same memory, for use in a box."""
+    """A twin of a module on the device whose parameters are plain CPU tensors over the same memory, for use in a
+    box."""
     memo: dict[int, Any] = {}
     for each in (*module.parameters(), *module.buffers()):
         twin = to_buffer(each).detach()

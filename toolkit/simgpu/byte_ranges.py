@@ -37,7 +37,7 @@ class Region:
         if self.dense and other.dense:
             return True
         try:
-            return np.shares_memory(self._addresses(), other._addresses(), max_work=_TOO_HARD)
+            return np.shares_memory(self._addresses(), other._addresses(), max_work=_TOO_HARD)  # type: ignore[arg-type]
         except np.exceptions.TooHardError:
             return True
 

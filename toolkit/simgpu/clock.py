@@ -39,7 +39,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Span:
-    """One bar of a timeline: what, in which lane (a stream's name, "host" or "host waits"), from when to when in ms."""
+    """One bar of a timeline: what, in which lane (a stream's name, or "host"), from when to when in ms."""
 
     name: str
     lane: str
@@ -83,11 +83,11 @@ class Clock:
         self.spans.append(Span(name, "host", self.now, self.now + ms))
         self.now += ms
 
-    def host_waits(self, until: float, name: str) -> float:
+    def host_waits(self, until: float) -> float:
         """The host waits until `until`; returns for how long that was."""
         waited = max(0.0, until - self.now)
         if waited:
-            self.spans.append(Span(name, "host waits", self.now, until))
+            self.spans.append(Span("wait", "host", self.now, until))
         self.now += waited
         return waited
 

@@ -18,7 +18,7 @@ from toolkit.simgpu.kernels import run_kernel, to_buffer
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, SimTensor, new_device_tensor, new_pinned_tensor
+from toolkit.simgpu.tensors import PinnedTensor, SimTensor, footprints, new_device_tensor, new_pinned_tensor
 
 STAGED_BYTES = 64 * 1024  # CUDA driver: pageable copies up to this size are staged
 
@@ -30,6 +30,8 @@ def run_copy(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: d
     if isinstance(target, SimTensor) and isinstance(source, SimTensor):
         return run_kernel(func, schema, (target, source), {})
     torch.broadcast_shapes(source.shape, target.shape)  # raises as torch does
+    if target.numel() == 0:
+        return target
     if isinstance(target, SimTensor):
         _to_device(target, source, non_blocking)
     else:
@@ -41,7 +43,7 @@ def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> N
     pinned = isinstance(source, PinnedTensor)
     direct = pinned and _same_layout(target, source)
     if pinned and not direct:
-        runtime.host_touch("H2D copy (converted on the host)", [source.footprint()], [])
+        runtime.host_touch("H2D copy (converted on the host)", footprints([source]), [])
     must_wait = not non_blocking or (not direct and target.nbytes > STAGED_BYTES)
     if must_wait:
         runtime.refuse_in_capture("a blocking H2D copy")
@@ -50,7 +52,7 @@ def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> N
     stream, to, data = current_stream(), target.buf, to_buffer(source).detach()
     if not direct and not must_wait:
         data = data.clone()  # staged: the caller may change its memory at once
-    reads = [source.footprint()] if direct else []
+    reads = footprints([source]) if direct else []
     runtime.launch(stream, "H2D copy", lambda: to.copy_(data), reads, [target.footprint()], "h2d")
     if must_wait:
         runtime.host_wait(stream.moment(), _describe("H2D copy", non_blocking, pinned, direct), hidden=True)
@@ -65,7 +67,7 @@ def _to_host(target: torch.Tensor, source: SimTensor, non_blocking: bool) -> Non
     if must_wait:
         runtime.refuse_in_capture("a blocking D2H copy")
     stream, to, data = current_stream(), to_buffer(target).detach(), source.buf
-    writes = [target.footprint()] if isinstance(target, PinnedTensor) else []
+    writes = footprints([target])
     runtime.launch(stream, "D2H copy", lambda: to.copy_(data), [source.footprint()], writes, "d2h")
     if must_wait:
         runtime.host_wait(stream.moment(), _describe("D2H copy", non_blocking, pinned, direct), hidden=True)

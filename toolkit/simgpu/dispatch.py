@@ -27,6 +27,8 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
     device = kwargs.get("device")
     to_device = device is not None and torch.device(device).type == "sim"
     from_device = next((each for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)), None)
+    if schema.name == "detach_":  # reached only in inference mode, where nothing is attached
+        return args[0]
     if schema.reshapes:
         raise NotImplementedError(f"simgpu: {schema.name} changes a tensor's shape or memory in place; make a new view")
     if schema.composite:  # reached only in inference mode, where autograd does not take it apart

@@ -1,8 +1,8 @@
 """CUDA graphs: record operations once, then replay all of them with one launch, on the same addresses.
 
-While a stream captures, nothing runs: operations are written down with the memory that they touch. Tensors made meanwhile
-come from the graph's pool. Graphs may share a pool, whose memory one overwrites with what it needs while the other is not
-running; so every replay counts as writing the pool's scratch, and two at the same time are a race.
+While a stream captures, nothing runs: operations are written down with the memory that they touch. Tensors made
+meanwhile come from the graph's pool. Graphs may share a pool, whose memory one overwrites with what it needs while
+the other is not running; so every replay counts as writing the pool's scratch, and two at the same time are a race.
 
 Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
 """
@@ -96,9 +96,9 @@ class CUDAGraph:
         for each in (*capture.reads.values(), *capture.writes.values()):
             if each.freed and capture.comes_from_outside(each):
                 raise CaptureError(
-                    f"the graph captured at {capture.site}\n  uses a {each.label} that has since been freed, or moved by "
-                    "assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and outputs "
-                    "alive and copy_() new values into them"
+                    f"the graph captured at {capture.site}\n  uses a {each.label} that has since been freed, or moved "
+                    "by assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and "
+                    "outputs alive and copy_() new values into them"
                 )
         steps = list(capture.work)
 

@@ -11,7 +11,7 @@ from toolkit.simgpu.kernels import freeze_cpu_number, run_kernel, to_buffer
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import SimTensor, new_device_tensor
+from toolkit.simgpu.tensors import SimTensor, footprints, new_device_tensor
 
 
 def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
@@ -22,8 +22,9 @@ def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: d
         raise NotImplementedError(f"simgpu: random operation {schema.name}, whose result has a shape of its own")
     args, kwargs = map_tensors(freeze_cpu_number, (args, kwargs))
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
-    reads = [each.footprint() for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)]
-    stream, results = current_stream(), []
+    reads = footprints(tensors_in((args, kwargs)))
+    stream = current_stream()
+    results: list[Any] = []
     engine = "d2h" if name == "item" else "compute"
     runtime.launch(stream, name, lambda: results.append(func(*buffers, **keywords)), reads, [], engine)
     runtime.host_wait(stream.moment(), name, hidden=True)
@@ -37,7 +38,7 @@ def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: d
         for target, value in zip(targets, values, strict=True):
             to_buffer(target).copy_(value)
 
-    runtime.launch(stream, f"{name}'s result", fill, [], [each.footprint() for each in targets], cost_ms=0.0)
+    runtime.launch(stream, f"{name}'s result", fill, [], footprints(targets), cost_ms=0.0)
     return shells
 
 

@@ -7,7 +7,7 @@ import torch
 from toolkit.simgpu.kernels import to_buffer
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
-from toolkit.simgpu.tensors import PinnedTensor, new_pinned_tensor
+from toolkit.simgpu.tensors import PinnedTensor, footprints, new_pinned_tensor
 
 
 def run_on_host(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
@@ -24,7 +24,7 @@ def run_on_host(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs
         written = list(tensors_in(schema.written_arguments(args, kwargs)))
         writes = [each for each in pinned if any(each is target for target in written)]
         reads = [each for each in pinned if not any(each is target for target in writes)]
-        runtime.host_touch(schema.name, [r.footprint() for r in reads], [w.footprint() for w in writes])
+        runtime.host_touch(schema.name, footprints(reads), footprints(writes))
     with torch.no_grad():
         result = func(*buffers, **keywords)
     return map_tensors(lambda value: next((each for each in pinned if each.buf is value), value), result)

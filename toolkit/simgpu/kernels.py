@@ -1,18 +1,18 @@
 """Ordinary operations: shapes now, numbers later.
 
-The operation is run on torch's "meta" device first, which computes shapes and dtypes and raises the errors that CUDA raises
-at the call. Then the real work is queued, on the plain CPU tensors behind the arguments.
+The operation is run on torch's "meta" device first, which computes shapes and dtypes and raises the errors that CUDA
+raises at the call. Then the real work is queued, on the plain CPU tensors behind the arguments.
 """
 
+import functools
 from typing import Any
 
 import torch
 
-from toolkit.simgpu.memory import Footprint
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, new_device_tensor
+from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, footprints, new_device_tensor
 
 
 def to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -55,14 +55,14 @@ def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
     if written:
         return _run_in_place(func, schema, args, kwargs, meta_args, meta_kwargs)
     result = map_tensors(new_device_tensor, shapes)
-    targets = [each.buf for each in tensors_in(result)]
+    targets = [to_buffer(each) for each in tensors_in(result)]
 
     def work() -> None:
         for target, value in zip(targets, tensors_in(func(*buffers, **keywords)), strict=True):
             target.copy_(value)
 
-    reads = [each.footprint() for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)]
-    runtime.launch(current_stream(), schema.name, work, reads, [each.footprint() for each in tensors_in(result)])
+    reads, writes = footprints(tensors_in((args, kwargs))), footprints(tensors_in(result))
+    runtime.launch(current_stream(), schema.name, work, reads, writes)
     return result
 
 
@@ -71,7 +71,9 @@ def _run_in_place(
 ) -> Any:  # noqa: ANN401
     """An in-place or `out=` operation: the arguments that it writes are its result."""
     written = schema.written_arguments(args, kwargs)
-    for tensor, meta in zip(tensors_in(written), tensors_in(schema.written_arguments(meta_args, meta_kwargs)), strict=True):
+    for tensor, meta in zip(
+        tensors_in(written), tensors_in(schema.written_arguments(meta_args, meta_kwargs)), strict=True
+    ):
         if tensor.shape != meta.shape:
             raise NotImplementedError(
                 f"simgpu: {schema.name} would resize out= from {tuple(tensor.shape)} to {tuple(meta.shape)}; "
@@ -80,16 +82,14 @@ def _run_in_place(
         if not isinstance(tensor, SimTensor):
             raise RuntimeError(f"{schema.name}: the result is on {tensor.device}, but the arguments are on sim:0")
     if not schema.all_returns_written:
-        raise NotImplementedError(f"simgpu: {schema.name}, which both returns new tensors and writes into its arguments")
+        raise NotImplementedError(
+            f"simgpu: {schema.name}, which both returns new tensors and writes into its arguments"
+        )
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
     targets = list(tensors_in(written))
-    reads = [
-        each.footprint()
-        for each in tensors_in((args, kwargs))
-        if isinstance(each, SimTensor) and not any(each is target for target in targets)
-    ]
-    writes: list[Footprint] = [each.footprint() for each in targets]  # type: ignore[attr-defined]
-    runtime.launch(current_stream(), schema.name, lambda: func(*buffers, **keywords), reads, writes)
+    read = (each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets))
+    work = functools.partial(func, *buffers, **keywords)
+    runtime.launch(current_stream(), schema.name, work, footprints(read), footprints(targets))
     returns = len(func._schema.returns)
     return None if returns == 0 else written[0] if returns == 1 else tuple(written)
 

@@ -1,9 +1,10 @@
 """Device memory: blocks, who holds them, and their reuse, as PyTorch's caching allocator does it.
 
-A tensor and all its views share one `Allocation`. When the last of them is gone *on the host*, the block goes back to the
-stream on which it was allocated, and the next tensor of that stream and size gets it at once, although work that
-still reads the block may be queued. Within one stream that is safe, since the new owner's work comes later in the queue. A
-reader on another stream must have been announced by `tensor.record_stream(stream)`; then the block waits for it.
+A tensor and all its views share one `Allocation`. When the last of them is gone *on the host*, the block goes back
+to the stream on which it was allocated, and the next tensor of that stream and size gets it at once, although work that
+still reads the block may be queued. Within one stream that is safe, since the new owner's work comes later in the
+queue. A reader on another stream must have been announced by `tensor.record_stream(stream)`; then the block waits
+for it.
 
 Simplified: a block is reused for exactly its own size (rounded up to 512 bytes), never split or merged, and memory is
 never short.

@@ -36,7 +36,7 @@ class Operation:
             return
         if not failures and self.work is not None:
             try:
-                with torch.no_grad():  # grad mode belongs to the thread that launched, not to the device
+                with torch.inference_mode():  # the mode belongs to the launching thread, not to the device
                     self.work()
             except Exception as error:  # whatever it is, it must surface at a synchronisation and never be lost
                 failures.append((self, error))

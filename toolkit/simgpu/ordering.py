@@ -1,8 +1,8 @@
 """Who knows what has happened: vector clocks, one per stream and one for the host.
 
 Every actor counts its own operations. `knows[other] = n` means: whatever this actor does next comes after the first `n`
-operations of `other`, by an event, a synchronisation or a launch. An access number `n` of `other` is ordered before what
-this actor does next exactly if `knows[other] >= n`; otherwise it may happen at the same time or later.
+operations of `other`, by an event, a synchronisation or a launch. An access number `n` of `other` is ordered before
+what this actor does next exactly if `knows[other] >= n`; otherwise it may happen at the same time or later.
 (Lamport 1978; the same idea is behind ThreadSanitizer and PyTorch's stream sanitizer.)
 """
 
@@ -15,7 +15,7 @@ class WaitedFor(NamedTuple):
     """The last event of some stream that an actor waited for, kept for the report of an event recorded too early."""
 
     site: Site  # where it was recorded
-    count: int  # how many operations of that stream it covers
+    covers: int  # how many operations of that stream it covers
 
 
 class Actor:

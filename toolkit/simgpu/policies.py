@@ -71,6 +71,7 @@ class Random(Eager):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._rng = random.Random(seed)
+        self._pace = self._rng.choice((0.0, 0.1, 0.3, 0.6))  # how far the device runs without being waited for
         self._queues: dict[object, deque[Operation]] = {}
 
     def submit(self, operation: Operation, stream: object) -> None:
@@ -82,7 +83,7 @@ class Random(Eager):
             self._run_one()
 
     def host_step(self) -> None:
-        while self._rng.random() < 0.4 and self._run_one():
+        while self._rng.random() < self._pace and self._run_one():
             pass
 
     def _run_one(self) -> bool:

@@ -76,6 +76,6 @@ def _race(old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race
         buffer = f"{footprint.label} ({footprint.block.kind})"
         edge = f"record an event on {first} after the first, and {second}.wait_event(it) before the second"
     early = actor.waited_for.get(old.actor)
-    if early is not None and early.count < old.number:
+    if early is not None and early.covers < old.number:
         edge += f"\n  ({second} did wait for an event of {first}, but for one recorded before the first: {early.site})"
     return Race(buffer, old.party, party, edge)

@@ -1,6 +1,7 @@
 """The simulated GPU's state, and the three things that can happen: a launch, a touch by the host, a wait by the host.
 
-There is one device and one `runtime`. The host counts as one actor: the simulator must be driven by one thread at a time.
+There is one device and one `runtime`. The host counts as one actor: the simulator must be driven by one thread at a
+time.
 """
 
 import itertools
@@ -134,7 +135,7 @@ class Runtime:
         if moment.site is not None:
             self.host.waited_for[moment.stream] = WaitedFor(moment.site, moment.knows.get(moment.stream, 0))
         self.clock.host_call()
-        waited = self.clock.host_waits(moment.ms, f"{what} waits")
+        waited = self.clock.host_waits(moment.ms)
         self.synchronisations.append(Synchronisation(what, site, hidden, waited))
         self.raise_device_error()
 

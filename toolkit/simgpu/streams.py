@@ -1,7 +1,7 @@
 """Streams: queues of work, each in order, with no order between them but the one that events make.
 
-As in PyTorch (whose streams are "non-blocking"), the default stream is a stream like any other: it neither waits for the
-others nor do they wait for it. Not modelled: priorities (accepted and ignored), external streams.
+As in PyTorch (whose streams are "non-blocking"), the default stream is a stream like any other: it neither waits for
+the others nor do they wait for it. Not modelled: priorities (accepted and ignored), external streams.
 """
 
 from types import TracebackType
@@ -46,7 +46,8 @@ class Stream(Actor):
     Args:
         device: accepted for torch.cuda's sake; there is one device.
         priority: accepted and ignored.
-        name: for messages and timelines. (torch.cuda's streams have no names; `toolkit.device.new_stream` works on both.)
+        name: for messages and timelines. (torch.cuda's streams have no names; `toolkit.device.new_stream` works on
+            both.)
     """
 
     def __init__(self, device: object = None, priority: int = 0, name: str | None = None) -> None:
@@ -60,7 +61,9 @@ class Stream(Actor):
 
     def must_be_current_run(self) -> None:
         if self._run != runtime.run:
-            raise RuntimeError(f"stream {self.name!r} was made before reset(); make streams, events and graphs after it")
+            raise RuntimeError(
+                f"stream {self.name!r} was made before reset(); make streams, events and graphs after it"
+            )
 
     def moment(self, site: Site | None = None) -> Moment:
         """The point behind everything queued so far."""

@@ -1,9 +1,11 @@
 """The two kinds of tensor whose memory is watched: on the simulated GPU, and in pinned host memory.
 
 Both are shells without data of their own. `.buf` is a plain CPU tensor over the block's bytes, which only the
-simulator touches; every torch operation on the shell arrives in `dispatch.run`, autograd and composite operations resolved.
+simulator touches; every torch operation on the shell arrives in `dispatch.run`, autograd and composite operations
+resolved.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ class Shell(torch.Tensor):
     DEVICE: str
     buf: torch.Tensor
     allocation: "Allocation | Block | None"
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls: type["Shell"], buf: torch.Tensor, allocation: "Allocation | Block | None") -> "Shell":
@@ -29,7 +31,7 @@ class Shell(torch.Tensor):
             strides=buf.stride(),
             storage_offset=buf.storage_offset(),
             dtype=buf.dtype,
-            device=cls.DEVICE,
+            device=torch.device(cls.DEVICE),
         )
 
     def __init__(self, buf: torch.Tensor, allocation: "Allocation | Block | None") -> None:
@@ -37,7 +39,7 @@ class Shell(torch.Tensor):
         self._footprint: Footprint | None = None
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> Any:  # noqa: ANN401 (an operation may return anything)
         from toolkit.simgpu.dispatch import run
@@ -91,14 +93,14 @@ class SimTensor(Shell):
     def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
         if force:
             return self.detach().cpu().numpy()
-        raise TypeError("can't convert sim:0 device type tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
+        raise TypeError("can't convert a sim:0 tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
 
-    def record_stream(self, stream: Stream) -> None:
+    def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
         """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there."""
         if isinstance(self.allocation, Allocation) and stream not in self.allocation.streams:
             self.allocation.streams.append(stream)
 
-    def __repr__(self, **_: object) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return repr(self.detach().cpu()).removesuffix(")") + ", device='sim:0')"
 
 
@@ -121,25 +123,22 @@ class PinnedTensor(Shell):
     def is_pinned(self, device: object = None) -> bool:
         return True
 
-    def record_stream(self, stream: Stream) -> None:
+    def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
         """Nothing to do: pinned memory is not reused here."""
 
-    def __repr__(self, **_: object) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         runtime.host_touch("repr", [self.footprint()], [])
         return repr(self.buf)
+
+
+def footprints(tensors: Iterable[torch.Tensor]) -> list[Footprint]:
+    """What an operation on these tensors touches, ordinary CPU tensors aside."""
+    return [each.footprint() for each in tensors if isinstance(each, Shell)]
 
 
 def _fill_byte(dtype: torch.dtype) -> int:
     """What memory holds that nobody has written: NaN, a large negative number, or True. Never right by accident."""
     return 0xFF if dtype.is_floating_point or dtype.is_complex else 1 if dtype == torch.bool else 0xCC
-
-
-def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 def _bytes(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -166,9 +165,8 @@ def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
     return SimTensor(block.as_tensor(shape, strides, dtype), allocation)
 
 
-def new_pinned_tensor(shape: tuple[int, ...], dtype: torch.dtype, strides: tuple[int, ...] | None = None) -> PinnedTensor:
+def new_pinned_tensor(shape: tuple[int, ...], dtype: torch.dtype, strides: tuple[int, ...]) -> PinnedTensor:
     """Allocate pinned host memory, filled with garbage."""
-    strides = strides or _contiguous_strides(shape)
     block = Block(max(_bytes(shape, strides, dtype), 1), "pinned")
     block.data.fill_(_fill_byte(dtype))
     return PinnedTensor(block.as_tensor(shape, strides, dtype), block)
