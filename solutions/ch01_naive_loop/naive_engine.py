@@ -1,0 +1,156 @@
+"""The naive synchronous loop: static batches over the model's ordinary KV cache.
+
+Prompts are taken `batch_size` at a time and padded to the longest. One forward over the prompts (prefill) yields each
+row's first token; then every forward computes one token per row (decode). A row that is done stays in the batch and
+goes on computing until the last one is done: its results are thrown away, its work is not saved.
+
+And after each forward the host asks for the tokens (`tolist`), so host and device take turns.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from ch01_naive_loop.padding import pad_left, position_ids
+from toolkit.errors import UserError
+from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
+
+
+class NaiveEngine:
+    """Greedy generation in static padded batches.
+
+    Args:
+        model: any causal language model of the transformers library, unchanged.
+        batch_size: rows of a batch.
+        timeline: records what host and device do when.
+
+    Attributes:
+        num_steps: forwards so far.
+        positions_computed: token positions that forwards computed so far, padding and finished rows included.
+        positions_useful: those among them that were a real token of a row that was not done yet.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, batch_size: int = 16, timeline: Timeline | NoTimeline = NO_TIMELINE
+    ) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.timeline = timeline
+        eos = model.generation_config.eos_token_id
+        self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
+        self.num_steps = 0
+        self.positions_computed = 0
+        self.positions_useful = 0
+
+    @property
+    def padding_share(self) -> float:
+        """The share of computed positions that nobody needed, 0 to 1; 0 before the first forward."""
+        # BEGIN SOLUTION 1.3
+        if self.positions_computed == 0:
+            return 0.0
+        return 1 - self.positions_useful / self.positions_computed
+        # END SOLUTION
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_tokens: Sequence[int], ignore_eos: bool = False
+    ) -> list[list[int]]:
+        """Generate for all prompts, batch after batch.
+
+        Args:
+            prompts: token ids, none empty.
+            max_tokens: number of new tokens at most, one entry per prompt.
+            ignore_eos: go on after the end-of-sequence token.
+
+        Returns:
+            the new tokens of each prompt, its end-of-sequence token included if there was one.
+
+        Raises:
+            UserError: a prompt is empty, or does not fit the model's context; nothing was computed then.
+        """
+        context: int = self.model.config.max_position_embeddings
+        for i, (prompt, limit) in enumerate(zip(prompts, max_tokens, strict=True)):
+            if not prompt:
+                raise UserError(f"prompt {i} has no tokens; give it at least one")
+            if len(prompt) + limit > context:
+                raise UserError(
+                    f"prompt {i}: {len(prompt)} prompt tokens and {limit} new ones exceed the model's context "
+                    f"of {context}; shorten one of them"
+                )
+        outputs: list[list[int]] = []
+        for first in range(0, len(prompts), self.batch_size):
+            batch = slice(first, first + self.batch_size)
+            outputs += self._generate_batch(list(prompts[batch]), list(max_tokens[batch]), ignore_eos)
+        return outputs
+
+    @torch.no_grad()
+    def _generate_batch(self, prompts: list[list[int]], max_tokens: list[int], ignore_eos: bool) -> list[list[int]]:
+        """Prefill, then decode until every row is done.
+
+        The first forward takes the padded prompts; each later one takes one column, the rows' newest tokens. The
+        mask grows by a column of ones per forward, and positions follow from it.
+        """
+        outputs: list[list[int]] = [[] for _ in prompts]
+        with self.timeline.host("prepare", step=self.num_steps):
+            input_ids, mask = pad_left(prompts, pad_id=0)
+        cache = DynamicCache(config=self.model.config)
+        while True:
+            unfinished = [i for i, out in enumerate(outputs) if not self.is_done(out, max_tokens[i], ignore_eos)]
+            if not unfinished:
+                return outputs
+            # BEGIN SOLUTION 1.2
+            next_ids = self._forward(input_ids, mask, cache, unfinished)
+            for i in unfinished:
+                outputs[i].append(next_ids[i])
+            input_ids = torch.tensor(next_ids)[:, None]
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            # END SOLUTION
+
+    def is_done(self, output: list[int], max_tokens: int, ignore_eos: bool) -> bool:
+        """Whether a row with these new tokens has reached its limit or ended its sequence."""
+        # BEGIN SOLUTION 1.2
+        ended = bool(output) and output[-1] in self.eos_ids and not ignore_eos
+        return ended or len(output) >= max_tokens
+        # END SOLUTION
+
+    def _forward(self, input_ids: Tensor, mask: Tensor, cache: DynamicCache, unfinished: list[int]) -> list[int]:
+        """One forward over all rows. Returns each row's most likely next token.
+
+        Args:
+            input_ids: (rows, columns) int64 on the host; the whole prompts, or one column in decode.
+            mask: (rows, length so far) int64 on the host, these columns included.
+            cache: keys and values of the columns before; gets those of this forward appended.
+            unfinished: the rows whose results are still wanted.
+        """
+        columns = input_ids.shape[1]
+        self._count(mask[:, -columns:], unfinished)
+        device, step = self.model.device, self.num_steps
+        self.num_steps += 1
+        with self.timeline.host("launch", step=step):
+            with self.timeline.device("copy in", lane="h2d", step=step):
+                positions = position_ids(mask)[:, -columns:].to(device)
+                ids, all_mask = input_ids.to(device), mask.to(device)
+            with self.timeline.device("forward", lane="compute", step=step):
+                logits = self.model(
+                    input_ids=ids,
+                    attention_mask=all_mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    logits_to_keep=1,
+                ).logits
+                next_ids = logits[:, -1].argmax(dim=-1)
+        with self.timeline.host("wait", step=step):
+            return next_ids.tolist()  # blocks until the device is done
+
+    def _count(self, new_mask: Tensor, unfinished: list[int]) -> None:
+        """Count the positions of one forward.
+
+        Args:
+            new_mask: (rows, columns) int64; the forward computes every position of it, 0 or 1.
+            unfinished: the rows whose results are still wanted.
+        """
+        # BEGIN SOLUTION 1.3
+        self.positions_computed += new_mask.numel()
+        self.positions_useful += int(new_mask[unfinished].sum())
+        # END SOLUTION

@@ -1,0 +1,40 @@
+"""Making ragged prompts rectangular.
+
+A model wants one tensor, prompts have different lengths: so the short ones are filled up with a padding token. On the
+*left*, because the newest token of every row must stand in the last column, where the next one is read off.
+"""
+
+import torch
+from torch import Tensor
+
+
+def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Fill prompts up on the left to the length of the longest.
+
+    Args:
+        prompts: token ids of each row, at least one row and one token per row.
+        pad_id: what to fill with. It may be a token that also occurs in prompts, so only the mask tells them apart.
+
+    Returns:
+        input_ids and attention_mask, both (rows, longest) int64; the mask is 1 for a real token and 0 for padding.
+    """
+    # BEGIN SOLUTION 1.1
+    longest = max(len(prompt) for prompt in prompts)
+    input_ids = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts])
+    attention_mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return input_ids, attention_mask
+    # END SOLUTION
+
+
+def position_ids(attention_mask: Tensor) -> Tensor:
+    """Each real token's position in its own row: the first one is at 0, however much padding stands before it.
+
+    Args:
+        attention_mask: (rows, length) int64, as from `pad_left`.
+
+    Returns:
+        (rows, length) int64; padding gets 0, which no real token ever looks at.
+    """
+    # BEGIN SOLUTION 1.1
+    return (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
+    # END SOLUTION

@@ -1,0 +1,30 @@
+"""Chapter 2, continuous batching: requests join and leave the batch at every step, over a paged KV cache.
+
+Read in this order: request, block_manager, scheduler, batch, sampler, model_runner, engine.
+"""
+
+from ch02_continuous_batching.batch import Batch, BatchInputs, pack
+from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.engine import Engine
+from ch02_continuous_batching.model_runner import ModelRunner
+from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
+from ch02_continuous_batching.sampler import sample, sample_greedy
+from ch02_continuous_batching.scheduler import Row, Scheduler
+
+__all__ = [
+    "Batch",
+    "BatchInputs",
+    "BlockManager",
+    "Engine",
+    "FinishReason",
+    "ModelRunner",
+    "Request",
+    "RequestOutput",
+    "RequestStatus",
+    "Row",
+    "SamplingParams",
+    "Scheduler",
+    "pack",
+    "sample",
+    "sample_greedy",
+]

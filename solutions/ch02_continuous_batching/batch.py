@@ -1,0 +1,157 @@
+"""From the scheduler's rows to the tensors that the model reads: one packed, ragged batch.
+
+Nothing is padded. The tokens of all rows stand one behind the other, and index tensors say which belong together:
+
+    rows            A: 1 token (decode)   B: 1 token (decode)   C: 3 tokens (prefill chunk)
+    input_ids       [ a9                  , b4                  , c0, c1, c2 ]
+    position_ids    [ 9                   , 4                   , 0,  1,  2  ]
+    query_start     [ 0                   , 1                   , 2,         5 ]
+    kv_lengths      [ 10                  , 5                   , 3          ]
+"""
+
+import struct
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.scheduler import Row
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """What one step of the model and the sampler reads. On the host when packed; `to` copies it to a device.
+
+    Attributes:
+        input_ids, position_ids: (tokens,) int64.
+        slot_mapping, query_start, kv_lengths, block_table: see toolkit.paged_attention.PagedBatch.
+        sample_index: (samples,) int64; the packed index of the last token of each row that samples.
+        temperature, top_p, uniform: (samples,) float32. top_k: (samples,) int64. See sampler.py.
+        num_decode_rows, max_query_length: see PagedBatch.
+        greedy: whether every sampling row is greedy, so that the other sampling tensors can be ignored.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    slot_mapping: Tensor
+    query_start: Tensor
+    kv_lengths: Tensor
+    block_table: Tensor
+    sample_index: Tensor
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    uniform: Tensor
+    num_decode_rows: int
+    max_query_length: int
+    greedy: bool
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def to(self, device: torch.device) -> "BatchInputs":
+        """The same inputs with every tensor copied to `device`."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step, as it was scheduled. It never changes: while it is in flight, requests may finish or be preempted.
+
+    Attributes:
+        step: number of the step, from 0.
+        rows: in packed order, decode rows (1 token) first.
+        inputs: the packed tensors on the host.
+    """
+
+    step: int
+    rows: tuple[Row, ...]
+    inputs: BatchInputs
+
+    @property
+    def sampling_rows(self) -> tuple[Row, ...]:
+        """The rows that yield a token, in the order of the sampled ids."""
+        return tuple(row for row in self.rows if row.samples)
+
+
+def uniform_number(seed: int, position: int) -> float:
+    """A random number in [0, 1) that depends on a request's seed and a token's position, and on nothing else.
+
+    Not on the row, the batch or how often the token is recomputed: that is what makes sampled results repeatable
+    under any scheduling. A hash serves as a counter-based generator (the idea of Salmon et al., "Parallel Random
+    Numbers: As Easy as 1, 2, 3", SC 2011). 24 bits, so that float32 holds it exactly and never rounds it up to 1.
+    """
+    digest = blake2b(struct.pack("<QQ", seed, position), digest_size=3).digest()
+    return int.from_bytes(digest, "little") / 2**24
+
+
+def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:
+    """Put the rows of a step into packed tensors on the host.
+
+    Args:
+        rows: at least one, as scheduled; their blocks are allocated.
+        blocks: knows the slot of each position.
+
+    Returns:
+        the rows in packed order (decode rows first, otherwise as given), and the inputs.
+    """
+    ordered = sorted(rows, key=lambda row: row.num_tokens > 1)
+    input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(ordered, blocks)
+
+    widest = max(len(row.request.block_table) for row in ordered)
+    block_table = [r.request.block_table + [0] * (widest - len(r.request.block_table)) for r in ordered]
+
+    sampling = [row for row in ordered if row.samples]
+    params = [row.request.params for row in sampling]
+    inputs = BatchInputs(
+        input_ids=torch.tensor(input_ids),
+        position_ids=torch.tensor(position_ids),
+        slot_mapping=torch.tensor(slot_mapping),
+        query_start=torch.tensor(query_start, dtype=torch.int32),
+        kv_lengths=torch.tensor(kv_lengths, dtype=torch.int32),
+        block_table=torch.tensor(block_table, dtype=torch.int32),
+        sample_index=torch.tensor(sample_index, dtype=torch.int64),
+        temperature=torch.tensor([p.temperature for p in params]),
+        top_k=torch.tensor([p.top_k for p in params], dtype=torch.int64),
+        top_p=torch.tensor([p.top_p for p in params]),
+        uniform=torch.tensor([uniform_number(r.request.params.seed, r.start + r.num_tokens) for r in sampling]),
+        num_decode_rows=sum(row.num_tokens == 1 for row in ordered),
+        max_query_length=max(row.num_tokens for row in ordered),
+        greedy=all(p.temperature == 0 for p in params),
+    )
+    return tuple(ordered), inputs
+
+
+def pack_tokens(rows: list[Row], blocks: BlockManager) -> tuple[list[int], ...]:
+    """The six index lists of a packed batch, see BatchInputs.
+
+    Args:
+        rows: in packed order. Row r computes the tokens `r.request.token_ids(r.start, r.start + r.num_tokens)`.
+        blocks: `blocks.slot(request, position)` is where a token's key and value go.
+
+    Returns:
+        input_ids, position_ids, slot_mapping (one entry per token), query_start (one per row, and one more),
+        kv_lengths (one per row), sample_index (one per row that samples).
+    """
+    input_ids: list[int] = []
+    position_ids: list[int] = []
+    slot_mapping: list[int] = []
+    query_start: list[int] = [0]
+    kv_lengths: list[int] = []
+    sample_index: list[int] = []
+    for row in rows:
+        # BEGIN SOLUTION 2.4
+        end = row.start + row.num_tokens
+        input_ids += row.request.token_ids(row.start, end)
+        position_ids += range(row.start, end)
+        slot_mapping += [blocks.slot(row.request, position) for position in range(row.start, end)]
+        query_start.append(len(input_ids))
+        kv_lengths.append(end)
+        if row.samples:
+            sample_index.append(len(input_ids) - 1)
+        # END SOLUTION
+    return input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index

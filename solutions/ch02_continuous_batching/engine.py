@@ -1,0 +1,201 @@
+"""The engine: add requests, call `step` until all are finished.
+
+A step is three functions, and every later chapter keeps them:
+
+    prepare   host: schedule the rows and pack their tensors
+    launch    copy the inputs to the device, run the forward, leave the sampled ids there
+    commit    wait for the ids, append them to their requests, finish those that are done
+
+Here they run strictly one after the other, so the device idles during prepare and commit, and the host during the
+forward. The asynchronous chapters replace how launch copies and in which order the three are called.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ch02_continuous_batching.batch import Batch, pack
+from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.model_runner import ModelRunner
+from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams
+from ch02_continuous_batching.scheduler import Policy, Scheduler
+from toolkit.errors import UserError
+from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
+
+
+class Engine:
+    """A synchronous engine with continuous batching.
+
+    Args:
+        model: a Llama-family causal language model; it is switched to paged attention.
+        tokenizer: needed for stop strings and for text in the outputs; token ids alone work without.
+        num_blocks, block_size: size of the KV cache, in blocks and in tokens per block.
+        max_rows: requests in a step, at most.
+        token_budget: tokens in a step, at most.
+        policy: see Scheduler.
+        timeline: records what host and device do when.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        num_blocks: int = 256,
+        block_size: int = 16,
+        max_rows: int = 16,
+        token_budget: int = 256,
+        policy: Policy = "fcfs",
+        timeline: Timeline | NoTimeline = NO_TIMELINE,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.timeline = timeline
+        self.blocks = BlockManager(num_blocks, block_size)
+        self.scheduler = Scheduler(self.blocks, max_rows, token_budget, policy)
+        self.runner = ModelRunner(model, num_blocks, block_size)
+        self.max_length: int = model.config.max_position_embeddings
+        eos = model.generation_config.eos_token_id
+        self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
+        self.num_requests = 0
+        self.num_steps = 0
+
+    def check_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+        """Refuse what can never be served, before it is queued.
+
+        Raises:
+            UserError: the prompt is empty, or prompt and max_tokens together exceed the model's context or the pool, or
+                stop strings were asked for without a tokenizer.
+        """
+        total = len(prompt_ids) + params.max_tokens
+        pool = self.blocks.num_blocks * self.blocks.block_size
+        needs = f"request {request_id}: {len(prompt_ids)} prompt tokens and {params.max_tokens} new ones"
+        if not prompt_ids:
+            raise UserError(f"request {request_id}: the prompt has no tokens; give it at least one")
+        if total > self.max_length:
+            raise UserError(f"{needs} exceed the model's context of {self.max_length}; shorten one of them")
+        if total > pool:
+            raise UserError(f"{needs} can never fit the KV cache of {pool} tokens; shorten it or add blocks")
+        if params.stop and self.tokenizer is None:
+            raise UserError(f"request {request_id}: stop strings need a tokenizer, and the engine was given none")
+
+    def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
+        """Queue a prompt. Raises UserError for one that can never be served, see `check_request`."""
+        self.check_request(request_id, prompt_ids, params)
+        request = Request(request_id, list(prompt_ids), params, arrival=self.num_requests)
+        self.num_requests += 1
+        self.scheduler.add(request)
+        return request
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any request is waiting or running."""
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    def step(self) -> list[RequestOutput]:
+        """Run one step to its end. Returns what it brought; nothing if there was nothing to do."""
+        batch = self.prepare()
+        if batch is None:
+            return []
+        return self.commit(batch, self.launch(batch))
+
+    def prepare(self) -> Batch | None:
+        """Host: choose the rows of the next step and pack their inputs. None if nothing can run."""
+        with self.timeline.host("prepare", step=self.num_steps):
+            rows = self.scheduler.schedule()
+            if not rows:
+                return None
+            batch = Batch(self.num_steps, *pack(rows, self.blocks))
+            self.num_steps += 1
+            return batch
+
+    def launch(self, batch: Batch) -> Tensor:
+        """Queue the batch on the device: inputs in, forward. Returns the sampled ids there, (samples,) int64."""
+        with self.timeline.host("launch", step=batch.step):
+            with self.timeline.device("copy in", lane="h2d", step=batch.step):
+                inputs = batch.inputs.to(self.runner.model.device)
+            with self.timeline.device("forward", lane="compute", step=batch.step):
+                return self.runner.forward(inputs)
+
+    def commit(self, batch: Batch, sampled_ids: Tensor) -> list[RequestOutput]:
+        """Host: wait for the sampled ids and hand each to its request.
+
+        Returns:
+            one output per row that sampled and whose request is still in the epoch in which the row was scheduled.
+        """
+        with self.timeline.host("wait", step=batch.step):
+            token_ids: list[int] = sampled_ids.tolist()  # blocks until the device is done
+        with self.timeline.host("commit", step=batch.step):
+            return self.commit_tokens(batch, token_ids)
+
+    def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+        """Append each sampled token to its request and finish the requests that are done.
+
+        Args:
+            batch: rows (request, epoch), as launched.
+            token_ids: one per entry of `batch.sampling_rows`, in that order.
+
+        A row whose epoch is not the request's any more is dropped: the request has finished or was preempted since.
+        For the others: one pending sample less, the token is appended, and `finish_reason` decides whether to finish.
+        `_output` makes the output.
+        """
+        outputs: list[RequestOutput] = []
+        for row, token_id in zip(batch.sampling_rows, token_ids, strict=True):
+            # BEGIN SOLUTION 2.5
+            request = row.request
+            if row.epoch != request.epoch:
+                continue
+            request.pending_samples -= 1
+            request.output_ids.append(token_id)
+            request.finish_reason = self.finish_reason(request)
+            if request.finish_reason is not None:
+                self.scheduler.finish(request)
+            outputs.append(self._output(request, token_id))
+            # END SOLUTION
+        return outputs
+
+    def finish_reason(self, request: Request) -> FinishReason | None:
+        """Why the request ends with its newest token, or None if it goes on.
+
+        An end-of-sequence token counts first (unless ignored), then a stop string, then the length limit.
+        """
+        # BEGIN SOLUTION 2.5
+        if request.output_ids[-1] in self.eos_ids and not request.params.ignore_eos:
+            return FinishReason.EOS
+        if request.params.stop and any(stop in self._text(request) for stop in request.params.stop):
+            return FinishReason.STOP
+        if len(request.output_ids) >= request.params.max_tokens:
+            return FinishReason.LENGTH
+        return None
+        # END SOLUTION
+
+    def _text(self, request: Request) -> str:
+        """The output's text so far, special tokens left out."""
+        if self.tokenizer is None:
+            return ""
+        return self.tokenizer.decode(request.output_ids, skip_special_tokens=True)
+
+    def _output(self, request: Request, token_id: int) -> RequestOutput:
+        """What the step brought `request`; with the complete result if it has finished."""
+        if request.finish_reason is None:
+            return RequestOutput(request.request_id, (token_id,))
+        text = self._text(request)
+        for stop in request.params.stop:
+            text = text.split(stop, 1)[0]
+        return RequestOutput(request.request_id, (token_id,), request.finish_reason, tuple(request.output_ids), text)
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:
+        """Run a list of prompts to their ends. Returns each one's last output, in the order of the prompts.
+
+        Raises:
+            UserError: one of them can never be served; then none was queued.
+        """
+        names = [str(self.num_requests + i) for i in range(len(prompts))]
+        for name, prompt in zip(names, prompts, strict=True):
+            self.check_request(name, prompt, params)
+        for name, prompt in zip(names, prompts, strict=True):
+            self.add_request(name, prompt, params)
+        finished: dict[str, RequestOutput] = {}
+        while self.has_work:
+            finished.update({out.request_id: out for out in self.step() if out.finish_reason is not None})
+        return [finished[name] for name in names]

@@ -1,0 +1,95 @@
+"""Exercise 2.4: from rows to packed tensors."""
+
+import pytest
+import torch
+
+from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, pack
+from ch02_continuous_batching.batch import uniform_number
+
+BLOCK_SIZE = 4
+
+
+def make_rows() -> tuple[list[Row], BlockManager]:
+    """A last chunk, a decode row and an unfinished chunk, with distinct tokens and blocks in no order."""
+    blocks = BlockManager(40, BLOCK_SIZE)
+    chunk = Request("chunk", [10, 11, 12, 13, 14, 15, 16], SamplingParams(), 0)
+    decode = Request("decode", [20, 21, 22], SamplingParams(temperature=0.5, top_k=3, top_p=0.9, seed=5), 1)
+    decode.output_ids = [23, 24, 25]
+    first = Request("first", [30, 31, 32, 33, 34], SamplingParams(), 2)
+    chunk.block_table, decode.block_table, first.block_table = [9, 2], [30, 5], [1]
+    rows = [Row(chunk, 0, 3, 4, True), Row(decode, 0, 5, 1, True), Row(first, 0, 0, 2, False)]
+    return rows, blocks
+
+
+def check(name: str, seen: object, expected: object, cause: str) -> None:
+    assert seen == expected, f"{name} of the packed batch should be {expected}; seen: {seen}. {cause}"
+
+
+@pytest.mark.exercise("2.4")
+def test_tokens_and_positions_are_packed():
+    """Each row's tokens stand one behind the other without padding, each with its position in its own request."""
+    rows, blocks = make_rows()
+    _, inputs = pack(rows, blocks)
+    check(
+        "input_ids", inputs.input_ids.tolist(), [25, 13, 14, 15, 16, 30, 31], "Decode rows feed the newest output token"
+    )
+    check("position_ids", inputs.position_ids.tolist(), [5, 3, 4, 5, 6, 0, 1], "A chunk goes on at row.start, not at 0")
+
+
+@pytest.mark.exercise("2.4")
+def test_slots_point_into_each_rows_own_blocks():
+    """Keys and values are written where the row's block table says, position by position."""
+    rows, blocks = make_rows()
+    _, inputs = pack(rows, blocks)
+    expected = [5 * 4 + 1, 9 * 4 + 3, 2 * 4 + 0, 2 * 4 + 1, 2 * 4 + 2, 1 * 4 + 0, 1 * 4 + 1]
+    check("slot_mapping", inputs.slot_mapping.tolist(), expected, "Use blocks.slot(request, position)")
+
+
+@pytest.mark.exercise("2.4")
+def test_lengths_count_everything_in_the_cache():
+    """query_start counts this step's tokens; kv_lengths counts all of a row's tokens up to and with this step's."""
+    rows, blocks = make_rows()
+    _, inputs = pack(rows, blocks)
+    check("query_start", inputs.query_start.tolist(), [0, 1, 5, 7], "One entry per row and one more, cumulative")
+    check("kv_lengths", inputs.kv_lengths.tolist(), [6, 7, 2], "The tokens of this step count too, later ones do not")
+
+
+@pytest.mark.exercise("2.4")
+def test_only_sampling_rows_are_sampled():
+    """sample_index names the last token of each row that samples; an unfinished chunk has none."""
+    rows, blocks = make_rows()
+    ordered, inputs = pack(rows, blocks)
+    check(
+        "sample_index",
+        inputs.sample_index.tolist(),
+        [0, 4],
+        "The row `first` is an unfinished chunk and must not sample",
+    )
+    names = [row.request.request_id for row in ordered]
+    check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows stand first")
+
+
+def test_sampling_inputs_follow_the_sampling_rows():
+    """Temperature, limits and random numbers stand in the order of the rows that sample."""
+    rows, blocks = make_rows()
+    _, inputs = pack(rows, blocks)
+    assert inputs.temperature.tolist() == [0.5, 0.0] and inputs.top_k.tolist() == [3, 0]
+    torch.testing.assert_close(inputs.top_p, torch.tensor([0.9, 1.0]))
+    assert inputs.uniform.tolist() == [uniform_number(5, 6), uniform_number(0, 7)]
+    assert not inputs.greedy, "one row has a temperature, so the batch is not greedy"
+
+
+def test_block_tables_are_filled_up_with_a_valid_block():
+    """Short block tables are filled with block 0: never read, but gathered, so it must exist."""
+    rows, blocks = make_rows()
+    _, inputs = pack(rows, blocks)
+    assert inputs.block_table.tolist() == [[30, 5], [9, 2], [1, 0]]
+
+
+def test_uniform_numbers_are_even_and_repeatable():
+    """Random numbers depend on seed and position alone, lie in [0, 1) and fill it evenly."""
+    numbers = [uniform_number(seed, position) for seed in range(20) for position in range(500)]
+    assert numbers == [uniform_number(seed, position) for seed in range(20) for position in range(500)]
+    assert all(0 <= n < 1 for n in numbers) and len(set(numbers)) > 9900
+    counts = [sum(int(n * 10) == tenth for n in numbers) for tenth in range(10)]
+    assert min(counts) > 850 and max(counts) < 1150, f"10,000 numbers in ten equal bins: {counts}"

@@ -1,0 +1,114 @@
+"""Exercise 2.1: who owns which block."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch02_continuous_batching import BlockManager, Request, SamplingParams
+
+pytestmark = pytest.mark.exercise("2.1")
+
+
+def request(name: str = "r", arrival: int = 0) -> Request:
+    return Request(name, [1], SamplingParams(), arrival)
+
+
+@pytest.mark.parametrize(("tokens", "blocks"), [(1, 1), (3, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_tokens_round_up_to_whole_blocks(tokens: int, blocks: int):
+    """A request gets as many blocks as its tokens need, the last one perhaps partly empty."""
+    manager, r = BlockManager(num_blocks=8, block_size=4), request()
+    assert manager.num_missing_blocks(r, tokens) == blocks, (
+        f"{tokens} tokens need {blocks} blocks of 4, and the request owns none; num_missing_blocks says otherwise. "
+        "Round up, not down"
+    )
+    manager.allocate(r, tokens)
+    assert len(r.block_table) == blocks, f"allocate(r, {tokens}) left {len(r.block_table)} blocks, not {blocks}"
+
+
+def test_allocate_keeps_the_blocks_a_request_has():
+    """Growing a request appends blocks and keeps the old ones in place: they hold its keys and values."""
+    manager, r, other = BlockManager(8, 4), request(), request("other", 1)
+    manager.allocate(r, 5)
+    before = list(r.block_table)
+    manager.allocate(other, 4)
+    manager.allocate(r, 6)
+    assert r.block_table == before, (
+        f"the request had blocks {before} for up to 8 tokens and asked for 6; now it has {r.block_table}. "
+        "num_missing_blocks must subtract the blocks that it owns"
+    )
+    manager.allocate(r, 12)
+    assert r.block_table == [*before, 3], (
+        f"blocks {before} hold 8 tokens; for 12, one more block was due at the end, and 3 was the next free one. "
+        f"Seen: {r.block_table}"
+    )
+
+
+def test_a_request_with_spare_blocks_lacks_none():
+    """A request that owns more blocks than asked for lacks 0 blocks, not a negative number."""
+    manager, r = BlockManager(8, 4), request()
+    manager.allocate(r, 16)
+    missing = manager.num_missing_blocks(r, 3)
+    assert missing == 0, f"4 blocks are owned and 1 is needed: 0 are missing, but num_missing_blocks says {missing}"
+
+
+def test_blocks_are_taken_and_leave_the_pool():
+    """A block that a request owns is not free any more, and nobody else gets it."""
+    manager = BlockManager(6, 4)
+    requests = [request(str(i), i) for i in range(3)]
+    for r in requests:
+        manager.allocate(r, 8)
+    owned = [block for r in requests for block in r.block_table]
+    assert sorted(owned) == list(range(6)), f"three requests of 2 blocks each should own 0 to 5 once; they own {owned}"
+    assert manager.num_free_blocks == 0, f"all 6 blocks are owned, but {manager.num_free_blocks} count as free"
+
+
+def test_too_few_blocks_raise_and_change_nothing():
+    """If the pool cannot serve a request, allocate raises RuntimeError and takes nothing."""
+    manager, r, big = BlockManager(3, 4), request(), request("big", 1)
+    manager.allocate(r, 4)
+    with pytest.raises(RuntimeError):
+        manager.allocate(big, 12)
+        pytest.fail("3 blocks were asked for and 2 were free: allocate must raise RuntimeError")
+    assert big.block_table == [] and manager.num_free_blocks == 2, (
+        f"after the failed allocate, the request owns {big.block_table} and {manager.num_free_blocks} blocks are free; "
+        "before it, none and 2. Check before you take the first block"
+    )
+
+
+def test_free_returns_every_block():
+    """Freeing a request gives all its blocks back and empties its block table."""
+    manager, r = BlockManager(4, 4), request()
+    manager.allocate(r, 13)
+    manager.free(r)
+    assert sorted(manager.free_blocks) == [0, 1, 2, 3], (
+        f"the only request was freed, so all 4 blocks should be free; free are {sorted(manager.free_blocks)}. "
+        "Blocks that are not given back are lost for good: a leak"
+    )
+    assert r.block_table == [], f"a freed request owns nothing, but its block table is {r.block_table}"
+
+
+def test_freeing_twice_is_harmless():
+    """Freeing a request again does not put its blocks into the pool twice."""
+    manager, r = BlockManager(4, 4), request()
+    manager.allocate(r, 8)
+    manager.free(r)
+    manager.free(r)
+    assert sorted(manager.free_blocks) == [0, 1, 2, 3], (
+        f"after freeing twice the pool holds {sorted(manager.free_blocks)}; a block that is in it twice would be given "
+        "to two requests. Empty the block table when you free"
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_every_block_has_one_owner(actions: list[tuple[int, int]]):
+    """Whatever is allocated and freed in whatever order, each block is free or owned by exactly one request."""
+    manager = BlockManager(10, 4)
+    requests = [request(str(i), i) for i in range(5)]
+    for index, tokens in actions:
+        if tokens == 0:
+            manager.free(requests[index])
+        elif manager.can_allocate(requests[index], tokens):
+            manager.allocate(requests[index], tokens)
+        everywhere = sorted([*manager.free_blocks, *(b for r in requests for b in r.block_table)])
+        assert everywhere == list(range(10)), f"each of the blocks 0 to 9 should stand in one place; seen: {everywhere}"

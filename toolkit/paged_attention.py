@@ -1,0 +1,152 @@
+"""Attention over a paged KV cache, in plain torch, for any Llama-family model of the transformers library.
+
+The model's code stays the library's. Its attention layers call whatever function is registered under the name in
+`config._attn_implementation`; here that is "paged". The function gets what the engine prepared for this step, a
+`PagedBatch`, through the keyword `paged` of the model's forward:
+
+    model(input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=batch)
+
+Rows are *packed*: the query tokens of all requests stand one behind the other in one dimension, with no padding
+between them. Idea and names: Kwon et al., "Efficient Memory Management for Large Language Model Serving with
+PagedAttention", SOSP 2023.
+
+Nothing here reads a tensor's value on the host, so the device never has to be waited for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
+
+PAGED = "paged"
+
+
+class PagedKVCache:
+    """Keys and values of every layer, in blocks of `block_size` token positions that any request may own.
+
+    Attributes:
+        keys, values: one tensor per layer, (num_blocks, block_size, kv_heads, head_dim), in the model's dtype.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_blocks: int, block_size: int) -> None:
+        config: PretrainedConfig = model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (num_blocks, block_size, config.num_key_value_heads, head_dim)
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in layers]
+        self.values = [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in layers]
+
+
+@dataclass(frozen=True)
+class PagedBatch:
+    """Where the tokens of one step live in the cache, and which rows they belong to.
+
+    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks.
+
+    Attributes:
+        cache: the pool of blocks.
+        block_table: (rows, max_blocks) int32; row r's position p is in block `block_table[r, p // block_size]`.
+            Entries past a row's length are never used, but must be valid block numbers.
+        slot_mapping: (tokens,) int64; where each token's key and value are written, block * block_size + offset.
+        query_start: (rows + 1,) int32; row r owns the packed tokens query_start[r] to query_start[r + 1] - 1.
+        kv_lengths: (rows,) int32; number of tokens of row r in the cache, those of this step included.
+        num_decode_rows: how many rows, from the first, have exactly one query token.
+        max_query_length: the longest row's number of query tokens.
+    """
+
+    cache: PagedKVCache
+    block_table: Tensor
+    slot_mapping: Tensor
+    query_start: Tensor
+    kv_lengths: Tensor
+    num_decode_rows: int
+    max_query_length: int
+
+
+def write_kv(cache: Tensor, slot_mapping: Tensor, new: Tensor) -> None:
+    """Store this step's keys (or values), (tokens, kv_heads, head_dim), at their slots of one layer's cache."""
+    cache.flatten(0, 1).index_copy_(0, slot_mapping, new)
+
+
+def paged_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> Tensor:
+    """Causal attention of packed query tokens over their own rows' cached keys and values.
+
+    Args:
+        query: (tokens, heads, head_dim); `heads` is a multiple of kv_heads (grouped-query attention).
+        keys, values: one layer of the cache, (num_blocks, block_size, kv_heads, head_dim).
+        batch: rows and lengths; this step's keys and values are already written.
+        scale: factor on the scores, usually head_dim ** -0.5.
+
+    Returns:
+        (tokens, heads, head_dim), in the dtype of `query`.
+    """
+    decode = batch.num_decode_rows
+    parts = []
+    if decode > 0:
+        parts.append(_attend(query[:decode, None], keys, values, batch, slice(0, decode), scale)[:, 0])
+    if decode < batch.kv_lengths.shape[0]:
+        # Rows of different lengths: spread the packed tokens over a (rows, longest) grid, attend, and pack them again.
+        starts = batch.query_start[decode:-1]
+        token = torch.arange(decode, query.shape[0], device=query.device, dtype=starts.dtype)
+        row = torch.searchsorted(starts, token, right=True) - 1
+        offset = token - starts[row]
+        grid = query.new_zeros(starts.shape[0], batch.max_query_length, *query.shape[1:])
+        grid[row, offset] = query[decode:]
+        parts.append(_attend(grid, keys, values, batch, slice(decode, None), scale)[row, offset])
+    return torch.cat(parts)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, rows: slice, scale: float) -> Tensor:
+    """Attention of a grid of queries, (rows, queries, heads, head_dim); the shape of the result is the same."""
+    table, kv_lengths = batch.block_table[rows], batch.kv_lengths[rows, None]
+    query_lengths = batch.query_start[1:][rows, None] - batch.query_start[:-1][rows, None]
+    key_position = torch.arange(table.shape[1] * keys.shape[1], device=query.device)
+    query_position = kv_lengths - query_lengths + torch.arange(query.shape[1], device=query.device)
+    causal = key_position <= query_position[..., None]  # (rows, queries, key positions)
+    # A masked key weighs 0, but a block that was never written may hold NaN, and 0 * NaN is NaN: so zeros go in.
+    unwritten = (key_position >= kv_lengths)[..., None, None]
+    row_keys = keys[table].flatten(1, 2).masked_fill(unwritten, 0)  # (rows, key positions, kv_heads, head_dim)
+    row_values = values[table].flatten(1, 2).masked_fill(unwritten, 0)
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2),
+        row_keys.transpose(1, 2),
+        row_values.transpose(1, 2),
+        attn_mask=causal[:, None],
+        scale=scale,
+        enable_gqa=True,
+    )
+    return out.transpose(1, 2)
+
+
+def _paged_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    paged: PagedBatch,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """The form in which transformers' attention layers call: query (1, heads, tokens, head_dim), key and value alike.
+
+    Raises:
+        NotImplementedError: the layer asks for something that plain causal attention does not compute.
+    """
+    for extra in ("sliding_window", "softcap", "s_aux"):
+        if kwargs.get(extra) is not None:
+            raise NotImplementedError(f"paged attention has no {extra}, which {type(module).__name__} asks for")
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    keys, values = paged.cache.keys[layer], paged.cache.values[layer]
+    write_kv(keys, paged.slot_mapping, key[0].transpose(0, 1))
+    write_kv(values, paged.slot_mapping, value[0].transpose(0, 1))
+    out = paged_attention(query[0].transpose(0, 1), keys, values, paged, scaling)
+    return out[None], None
+
+
+def use_paged_attention(model: PreTrainedModel) -> None:
+    """Switch a model's attention layers to the paged cache. Its forward then needs the keyword `paged`."""
+    AttentionInterface.register(PAGED, _paged_attention_forward)
+    model.set_attn_implementation(PAGED)
