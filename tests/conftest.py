@@ -20,12 +20,14 @@ from toolkit.errors import UserError  # noqa: E402
 # The models of the tests are tiny: handing their work to a second thread costs more than it saves.
 torch.set_num_threads(1)
 
-# A runner that has chosen already (a check, a planted mistake) stands.
-if course.current() is None:
-    try:
-        course.use(os.environ.get("COURSE_CODE") or "solutions")
-    except UserError as error:
-        raise pytest.UsageError(str(error)) from None
+
+def pytest_configure() -> None:
+    # A runner that has chosen already (a check, a planted mistake) stands.
+    if course.current() is None:
+        try:
+            course.use(os.environ.get("COURSE_CODE") or "solutions")
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def pytest_report_header() -> str:

@@ -145,6 +145,8 @@ def main() -> int:
         return 1 if problems else 0
     report = generate(may_replace=(lambda path: True) if options.overwrite else ask)
     print("\n".join(report) or "chapters/ is up to date with solutions/")
+    if any(line.startswith("kept") for line in report):
+        print("Kept files hold edits. To replace them with the course's, losing the edits, add --overwrite.")
     for problem in problems:
         print(f"still to do: {problem}")
     return 0

@@ -37,8 +37,8 @@ def print_waiting(exercise: Exercise, standing: Standing) -> None:
         )
 
 
-def print_exercise(name: str, results: list[TestResult], standing: Standing | None) -> bool:
-    """An exercise's tests, one line each; True if it counts as solved."""
+def print_exercise(name: str, results: list[TestResult], standing: Standing | None, right: str = "solved") -> bool:
+    """An exercise's tests, one line each; True if it counts as solved, for which `right` is the word."""
     by_test: dict[str, list[TestResult]] = {}
     for result in results:
         by_test.setdefault(result.test.partition("[")[0], []).append(result)
@@ -47,9 +47,9 @@ def print_exercise(name: str, results: list[TestResult], standing: Standing | No
     waiting = standing.waiting if standing else ()
     solved = not failed and bool(results) and not skipped and not waiting
     if solved:
-        verdict = paint("solved", _GREEN)
+        verdict = paint(right, _GREEN)
     elif failed:
-        verdict = paint("not solved yet", _RED)
+        verdict = paint(f"not {right} yet", _RED)
     elif waiting:
         verdict = "partly written, so far right"
     else:

@@ -119,7 +119,7 @@ def _ended_early(order: Order, running: TestResult, log: str, code: int | None) 
     places = [learners_place(order.root, file, int(line)) for file, line in lines]
     place = next((place for place in places if place), "")
     if "Timeout (" in log or code is None:
-        outcome, message = "hung", f"did not finish within {order.limit} seconds"
+        outcome, message = "hung", f"did not finish within {order.limit} seconds; perhaps a loop without an end"
     else:
         outcome, message = "crashed", f"the test process ended with code {code}: " + "\n".join(log.splitlines()[-6:])
     return TestResult(running.test, running.exercise, running.says, outcome, message, place)
