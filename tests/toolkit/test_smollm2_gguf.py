@@ -126,7 +126,7 @@ def test_without_putting_back_the_rope_order_the_model_would_differ_mutant(conve
     assert (expected - seen).abs().max() > 0.1
 
 
-def test_conversion_keeps_what_the_library_gets_wrong(converted):
+def test_conversion_gets_right_what_the_library_gets_wrong(converted):
     """EOS, padding, and a pre-tokenizer that takes digits one by one."""
     _, loaded = converted
     tokenizer, settings = loaded.tokenizer, loaded.model.generation_config
