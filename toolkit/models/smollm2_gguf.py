@@ -1,7 +1,7 @@
 """From the GGUF file that SmolLM2 comes in to an ordinary transformers model and tokenizer.
 
 The transformers library can read GGUF itself (`gguf_file=`), but it needs another package for it, and of this file it
-gets the tokenizer wrong. Seen with 5.17: <|im_start|> as EOS token instead of <|im_end|>, and no padding token. Seen with
+gets the tokenizer wrong. Seen with 5.17: <|im_start|> as EOS token, not <|im_end|>, and no padding token. Seen with
 5.17 and 5.23: digits are not split off, so " 12  34" becomes other tokens than those that the model was trained on.
 So the file is read here, with the `gguf` package.
 """
