@@ -120,19 +120,25 @@ FILES = {
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
-    """The root of the toy course, its chapters/ freshly generated; what runs is put back afterwards."""
+def restore_choice():
+    """Puts back, after the test, whose code runs and the chapters that were imported."""
+    before = course.current()
+    modules = {name: module for name, module in sys.modules.items() if name.startswith("ch")}
+    yield
+    course.use(before.code, before.chapter, before.fill, root=before.root, overlay=before.overlay)
+    sys.modules.update(modules)
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch, restore_choice):
+    """The root of the toy course, its chapters/ freshly generated."""
     monkeypatch.delenv("COURSE_CODE", raising=False)
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     generate.generate(tmp_path, may_replace=lambda path: False)
-    before = course.current()
-    modules = {name: module for name, module in sys.modules.items() if name.startswith("ch")}
-    yield tmp_path
-    course.use(before.code, before.chapter, before.fill, root=before.root, overlay=before.overlay)
-    sys.modules.update(modules)
+    return tmp_path
 
 
 @pytest.fixture

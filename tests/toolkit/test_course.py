@@ -86,8 +86,8 @@ def helper():
 
 
 @pytest.fixture
-def root(tmp_path):
-    """A course of two chapters; each file says where it stands. What runs is put back afterwards."""
+def root(tmp_path, restore_choice):
+    """A course of two chapters; each file says where it stands."""
     for folder in ("solutions", "chapters"):
         for chapter in ("ch90_first", "ch91_second"):
             package = tmp_path / folder / chapter
@@ -96,11 +96,7 @@ def root(tmp_path):
             (package / "place.py").write_text(f"PLACE = {folder!r}\n")
     (tmp_path / "solutions/ch91_second/box.py").write_text(SOLUTION)
     (tmp_path / "chapters/ch91_second/box.py").write_text(STUB)
-    before = course.current()
-    modules = {name: module for name, module in sys.modules.items() if name.startswith("ch")}
-    yield tmp_path
-    course.use(before.code, before.chapter, before.fill, root=before.root, overlay=before.overlay)
-    sys.modules.update(modules)
+    return tmp_path
 
 
 def places():

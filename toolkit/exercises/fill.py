@@ -80,7 +80,7 @@ def fill_unsolved(module: ModuleType, path: Path, reference: Path) -> None:
         return
     code = {item.co_qualname: item for item in _code_objects(compile(reference.read_bytes(), str(reference), "exec"))}
     for item in unsolved:
-        function = _find_function(module, item.qualname)
+        function = find_function(module, item.qualname)
         if function is None or item.qualname not in code:
             continue
         function.__code__ = code[item.qualname]
@@ -112,7 +112,7 @@ def _code_objects(code: CodeType) -> Iterator[CodeType]:
             yield from _code_objects(constant)
 
 
-def _find_function(module: ModuleType, qualname: str) -> FunctionType | None:
+def find_function(module: ModuleType, qualname: str) -> FunctionType | None:
     """The function object itself, from below staticmethod, classmethod, property and functools.wraps."""
     found: object = module
     for name in qualname.split("."):

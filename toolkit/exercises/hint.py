@@ -34,7 +34,11 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
 
 
 def wrap(text: str) -> str:
-    return textwrap.fill(text.strip(), width=100, initial_indent="  ", subsequent_indent="  ")
+    """Indented, and folded to the width of a page; line ends in the text stay."""
+    return "\n".join(
+        textwrap.fill(line, width=100, initial_indent="  ", subsequent_indent="  ")
+        for line in text.strip().splitlines()
+    )
 
 
 def main() -> int:

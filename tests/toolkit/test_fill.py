@@ -1,0 +1,38 @@
+"""The reference can stand in for every exercise of the course while it is unsolved."""
+
+import importlib
+import shutil
+
+import pytest
+
+from toolkit import course
+from toolkit.exercises.fill import find_function
+from toolkit.exercises.generate import fresh_files
+from toolkit.exercises.metadata import load
+
+EXERCISES = load()
+
+
+@pytest.fixture
+def untouched(tmp_path, restore_choice):
+    """The course as a learner first has it, with freshly generated exercise files."""
+    shutil.copytree(course.ROOT / "solutions", tmp_path / "solutions")
+    for name, text in fresh_files().items():
+        path = tmp_path / "chapters" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_every_unsolved_function_gets_the_references_code(untouched, capsys):
+    """With all exercises unsolved, each exercise function runs code of solutions/, after a line that says so."""
+    course.use("mine", fill=True, root=untouched)
+    for exercise in EXERCISES.values():
+        module = importlib.import_module(f"{exercise.chapter}.{exercise.file.removesuffix('.py')}")
+        for name in exercise.functions:
+            code = find_function(module, name).__code__
+            assert code.co_filename.startswith(str(untouched / "solutions")), f"{exercise.id}: {name} was not filled"
+    printed = capsys.readouterr().out
+    for exercise in EXERCISES.values():
+        said = f"{exercise.message.partition(':')[0]} ({exercise.file}, {exercise.functions[0]}) is not solved yet"
+        assert said in printed
