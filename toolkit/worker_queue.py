@@ -12,6 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from solutions.ch00_measuring.timing import Accelerator
+
+
+def open_queue(device: torch.device) -> tuple[Accelerator, Callable[[Callable[[], object]], object]]:
+    """What times a device's work, and a function that launches work on it: torch.cuda, or a new worker's queue."""
+    if device.type == "cuda":
+        return torch.cuda, lambda work: work()
+    queue = WorkerQueue()
+    return queue, queue.launch
+
 
 class WorkerQueue:
     """One queue of work and the thread that works it off."""

@@ -12,7 +12,7 @@ import torch
 from solutions.ch00_measuring.timing import Accelerator, measure
 from toolkit.recordings import Row
 from toolkit.timeline import Timeline
-from toolkit.worker_queue import WorkerQueue
+from toolkit.worker_queue import open_queue
 
 # Sizes of square matrices, chosen so that the largest product takes some tens of milliseconds.
 SIZES = {"cpu": (128, 256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}
@@ -30,14 +30,6 @@ def record(device: torch.device) -> dict[str, list[Row]]:
     if device.type == "cuda":
         recordings["ch00_behind_busy_device"] = first_use_behind_busy_device()
     return recordings
-
-
-def open_queue(device: torch.device) -> tuple[Accelerator, Callable[[Callable[[], object]], object]]:
-    """The device's namespace and a function that launches work on it."""
-    if device.type == "cuda":
-        return torch.cuda, lambda work: work()
-    queue = WorkerQueue()
-    return queue, queue.launch
 
 
 def product(device: torch.device, size: int) -> Callable[[], torch.Tensor]:
