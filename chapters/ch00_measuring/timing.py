@@ -79,10 +79,15 @@ class DeviceClock:
     """Places device events on the host's clock, so that both sides share one time axis.
 
     Events know only differences. One event, the *anchor*, is therefore tied to a reading of the host's clock; every
-    other event lies so many milliseconds behind the anchor. The reading is late by the time that a synchronisation
-    takes to
-    return: some microseconds, by which all device intervals are shifted alike.
+    other event lies so many milliseconds behind the anchor.
+
+    Nobody can read both clocks at once. But the device reaches the anchor after the host has read its clock, recorded
+    the anchor, and before the host, having waited for it, reads its clock again. The middle of the two readings is
+    wrong by half their distance at most. That is some microseconds, unless the host is interrupted just then; so
+    several anchors are tried, and the one with the closest readings is kept.
     """
+
+    TRIES = 5
 
     def __init__(self, accelerator: Accelerator, now: Callable[[], float] = time.perf_counter) -> None:
         """Tie the two clocks together. Blocks until the device has reached the anchor.

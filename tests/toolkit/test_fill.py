@@ -34,5 +34,6 @@ def test_every_unsolved_function_gets_the_references_code(untouched, capsys):
             assert code.co_filename.startswith(str(untouched / "solutions")), f"{exercise.id}: {name} was not filled"
     printed = capsys.readouterr().out
     for exercise in EXERCISES.values():
-        said = f"{exercise.message.partition(':')[0]} ({exercise.file}, {exercise.functions[0]}) is not solved yet"
+        name = f"{exercise.message.partition(':')[0]} ({exercise.file}, {', '.join(exercise.functions)})"
+        said = f"{name} is not solved yet; the reference solution stands in. Open {exercise.path}, line "
         assert said in printed

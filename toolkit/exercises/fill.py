@@ -79,14 +79,17 @@ def fill_unsolved(module: ModuleType, path: Path, reference: Path) -> None:
     if not unsolved or not reference.is_file():
         return
     code = {item.co_qualname: item for item in _code_objects(compile(reference.read_bytes(), str(reference), "exec"))}
+    filled: dict[str, list[Unsolved]] = {}
     for item in unsolved:
         function = find_function(module, item.qualname)
-        if function is None or item.qualname not in code:
-            continue
-        function.__code__ = code[item.qualname]
+        if function is not None and item.qualname in code:
+            function.__code__ = code[item.qualname]
+            filled.setdefault(item.exercise, []).append(item)
+    for exercise, items in filled.items():
+        names = ", ".join(item.qualname for item in items)
         print(
-            f"{item.exercise} ({path.name}, {item.qualname}) is not solved yet; the reference solution stands in. "
-            f"Open chapters/{path.parent.name}/{path.name}, line {item.function_line}."
+            f"{exercise} ({path.name}, {names}) is not solved yet; the reference solution stands in. "
+            f"Open chapters/{path.parent.name}/{path.name}, line {items[0].function_line}."
         )
 
 
