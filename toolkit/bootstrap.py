@@ -138,10 +138,10 @@ def set_up(repository: Path) -> None:
             return
         stamp = venv / ".course-stamp"
         say(f"setting up {venv.name} with {sys.executable}; this takes some minutes, and only this once")
-        unfinished = stamp.exists() and stamp.read_text() == UNFINISHED
-        if unfinished or not venv_python(venv).exists():
+        earlier = stamp.read_text() if stamp.exists() else None
+        if earlier == UNFINISHED or not venv_python(venv).exists():
             make_venv(venv)
-        elif stamp.exists():
+        elif earlier is not None:
             stamp.write_text(UNFINISHED)
         # An environment without a stamp is the reader's own: it is completed, and never thrown away.
         cpu_will_do = sys.platform == "linux" and not has_nvidia_driver()
@@ -149,6 +149,10 @@ def set_up(repository: Path) -> None:
             install_cpu_torch(repository, venv)
         failure = pip(venv, "-r", str(repository / "requirements.txt"))
         if failure is not None:
+            if (
+                earlier is not None
+            ):  # pip gave up before it changed anything, say without a network: keep what was there
+                stamp.write_text(earlier)
             raise SetUpError("\n".join(["pip could not install requirements.txt; its last lines:", *failure]))
         torch_version = installed_torch(venv)
         took = f"took torch's {'CPU' if '+cpu' in torch_version else 'ordinary'} build, {torch_version}"

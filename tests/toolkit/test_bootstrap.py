@@ -127,6 +127,10 @@ def test_an_environment_of_the_readers_own_and_changed_pins_are_completed_in_pla
     assert mine.exists(), "a reader's own environment was thrown away"
 
     (repository_with_venv / "requirements.txt").write_text("torch==2.0\n")
+    for _ in range(2):  # as without a network: the earlier version stays, however often it is tried
+        assert set_up(repository_with_venv, driver=True).returncode == 1
+        assert installed(repository_with_venv) == "1.0" and mine.exists()
+
     write_wheel(repository_with_venv / "wheels", "torch", "2.0")
     changed = set_up(repository_with_venv, driver=True)
     assert changed.returncode == 0, changed.stderr
@@ -141,6 +145,38 @@ def test_a_failure_shows_the_last_lines_of_pip_and_is_not_taken_for_success(repo
         assert failed.returncode == 1, f"the {attempt} set-up reported success with nothing to install from"
         assert "No matching distribution found for torch==1.0" in failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+@pytest.fixture
+def finished(repository):
+    """A repository whose .venv looks finished: an interpreter, its configuration, and the stamp for both."""
+    venv = repository / ".venv"
+    python = bootstrap.venv_python(venv)
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (venv / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.7\n")
+    (venv / ".course-stamp").write_text(bootstrap.expected_stamp(repository, venv))
+    assert bootstrap.is_finished(repository, venv)
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "torch==2.0\n"),
+        ("constraints.txt", "numpy==1.0\n"),
+        (".venv/pyvenv.cfg", "home = /usr/bin\nversion = 3.12.1\n"),
+        (".venv/.course-stamp", bootstrap.UNFINISHED),
+    ],
+)
+def test_a_finished_environment_is_no_longer_believed_when_this_changes(finished, file, text):
+    (finished / file).write_text(text)
+    assert not bootstrap.is_finished(finished, finished / ".venv"), f"a change of {file} went unnoticed"
+
+
+def test_an_environment_whose_interpreter_is_gone_is_not_believed(finished):
+    bootstrap.venv_python(finished / ".venv").unlink()
+    assert not bootstrap.is_finished(finished, finished / ".venv")
 
 
 def test_an_old_python_gets_one_clear_line(monkeypatch):
