@@ -18,7 +18,7 @@ package registers the device with torch and is refused in a process that can use
 What it does not model (it raises NotImplementedError naming the operation, unless said otherwise here):
 - several devices; a second host thread that issues work at the same time (the host is one actor; not detected);
 - backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
-- in-place changes of shape (`resize_`, `t_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
+- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;
 - graphs captured over several streams; copies from pageable memory into a graph;
 - indexed reads and writes (`index_put_`, `gather`, ...) count as touching the whole tensor: two that never meet in

@@ -10,12 +10,13 @@ from toolkit.simgpu.host_reads import read_now, run_index
 from toolkit.simgpu.hostops import run_on_host
 from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
 from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
-from toolkit.simgpu.tensors import SimTensor, new_device_tensor
+from toolkit.simgpu.tensors import Shell, SimTensor, new_device_tensor
 
 aten = torch.ops.aten
 
 _COPIES = {"copy_": run_copy, "_to_copy": run_to_copy}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
+_VIEWED_ANEW = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_", "as_strided_"}
 _LIKE = {"rand_like": aten.uniform_.default, "randn_like": aten.normal_.default}
 
 
@@ -30,7 +31,7 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
     if schema.name == "detach_":  # reached only in inference mode, where nothing is attached
         return args[0]
     if schema.reshapes:
-        raise NotImplementedError(f"simgpu: {schema.name} changes a tensor's shape or memory in place; make a new view")
+        return _reshape_in_place(func, schema, args, kwargs)
     if schema.composite:  # reached only in inference mode, where autograd does not take it apart
         return func.decompose(*args, **kwargs)
     if from_device is None and not to_device:
@@ -67,6 +68,17 @@ def _about(func: torch._ops.OpOverload, schema: Schema, tensor: SimTensor, args:
     if schema.name == "_fused_sdp_choice":
         return 0  # scaled_dot_product_attention by its definition, from matrix products and a softmax
     return None
+
+
+def _reshape_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Shell:
+    """`x.squeeze_()` and its like (which torch's own `matmul` uses): only the way in which the memory is seen changes."""
+    if schema.name not in _VIEWED_ANEW:
+        raise NotImplementedError(f"simgpu: {schema.name} gives a tensor other memory in place; make a new tensor")
+    shell = args[0]
+    with torch._C._DisableTorchDispatch():  # torch changes the shell's own shape and strides
+        func(*args, **kwargs)
+    shell.see_as(tuple(shell.shape), shell.stride(), shell.storage_offset())
+    return shell
 
 
 def _allocate(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> SimTensor:

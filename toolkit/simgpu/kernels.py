@@ -46,19 +46,19 @@ def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
     args, kwargs = map_tensors(freeze_cpu_number, (args, kwargs))
     if schema.random:
         kwargs = _with_generator(schema, kwargs)
-    meta_args, meta_kwargs = map_tensors(to_meta, (args, kwargs))
     if "device" in kwargs:
-        meta_kwargs["device"], kwargs = "meta", {**kwargs, "device": "cpu"}
-    shapes = _shapes(func, schema, meta_args, meta_kwargs)
+        kwargs = {**kwargs, "device": "cpu"}
+    shapes = _shapes(func, schema, args, kwargs)
+    if schema.written:
+        return _run_in_place(func, schema, args, kwargs)
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
-    written = schema.written_arguments(args, kwargs)
-    if written:
-        return _run_in_place(func, schema, args, kwargs, meta_args, meta_kwargs)
     result = map_tensors(new_device_tensor, shapes)
     targets = [to_buffer(each) for each in tensors_in(result)]
 
     def work() -> None:
         for target, value in zip(targets, tensors_in(func(*buffers, **keywords)), strict=True):
+            if value.shape != target.shape or value.dtype != target.dtype:
+                raise NotImplementedError(f"simgpu does not model {func}: its result has another shape on the CPU")
             target.copy_(value)
 
     reads, writes = footprints(tensors_in((args, kwargs))), footprints(tensors_in(result))
@@ -66,27 +66,16 @@ def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
     return result
 
 
-def _run_in_place(
-    func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict, meta_args: tuple, meta_kwargs: dict
-) -> Any:  # noqa: ANN401
+def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     """An in-place or `out=` operation: the arguments that it writes are its result."""
     written = schema.written_arguments(args, kwargs)
-    for tensor, meta in zip(
-        tensors_in(written), tensors_in(schema.written_arguments(meta_args, meta_kwargs)), strict=True
-    ):
-        if tensor.shape != meta.shape:
-            raise NotImplementedError(
-                f"simgpu: {schema.name} would resize out= from {tuple(tensor.shape)} to {tuple(meta.shape)}; "
-                "allocate it in its final shape"
-            )
-        if not isinstance(tensor, SimTensor):
-            raise RuntimeError(f"{schema.name}: the result is on {tensor.device}, but the arguments are on sim:0")
-    if not schema.all_returns_written:
-        raise NotImplementedError(
-            f"simgpu: {schema.name}, which both returns new tensors and writes into its arguments"
-        )
-    buffers, keywords = map_tensors(to_buffer, (args, kwargs))
     targets = list(tensors_in(written))
+    for each in targets:
+        if not isinstance(each, SimTensor):
+            raise RuntimeError(f"{schema.name}: the result is on {each.device}, but the arguments are on sim:0")
+    if not schema.all_returns_written:
+        raise NotImplementedError(f"simgpu: {schema.name}, which returns new tensors and writes into others")
+    buffers, keywords = map_tensors(to_buffer, (args, kwargs))
     read = (each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets))
     work = functools.partial(func, *buffers, **keywords)
     runtime.launch(current_stream(), schema.name, work, footprints(read), footprints(targets))
@@ -94,11 +83,47 @@ def _run_in_place(
     return None if returns == 0 else written[0] if returns == 1 else tuple(written)
 
 
-def _shapes(func: torch._ops.OpOverload, schema: Schema, meta_args: tuple, meta_kwargs: dict) -> Any:  # noqa: ANN401
+_known_shapes: dict[tuple, Any] = {}
+
+
+def _shapes(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
+    """The results as tensors without data; remembered, since a model asks the same questions at every step."""
+    tensors = tensors_in((args, kwargs))
+    if schema.random or not all(isinstance(each, SimTensor) for each in tensors):
+        return _ask_meta(func, schema, args, kwargs)  # a CPU number's value might matter
+    key = (func, _describe(args), _describe(kwargs))
+    if key not in _known_shapes:
+        _known_shapes[key] = _ask_meta(func, schema, args, kwargs)
+    return _known_shapes[key]
+
+
+def _describe(value: Any) -> Any:  # noqa: ANN401 (arguments are of any type)
+    """All that the shape of a result can depend on. (Types count: adding 1 and adding 1.0 give different dtypes.)"""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, dict):
+        return tuple((name, _describe(each)) for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(_describe(each) for each in value)
+    return type(value), value
+
+
+def _ask_meta(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
+    meta_args, meta_kwargs = map_tensors(to_meta, (args, kwargs))
+    if "device" in kwargs:
+        meta_kwargs["device"] = "meta"
     try:
-        return func(*meta_args, **meta_kwargs)
+        result = func(*meta_args, **meta_kwargs)
     except NotImplementedError as error:
-        raise NotImplementedError(f"simgpu does not model {func}: torch cannot tell the shape of its result") from error
+        raise NotImplementedError(f"simgpu does not model {func}: torch cannot tell its result's shape") from error
+    targets, metas = schema.written_arguments(args, kwargs), schema.written_arguments(meta_args, meta_kwargs)
+    for tensor, meta in zip(tensors_in(targets), tensors_in(metas), strict=True):
+        if tensor.shape != meta.shape:
+            raise NotImplementedError(
+                f"simgpu: {schema.name} would resize out= from {tuple(tensor.shape)} to {tuple(meta.shape)}; "
+                "allocate it in its final shape"
+            )
+    return result
 
 
 def _with_generator(schema: Schema, kwargs: dict) -> dict:

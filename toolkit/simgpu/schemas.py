@@ -1,7 +1,7 @@
 """What torch's own operator schemas say about an operation: what it writes, whether it is a view, and so on."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,12 +68,19 @@ def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:  # no
     return value
 
 
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 (arguments are of any type)
+def tensors_in(value: Any) -> list[torch.Tensor]:  # noqa: ANN401 (arguments are of any type)
     """Every tensor in `value`, in order."""
+    found: list[torch.Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[torch.Tensor]) -> None:  # noqa: ANN401 (arguments are of any type)
     if isinstance(value, torch.Tensor):
-        yield value
+        found.append(value)
     elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from tensors_in(each)
+            _collect(each, found)
     elif isinstance(value, dict):
-        yield from tensors_in(tuple(value.values()))
+        for each in value.values():
+            _collect(each, found)

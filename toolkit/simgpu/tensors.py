@@ -58,6 +58,10 @@ class Shell(torch.Tensor):
     def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
         return type(self)(buf, self.allocation)
 
+    def see_as(self, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> None:
+        """Follow an in-place change of the shell's shape."""
+        self.buf, self._footprint = self.buf.as_strided(shape, strides, offset), None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Shell":
         if id(self) not in memo:
             twin = self.detach().clone().requires_grad_(self.requires_grad)
