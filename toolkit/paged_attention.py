@@ -27,16 +27,23 @@ class PagedKVCache:
     """Keys and values of every layer, in blocks of `block_size` token positions that any request may own.
 
     Attributes:
-        keys, values: one tensor per layer, (num_blocks, block_size, kv_heads, head_dim), in the model's dtype.
+        storage: all of it in one tensor, (2, layers, num_blocks, block_size, kv_heads, head_dim).
+        keys, values: views of it, one per layer, (num_blocks, block_size, kv_heads, head_dim).
     """
 
-    def __init__(self, model: PreTrainedModel, num_blocks: int, block_size: int) -> None:
+    def __init__(self, storage: Tensor) -> None:
+        self.storage = storage
+        self.keys, self.values = storage[0].unbind(), storage[1].unbind()
+
+    @classmethod
+    def allocate(
+        cls, model: PreTrainedModel, num_blocks: int, block_size: int, device: torch.device | str | None = None
+    ) -> "PagedKVCache":
+        """A pool of zeros for `model`, in its dtype, on `device` (by default the model's)."""
         config: PretrainedConfig = model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (num_blocks, block_size, config.num_key_value_heads, head_dim)
-        layers = range(config.num_hidden_layers)
-        self.keys = [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in layers]
-        self.values = [torch.zeros(shape, dtype=model.dtype, device=model.device) for _ in layers]
+        shape = (2, config.num_hidden_layers, num_blocks, block_size, config.num_key_value_heads, head_dim)
+        return cls(torch.zeros(shape, dtype=model.dtype, device=device or model.device))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Exercises 2.2 and 2.3: which rows run, and who makes room."""
 
+from collections import deque
+
 import pytest
 
 from ch02_continuous_batching import BlockManager, Request, RequestStatus, SamplingParams, Scheduler

@@ -17,9 +17,7 @@ def make_case(query_lengths: list[int], kv_lengths: list[int], seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     num_blocks = 60
     free = torch.randperm(num_blocks, generator=generator).tolist()
-    cache = object.__new__(PagedKVCache)
-    shape = (num_blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
-    cache.keys, cache.values = [torch.full(shape, float("nan"))], [torch.full(shape, float("nan"))]
+    cache = PagedKVCache(torch.full((2, 1, num_blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM), float("nan")))
     tables, rows_k, rows_v = [], [], []
     for length in kv_lengths:
         blocks = [free.pop() for _ in range(-(-length // BLOCK_SIZE))]
