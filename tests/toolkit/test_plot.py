@@ -101,6 +101,16 @@ def test_names_nobody_foresaw():
     assert len(bars(plot_timeline(Recording(spans)))) == 9
 
 
+def test_a_covered_bar_has_no_label():
+    """Where one span lies over the middle of another, only the upper one is labelled."""
+    inner, outer = Span("wait", "host", 0.002, 0.009, 0), Span("launch", "host", 0, 0.010, 0)
+    figure = plot_timeline(Recording((inner, outer)))
+    assert [bar.get_gid() for bar in bars(figure)] == ["bar launch", "bar wait"], (
+        "the inner one is drawn over the outer"
+    )
+    assert texts(figure) == ["wait 0"]
+
+
 def test_saving(tmp_path):
     """PNG and SVG are written, into a folder that is made; two runs give the same PNG."""
     recording = steps(2)

@@ -95,17 +95,23 @@ def test_host_ms_without_steps_is_an_error():
         Recording((Span("prepare", "host", 0, 1),)).host_ms_per_step()
 
 
-def test_on_the_cpu_the_host_clock_times_device_spans():
-    """Without an accelerator device work runs in its span, so the spans of a step do not overlap."""
-    timeline = Timeline("cpu")
-    with timeline.host("prepare", step=0):
+def test_on_the_cpu_the_host_does_the_device_work():
+    """Without an accelerator device work runs inside its span, where the host lane shows that no host work is done."""
+    ticks = iter(range(100))
+    timeline = Timeline("cpu", now=lambda: float(next(ticks)))
+    with timeline.host("prepare", step=0):  # 0 to 1
         pass
-    with timeline.device("forward", lane="compute", step=0):
-        sum(range(1000))
+    with timeline.host("launch", step=0), timeline.device("forward", lane="compute", step=0):  # 2 to 5 around 3 to 4
+        pass
     recording = timeline.finish()
-    prepare, forward = recording.spans
-    assert (prepare.lane, forward.lane, forward.step, recording.clock) == ("host", "compute", 0, "host")
-    assert prepare.start <= prepare.end <= forward.start < forward.end
+    assert recording.spans == (
+        Span("prepare", "host", 0.0, 1.0, 0),
+        Span("launch", "host", 2.0, 5.0, 0),
+        Span("forward", "compute", 3.0, 4.0, 0),
+        Span("wait", "host", 3.0, 4.0, 0),
+    )
+    assert recording.clock == "host"
+    assert recording.host_ms_per_step() == pytest.approx(3000), "prepare 1 s, and 2 of the 3 s of launch"
 
 
 def test_a_queue_with_its_own_thread():
@@ -132,6 +138,14 @@ def test_a_device_without_accelerator_is_refused():
     """The host's clock would lie about any device with a queue of its own."""
     with pytest.raises(ValueError, match="accelerator"):
         Timeline("meta")
+
+
+def test_an_accelerator_names_its_device():
+    """A device that torch cannot name is named by its own namespace."""
+    device = VirtualDevice()
+    device.get_device_name = lambda: "virtual device"
+    assert Timeline("meta", accelerator=device, now=device.now).finish().device == "virtual device"
+    assert "cores" in Timeline("cpu", accelerator=device, now=device.now).finish().device
 
 
 def test_no_timeline_records_nothing():

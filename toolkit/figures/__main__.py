@@ -9,7 +9,7 @@ from toolkit.errors import exit_cleanly
 from toolkit.figures import FIGURES, choose_device
 from toolkit.files import write_whole
 from toolkit.recordings import DATA, ROOT, read_recording
-from toolkit.timeline.plot import png_bytes
+from toolkit.timeline.picture import png_bytes
 
 
 def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:

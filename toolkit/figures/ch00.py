@@ -7,10 +7,16 @@ from toolkit.figures.style import BLUE, GREY, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
+def where(recording: Recorded) -> str:
+    """The device in words. On a CPU (whose name ends in its cores) it was a thread that played the device."""
+    device = recording["device"]
+    return f"{device}, a thread plays the device" if device.endswith("cores") else device
+
+
 @figure("ch00_two_clocks")
 def two_clocks(recording: Recorded) -> Figure:
     """The launch takes as long for a small product as for a large one; the work does not."""
-    picture, axes = new_chart("One matrix product, two clocks", recording["device"])
+    picture, axes = new_chart("One matrix product, two clocks", where(recording))
     rows = recording["rows"]
     places = range(len(rows))
     for key, colour, style, label_at in (("device_ms", BLUE, "o-", 9), ("host_ms", ORANGE, "s--", -16)):
@@ -36,7 +42,7 @@ def two_clocks(recording: Recorded) -> Figure:
 @figure("ch00_first_calls")
 def first_calls(recording: Recorded) -> Figure:
     """The first call of a kernel is not like the others."""
-    picture, axes = new_chart("The same product ten times, from a cold start", recording["device"], height=3.4)
+    picture, axes = new_chart("The same product ten times, from a cold start", where(recording), height=3.4)
     rows = recording["rows"]
     bars = axes.bar(
         [row["call"] + 1 for row in rows],
@@ -56,5 +62,5 @@ def first_calls(recording: Recorded) -> Figure:
 @figure("ch00_steps")
 def steps(recording: Recorded) -> Figure:
     """Host and device take turns."""
-    timeline = Recording.from_rows(recording["rows"], recording["device"])
+    timeline = Recording.from_rows(recording["rows"], where(recording))
     return plot_timeline(timeline, title="Steps of a synchronous loop", steps=(3, 5))

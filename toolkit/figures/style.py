@@ -1,17 +1,15 @@
 """How the course's charts look: one axes, few lines, a title that names the device; colours of Okabe and Ito."""
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from toolkit.timeline.plot import Picture
+from toolkit.timeline.picture import Picture
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#666666"
 
 
 def new_chart(title: str, device: str, *, width: float = 8.0, height: float = 4.0) -> tuple[Picture, Axes]:
     """An empty chart whose title says what it shows and where that was measured."""
-    picture = Picture(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = Picture(width=width, height=height)
     axes = picture.add_subplot()
     axes.set_title(f"{title}\n", loc="left", fontsize=12)
     axes.text(0, 1.02, device, transform=axes.transAxes, fontsize=9, color=GREY, va="bottom")

@@ -1,47 +1,23 @@
 """Draws a timeline: a row for the host, one for each lane of the device, time from left to right.
 
-Readable in greyscale and by the colour-blind: the colours are those of Okabe and Ito, chosen far apart in lightness,
-every kind of work has a hatch of its own, and what fits into a bar is written there. Idle time of the compute lane is
-what the course is about, so it is drawn too: a white gap with its length.
+Readable in greyscale and by the colour-blind (see looks.py), and what fits into a bar is written there. Idle time of
+the compute lane is what the course is about, so it is drawn too: a white gap with its length.
 """
 
-import io
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from solutions.ch00_measuring.intervals import Interval, clip, merge
 from toolkit.files import write_whole
-from toolkit.timeline.recording import LANES, WAIT, Recording, Span, clip_spans
+from toolkit.timeline.looks import DARK, choose_looks, legend_patch
+from toolkit.timeline.picture import Picture, rendered
+from toolkit.timeline.recording import LANES, Recording, Span, clip_spans
 
 BAR_HEIGHT = 0.62
 MOST_STEPS = 6  # more than this cannot be read in one picture
 FEWEST_PIXELS = 1.5  # a shorter bar is drawn this wide, so that it does not vanish
-
-# (colour, hatch) by what is done. Usual names keep their look in every picture; others take the spare looks in order.
-LOOKS = {
-    "prepare": ("#E69F00", ""),
-    "launch": ("#0072B2", ""),
-    "commit": ("#CC79A7", "//"),
-    WAIT: ("#FFFFFF", "...."),
-    "forward": ("#009E73", ""),
-    "kernel": ("#009E73", ""),
-    "copy": ("#F0E442", "\\\\"),
-    "h2d": ("#F0E442", "\\\\"),
-    "d2h": ("#56B4E9", "xx"),
-}
-SPARE_LOOKS = [("#D55E00", "--"), ("#F0E442", "||"), ("#56B4E9", "++"), ("#999999", "oo"), ("#E69F00", "**")]
-DARK = {"#0072B2", "#009E73", "#D55E00"}  # white text on these
-
-
-class Picture(Figure):
-    """A matplotlib figure that a notebook shows as it is, whichever backend is in use."""
-
-    def _repr_png_(self) -> bytes:
-        return png_bytes(self)
 
 
 def plot_timeline(
@@ -62,10 +38,9 @@ def plot_timeline(
     shown, note = _shown_window(recording, steps)
     spans = clip_spans(recording.spans, shown)
     lanes = sorted({span.lane for span in recording.spans}, key=lambda lane: (_place(lane), lane))
-    figure = Picture(figsize=(11, 1.25 + 0.62 * len(lanes)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(width=11, height=1.25 + 0.62 * len(lanes))
     axes = figure.add_subplot()
-    looks = _looks(recording.spans)
+    looks = choose_looks(recording.spans)
     axes.set_xlim(0, (shown[1] - shown[0]) * 1e3)
     axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.set_yticks(range(len(lanes)), [_lane_label(lane) for lane in lanes])
@@ -77,7 +52,7 @@ def plot_timeline(
     axes.set_title(_title(recording, title), loc="left", fontsize=11)
     present = [name for name in looks if any(span.name == name for span in spans)]
     figure.legend(
-        handles=[_patch(name, looks) for name in present],
+        handles=[legend_patch(name, looks[name]) for name in present],
         ncols=max(len(present), 1),
         loc="outside lower left",
         frameon=False,
@@ -87,25 +62,17 @@ def plot_timeline(
     )
     figure.draw_without_rendering()  # fixes the layout: from here on it is known how many pixels a millisecond has
     per_pixel = (shown[1] - shown[0]) * 1e3 / max(axes.get_window_extent().width, 1)
-    for span in spans:
-        _draw_bar(axes, span, lanes.index(span.lane), shown[0], looks[span.name], per_pixel)
+    for number, span in enumerate(spans):
+        middle = (span.start + span.end) / 2
+        # A span inside another one comes later and is drawn over it: no label where it would cover the label.
+        covered = any(other.lane == span.lane and other.start <= middle <= other.end for other in spans[number + 1 :])
+        _draw_bar(axes, span, lanes.index(span.lane), shown[0], looks[span.name], per_pixel, labelled=not covered)
     if "compute" in lanes:
         _draw_gaps(axes, recording.intervals("compute"), lanes.index("compute"), shown, per_pixel)
     if path is not None:
         kind = Path(path).suffix.removeprefix(".") or "png"
-        write_whole(path, png_bytes(figure) if kind == "png" else _rendered(figure, kind))
+        write_whole(path, rendered(figure, kind))
     return figure
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG without a date or a version in it: the same on every run."""
-    return _rendered(figure, "png")
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata={"Software": None} if kind == "png" else None)
-    return buffer.getvalue()
 
 
 def _shown_window(recording: Recording, steps: tuple[int, int] | None) -> tuple[Interval, str]:
@@ -138,22 +105,9 @@ def _place(lane: str) -> int:
     return LANES.index(lane) if lane in LANES else len(LANES)
 
 
-def _looks(spans: tuple[Span, ...]) -> dict[str, tuple[str, str]]:
-    """A look for every name in the recording, the usual names first."""
-    names = dict.fromkeys(span.name for span in spans)
-    looks = {name: look for name, look in LOOKS.items() if name in names}
-    for number, name in enumerate(name for name in names if name not in LOOKS):
-        looks[name] = SPARE_LOOKS[number % len(SPARE_LOOKS)]
-    return looks
-
-
-def _patch(name: str, looks: dict[str, tuple[str, str]]) -> Patch:
-    colour, hatch = looks[name]
-    label = "wait (host idle)" if name == WAIT else name
-    return Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", linewidth=0.6, label=label)
-
-
-def _draw_bar(axes: Axes, span: Span, row: int, origin: float, look: tuple[str, str], per_pixel: float) -> None:
+def _draw_bar(
+    axes: Axes, span: Span, row: int, origin: float, look: tuple[str, str], per_pixel: float, *, labelled: bool
+) -> None:
     start, width = (span.start - origin) * 1e3, (span.end - span.start) * 1e3
     colour, hatch = look
     bar = Rectangle(
@@ -169,7 +123,7 @@ def _draw_bar(axes: Axes, span: Span, row: int, origin: float, look: tuple[str, 
     axes.add_patch(bar)
     step = "" if span.step is None else str(span.step)
     for text in (f"{span.name} {step}".strip(), step):
-        if text and _fits(text, width, per_pixel):
+        if labelled and text and _fits(text, width, per_pixel):
             # Behind a hatch, letters need a plain ground.
             ground = {"facecolor": colour, "edgecolor": "none", "pad": 1.0} if hatch else None
             ink = "white" if colour in DARK else "black"

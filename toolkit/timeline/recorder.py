@@ -9,8 +9,9 @@
         torch.cuda.synchronize()
     recording = timeline.finish()                 # synchronises once and reads all events
 
-Where there is no device with a queue of its own, device work runs while the host stands still, and the host's clock
-times it correctly. A CUDA device's work runs later than its launch, so there the device's own events are asked.
+Where there is no device with a queue of its own, the host's thread does the device's work itself, and its clock times
+that correctly. The host lane shows "wait" for as long, since no host work is done then. A CUDA device's work runs later
+than its launch, so there the device's own events are asked.
 """
 
 import time
@@ -21,7 +22,7 @@ import torch
 
 from solutions.ch00_measuring.timing import Accelerator, DeviceClock, TimingEvent
 from toolkit.recordings import device_name
-from toolkit.timeline.recording import Recording, Span
+from toolkit.timeline.recording import WAIT, Recording, Span
 
 
 class Timeline:
@@ -52,7 +53,9 @@ class Timeline:
         self._accelerator = accelerator
         self._now = now
         self._clock = clock or ("cuda" if kind == "cuda" else "host")
-        self._device = device_name(device)
+        # A device that torch itself cannot name, such as the simulated GPU, is named by its accelerator.
+        name = getattr(accelerator, "get_device_name", None)
+        self._device = device_name(device) if kind in ("cpu", "cuda") or name is None else name()
         self._spans: list[Span] = []
         self._pending: list[tuple[str, str, TimingEvent, TimingEvent, int | None]] = []
         self._device_clock = None if accelerator is None else DeviceClock(accelerator, now)
@@ -74,7 +77,8 @@ class Timeline:
         if self._accelerator is None:
             start = self._now()
             yield
-            self._spans.append(Span(name, lane, start, self._now(), step))
+            end = self._now()
+            self._spans += [Span(name, lane, start, end, step), Span(WAIT, "host", start, end, step)]
             return
         first, last = (self._accelerator.Event(enable_timing=True) for _ in range(2))
         first.record()

@@ -1,0 +1,30 @@
+"""Figures that need no screen: notebooks show them, and a PNG of them is the same file on every run."""
+
+import io
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows as it is, whichever backend is in use."""
+
+    def __init__(self, *, width: float, height: float) -> None:
+        """Width and height in inches; a layout that makes room for what is written at the edges."""
+        super().__init__(figsize=(width, height), dpi=110, layout="constrained")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self)
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG without a date or a version in it: the same on every run."""
+    return rendered(figure, "png")
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a file of this kind: "png", "svg", "pdf"."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata={"Software": None} if kind == "png" else None)
+    return buffer.getvalue()
