@@ -75,6 +75,17 @@ def test_an_exception_names_the_learners_line(toy, edit, capsys):
     assert "IndexError: list index out of range\n      in your code: chapters/ch91_second/counter.py:24\n" in out
 
 
+def test_an_exception_in_the_test_says_so(toy, edit, capsys):
+    """Where the test stumbles over what it got, its line is named and the likely cause."""
+    edit(TOTAL, "    return object()\n")
+    tests = toy / "tests/ch91_second/test_counter.py"
+    tests.write_text(tests.read_text().replace("total(numbers) ==", "total(numbers) + 0 =="))
+    assert check("91.2", toy) == 1
+    out = capsys.readouterr().out
+    assert "raised by the test itself (tests/ch91_second/test_counter.py:2" in out
+    assert "): perhaps your code returned something else than it should" in out
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

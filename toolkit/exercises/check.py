@@ -53,6 +53,8 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
         exercises=(*groups, *([""] if whole_chapter else [])),
         limit=limit,
     )
+    if run_now:
+        print(f"Running the tests of {', '.join(groups)} ...\n", flush=True)
     results = collect(order) if run_now else []
     broken = [result for result in results if result.outcome == "not loaded"]
     if broken:

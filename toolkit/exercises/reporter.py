@@ -9,7 +9,7 @@ from typing import TextIO
 
 import pytest
 
-from toolkit.exercises.runner import Order, TestResult, learners_place
+from toolkit.exercises.runner import Order, TestResult, place_in
 
 
 class Reporter:
@@ -67,12 +67,20 @@ class Reporter:
         if isinstance(error, BaseExceptionGroup):  # hypothesis found several failures: the first will do
             return self.explain(error.exceptions[0])
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
+        where = self.innermost("chapters", error)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
-        frames = traceback.extract_tb(error.__traceback__)
-        places = [learners_place(self.order.root, frame.filename, frame.lineno or 0) for frame in frames]
-        where = next((place for place in reversed(places) if place), "")
+            if not where and (test := self.innermost("tests", error)):
+                message += (
+                    f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
+                )
         return message, where
+
+    def innermost(self, folder: str, error: BaseException) -> str:
+        """The innermost line of a folder's files that an exception passed through, or ""."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [place_in(folder, self.order.root, frame.filename, frame.lineno or 0) for frame in frames]
+        return next((place for place in reversed(places) if place), "")
 
 
 def exercise_of(item: pytest.Item) -> str:

@@ -116,7 +116,7 @@ def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult
 
 def _ended_early(order: Order, running: TestResult, log: str, code: int | None) -> TestResult:
     lines = re.findall(r'File "([^"]+)", line (\d+)', log)
-    places = [learners_place(order.root, file, int(line)) for file, line in lines]
+    places = [place_in("chapters", order.root, file, int(line)) for file, line in lines]
     place = next((place for place in places if place), "")
     if "Timeout (" in log or code is None:
         outcome, message = "hung", f"did not finish within {order.limit} seconds; perhaps a loop without an end"
@@ -125,10 +125,10 @@ def _ended_early(order: Order, running: TestResult, log: str, code: int | None) 
     return TestResult(running.test, running.exercise, running.says, outcome, message, place)
 
 
-def learners_place(root: Path, file: str, line: int) -> str:
-    """Such as "chapters/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in chapters/."""
+def place_in(folder: str, root: Path, file: str, line: int) -> str:
+    """Such as "chapters/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in that folder."""
     path = Path(file)
-    return f"{path.relative_to(root).as_posix()}:{line}" if path.is_relative_to(root / "chapters") else ""
+    return f"{path.relative_to(root).as_posix()}:{line}" if path.is_relative_to(root / folder) else ""
 
 
 def _child(order: Order, sender: Connection, log: Path) -> None:
