@@ -65,7 +65,7 @@ def stream_name(stream: Any) -> str:  # noqa: ANN401 (a stream of either kind)
 
 
 def sleep(ms: float) -> None:
-    """Keep the current stream's device busy for about `ms` milliseconds, to widen a race or to show an overlap."""
+    """Keep the current stream busy for about `ms` milliseconds, to widen a race; other streams' work runs beside it."""
     if is_simulated():
         _accelerator().sleep(ms)
     else:

@@ -62,13 +62,13 @@ def launch(
 
 
 def sleep(ms: float) -> None:
-    """Keep the current stream (and the compute engine) busy for `ms`: widens a race, as torch.cuda._sleep does."""
+    """Keep the current stream busy for `ms`, and no engine: widens a race, as torch.cuda._sleep does."""
 
     def work() -> None:
         if runtime.policy_name == "threads":
             time.sleep(ms / 1000)
 
-    runtime.launch(current_stream(), "sleep", work, [], [], cost_ms=ms)
+    runtime.launch(current_stream(), "sleep", work, [], [], engine="none", cost_ms=ms)
 
 
 def plain_module(module: torch.nn.Module) -> torch.nn.Module:
@@ -106,7 +106,7 @@ def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
                 "does not declare: name it in reads= or writes=, and use the tensor that the function is given"
             )
     to_cpu = schema.name == "_to_copy" and torch.device(kwargs.get("device") or "sim").type == "cpu"
-    if schema.name == "_local_scalar_dense" or to_cpu:
+    if schema.name == "item" or to_cpu:
         raise CaptureError("operation not permitted in a sealed box: it makes the host wait")
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
     if keywords.get("device") is not None:

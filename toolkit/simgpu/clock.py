@@ -2,7 +2,8 @@
 
 The host's time moves on by the price of every call and by `host_work`. The device has three engines that work at the
 same time, each on one operation after another: one for compute and one for each direction of copies. An operation
-starts when the host has launched it, its stream has come that far, and its engine has a free slot.
+starts when the host has launched it, its stream has come that far, and its engine has a free slot. (`sleep` needs no
+engine: on a GPU it is a single thread, beside which everything else runs.)
 
 All figures are milliseconds of *simulated* time. They come from the prices below, not from any measurement.
 """
@@ -94,6 +95,8 @@ class Clock:
     def device_work(self, name: str, lane: str, engine: str, ready: float, duration: float) -> float:
         """Queue an operation whose stream is ready at `ready`; returns the time at which the operation ends."""
         self.now += self.costs.launch_ms
-        start = self._engines[engine].book(max(ready, self.now), duration, self.now)
+        start = max(ready, self.now)
+        if engine != "none":
+            start = self._engines[engine].book(start, duration, self.now)
         self.spans.append(Span(name, lane, start, start + duration))
         return start + duration

@@ -71,7 +71,7 @@ def _about(func: torch._ops.OpOverload, schema: Schema, tensor: SimTensor, args:
 
 
 def _reshape_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Shell:
-    """`x.squeeze_()` and its like (which torch's own `matmul` uses): only the way in which the memory is seen changes."""
+    """`x.squeeze_()` and its like (torch's own `matmul` uses it): only the way in which the memory is seen changes."""
     if schema.name not in _VIEWED_ANEW:
         raise NotImplementedError(f"simgpu: {schema.name} gives a tensor other memory in place; make a new tensor")
     shell = args[0]

@@ -16,7 +16,7 @@ from toolkit.simgpu.tensors import SimTensor, footprints, new_device_tensor
 
 def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     """Queue the operation, wait for it, and return its result: a number, or tensors on the device."""
-    name = "item" if schema.name == "_local_scalar_dense" else schema.name
+    name = schema.name
     runtime.refuse_in_capture(name)
     if schema.random:
         raise NotImplementedError(f"simgpu: random operation {schema.name}, whose result has a shape of its own")

@@ -80,8 +80,7 @@ class Runtime:
         make_policy(policy)  # a wrong name must not cost the old run
         self.capture = None
         for stream in self.streams:
-            if stream.last is not None:
-                self.policy.finish(stream.last)
+            stream.moment().finish()
         self.policy.close()
         self._start(policy, on_race, costs)
 
@@ -129,8 +128,7 @@ class Runtime:
         site = caller_site()
         if hidden and self.sync_debug_mode == "error":
             raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
-        if moment.operation is not None:
-            self.policy.finish(moment.operation)
+        moment.finish()
         self.host.learn(moment.knows)
         if moment.site is not None:
             self.host.waited_for[moment.stream] = WaitedFor(moment.site, moment.knows.get(moment.stream, 0))

@@ -29,7 +29,7 @@ class Schema:
     def __init__(self, func: torch._ops.OpOverload) -> None:
         schema, tags = func._schema, func.tags
         returns = schema.returns
-        self.name = schema.name.removeprefix("aten::")
+        self.name = schema.name.removeprefix("aten::").replace("_local_scalar_dense", "item")
         self.written = [
             (place, each.name)
             for place, each in enumerate(schema.arguments)

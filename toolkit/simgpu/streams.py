@@ -22,7 +22,7 @@ class Moment(NamedTuple):
     """A point in a stream's queue: behind everything queued so far. It is what an event remembers."""
 
     stream: "Stream"
-    operation: Operation | None  # the last one before this point
+    operations: list[Operation]  # what must be done before it: the stream's last one, and events waited for since
     knows: dict[Actor, int]  # what has happened by then
     ms: float  # when, on the virtual clock
     site: Site | None = None  # the line that recorded an event here
@@ -31,9 +31,13 @@ class Moment(NamedTuple):
         """Has the virtual clock passed this point? If so the work before it is done as well."""
         if runtime.clock.now < self.ms:
             return False
-        if self.operation is not None:
-            runtime.policy.finish(self.operation)
+        self.finish()
         return True
+
+    def finish(self) -> None:
+        """Run whatever has not run yet before this point."""
+        for each in self.operations:
+            runtime.policy.finish(each)
 
     def forget_in(self, history: list[Access]) -> None:
         """Drop the accesses that happened before this point."""
@@ -68,12 +72,11 @@ class Stream(Actor):
     def moment(self, site: Site | None = None) -> Moment:
         """The point behind everything queued so far."""
         self.learn(runtime.host.knows)
-        return Moment(self, self.last, dict(self.knows), max(self.ready_ms, runtime.clock.now), site)
+        return Moment(self, self._dependencies(), dict(self.knows), max(self.ready_ms, runtime.clock.now), site)
 
     def wait_for(self, moment: Moment) -> None:
         """What is queued here from now on starts after `moment`."""
-        if moment.operation is not None and not moment.operation.done:
-            self._pending.append(moment.operation)
+        self._pending += [each for each in moment.operations if not each.done]
         self.learn(moment.knows)
         self.ready_ms = max(self.ready_ms, moment.ms)
         if moment.site is not None:
@@ -81,9 +84,11 @@ class Stream(Actor):
 
     def take_dependencies(self) -> list[Operation]:
         """What the next operation must run after."""
-        dependencies = [each for each in (self.last, *self._pending) if each is not None and not each.done]
-        self._pending = []
+        dependencies, self._pending = self._dependencies(), []
         return dependencies
+
+    def _dependencies(self) -> list[Operation]:
+        return [each for each in (self.last, *self._pending) if each is not None and not each.done]
 
     def wait_event(self, event: "Event") -> None:
         """Later work of this stream waits for what `event` has recorded so far (nothing, if it was never recorded)."""
