@@ -112,6 +112,11 @@ def fetch_from_hub(name: str) -> Path:
         raise UserError(f"model {name}: it has no config.json on the Hub, so it is no transformers model") from None
     except (hub_errors.HfHubHTTPError, OSError) as error:
         raise UserError(f"model {name}: the download failed: {first_line(error)}") from None
+    if offline and not any(Path(folder).glob("*.safetensors")):
+        raise UserError(
+            f"model {name}: only a part of it was downloaded before, and {huggingface_hub.constants.ENDPOINT} "
+            "cannot be reached; check the network"
+        )
     return Path(folder)
 
 
