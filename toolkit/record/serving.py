@@ -21,7 +21,7 @@ Runner = Callable[[list[WorkloadItem], Timeline], int]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: what takes a few minutes on two cores is over in a second on a GPU.
+    """How much is measured: a few minutes on two cores, and on a GPU.
 
     Attributes:
         model: see toolkit.models.
@@ -42,7 +42,7 @@ class Size:
 
 SIZES = {
     "cpu": Size("default", requests=16, rows=4, new_tokens=16, prompt_len=(8, 40), long_prompt=384),
-    "cuda": Size("8b", requests=64, rows=16, new_tokens=64, prompt_len=(32, 256), long_prompt=8192),
+    "cuda": Size("8b", requests=32, rows=8, new_tokens=32, prompt_len=(32, 256), long_prompt=8192),
 }
 
 
