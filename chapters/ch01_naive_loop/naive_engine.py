@@ -7,7 +7,7 @@ goes on computing until the last one is done: its results are thrown away, its w
 And after each forward the host asks for the tokens (`tolist`), so host and device take turns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class NaiveEngine:
         model: any causal language model of the transformers library, unchanged.
         batch_size: rows of a batch.
         timeline: records what host and device do when.
+        on_tokens: called after each forward with the number of new tokens, for a progress bar.
 
     Attributes:
         num_steps: forwards so far.
@@ -33,11 +34,16 @@ class NaiveEngine:
     """
 
     def __init__(
-        self, model: PreTrainedModel, batch_size: int = 16, timeline: Timeline | NoTimeline = NO_TIMELINE
+        self,
+        model: PreTrainedModel,
+        batch_size: int = 16,
+        timeline: Timeline | NoTimeline = NO_TIMELINE,
+        on_tokens: Callable[[int], object] = lambda count: None,
     ) -> None:
         self.model = model
         self.batch_size = batch_size
         self.timeline = timeline
+        self.on_tokens = on_tokens
         eos = model.generation_config.eos_token_id
         self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
         self.num_steps = 0
@@ -96,6 +102,7 @@ class NaiveEngine:
             if not unfinished:
                 return outputs
             raise NotImplementedError("ch01 exercise 2: The decode loop and its end")
+            self.on_tokens(len(unfinished))
 
     def is_done(self, output: list[int], max_tokens: int, ignore_eos: bool) -> bool:
         """Whether a row with these new tokens has reached its limit or ended its sequence."""

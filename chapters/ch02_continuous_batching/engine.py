@@ -19,7 +19,7 @@ from ch02_continuous_batching.batch import Batch, pack
 from ch02_continuous_batching.block_manager import BlockManager
 from ch02_continuous_batching.model_runner import ModelRunner
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams
-from ch02_continuous_batching.scheduler import Policy, Scheduler
+from ch02_continuous_batching.scheduler import Policy, Row, Scheduler
 from toolkit.errors import UserError
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
@@ -103,11 +103,13 @@ class Engine:
         """Host: choose the rows of the next step and pack their inputs. None if nothing can run."""
         with self.timeline.host("prepare", step=self.num_steps):
             rows = self.scheduler.schedule()
-            if not rows:
-                return None
-            batch = Batch(self.num_steps, *pack(rows, self.blocks))
-            self.num_steps += 1
-            return batch
+            return self.make_batch(rows) if rows else None
+
+    def make_batch(self, rows: list[Row]) -> Batch:
+        """Pack scheduled rows into the batch of the next step."""
+        batch = Batch(self.num_steps, *pack(rows, self.blocks))
+        self.num_steps += 1
+        return batch
 
     def launch(self, batch: Batch) -> Tensor:
         """Queue the batch on the device: inputs in, forward. Returns the sampled ids there, (samples,) int64."""

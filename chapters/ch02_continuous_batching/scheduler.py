@@ -75,9 +75,15 @@ class Scheduler:
             self._serve_running(decoding, rows)
         return rows
 
+    def rows_limit(self) -> int:
+        """How many rows the step may have. Double buffering halves it."""
+        return self.max_rows
+
     def _serve_running(self, requests: list[Request], rows: list[Row]) -> None:
         """Append a row for each of `requests` that has tokens to compute, as far as budget and blocks reach."""
         for request in requests:
+            if len(rows) == self.rows_limit():
+                return
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted a moment ago, to make room for an earlier one
             num_tokens = self.num_tokens_for(request, rows)
@@ -86,7 +92,7 @@ class Scheduler:
 
     def _admit_waiting(self, rows: list[Row]) -> None:
         """Let waiting requests in, in their order, while there are budget, rows and free blocks for them."""
-        while self.waiting and len(self.running) < self.max_rows:
+        while self.waiting and len(self.running) < self.max_rows and len(rows) < self.rows_limit():
             request = self.waiting[0]
             num_tokens = self.num_tokens_for(request, rows)
             # Its whole prompt must fit, and one more block for each running request, or it would be thrown out soon.
