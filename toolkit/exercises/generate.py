@@ -130,7 +130,8 @@ def ask(path: str) -> bool:
     """Ask at the terminal whether an edited file may be replaced; where nobody can answer: no."""
     if not sys.stdin.isatty():
         return False
-    return input(f"{path} has edits that are not the course's. Replace it, losing them? [y/N] ").strip().lower() == "y"
+    print(f"{path} has edits that are not the course's. Replace it, losing them? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def main() -> int:
