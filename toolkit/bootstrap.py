@@ -98,8 +98,7 @@ def pip(venv: Path, *arguments: str) -> list[str] | None:
 def install_cpu_torch(repository: Path, venv: Path) -> None:
     """Try for torch's CPU build, several times smaller than the ordinary one; not getting it is no error."""
     wanted = re.search(r"^torch==(\S+)$", (repository / "requirements.txt").read_text(), re.MULTILINE)
-    if not wanted:
-        return
+    assert wanted is not None, "requirements.txt must pin torch"
     package = f"torch=={wanted[1]}+cpu"
     say(f"no NVIDIA driver here: looking for {package}")
     if pip(venv, package, "--no-deps", *QUICK) is not None:
