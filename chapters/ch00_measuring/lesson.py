@@ -180,6 +180,8 @@ print("  ".join(f"{ms:.2f}" for ms in times), "ms")
 print(f"first call {times[0] / statistics.median(times):.1f} times the median")
 
 # %% [markdown]
+# ![The same product ten times](../../figures/ch00_first_calls.png)
+#
 # Whatever factor you see here, it has nothing to do with the work. A first call loads code, picks an algorithm, asks
 # the system for memory; on a GPU that is slower by far than in a thread on a CPU.
 #

@@ -187,3 +187,15 @@ def test_lengths_stay_exact_far_from_the_anchor():
         "ms. Likely cause: the end was placed by its distance from the anchor, which a 32-bit float rounds to 0.5 ms "
         "or more by then; add start.elapsed_time(end) to the start."
     )
+
+
+@ex_measure
+@pytest.mark.gpu
+def test_measures_a_real_gpu():
+    """On a GPU, a kernel that sleeps keeps the device far longer than its launch keeps the host."""
+    import torch
+
+    timing = measure(lambda: torch.cuda._sleep(50_000_000), torch.cuda)
+    assert timing.device_ms > 5 * timing.host_ms, (
+        f"a sleeping kernel: {timing}. Likely cause: the host's clock was read after a synchronisation."
+    )

@@ -19,13 +19,13 @@ class VirtualDevice:
     ) -> None:
         """
         Args:
-            wake_ms: how late the host wakes from its first, second, ... wait for an event; 0 after these.
+            wake_ms: how late the host wakes from its first, second, ... wait; 0 after these.
             reach_ms: how long a marker takes from the host to an idle device.
         """
         self.host_ms = started_s * 1e3  # an odd origin, as a real clock has: nobody may rely on zero
         self.depth = depth
         self.wake_ms, self.reach_ms = list(wake_ms), reach_ms
-        self._ends: list[float] = []  # when each launched operation ends, in launch order
+        self._ends: list[float] = []  # when each launched operation ends and each marker is reached, in queue order
 
     def now(self) -> float:
         """The host's clock, seconds."""
@@ -48,8 +48,18 @@ class VirtualDevice:
         return self._ends[-1] if self._ends else self.host_ms
 
     def synchronize(self) -> None:
-        """The host waits for everything launched."""
-        self.host_ms = max(self.host_ms, self.free_at())
+        """The host waits for everything launched and recorded."""
+        self.wait_until(self.free_at())
+
+    def wait_until(self, reached_ms: float) -> None:
+        late = self.wake_ms.pop(0) if self.wake_ms else 0.0
+        self.host_ms = max(self.host_ms, reached_ms) + late
+
+    def record(self) -> float:
+        """Queue a marker and return when the device gets to it."""
+        self.host_ms += RECORD_MS
+        self._ends.append(max(self.host_ms + self.reach_ms, self.free_at()))
+        return self._ends[-1]
 
     def Event(self, *, enable_timing: bool = False) -> "VirtualEvent":  # noqa: N802
         """As torch.cuda.Event: without enable_timing it can be waited for but knows no time."""
@@ -64,13 +74,11 @@ class VirtualEvent:
         self.reached_at: float | None = None
 
     def record(self) -> None:
-        self.device.host_ms += RECORD_MS
-        self.reached_at = max(self.device.host_ms + self.device.reach_ms, self.device.free_at())
+        self.reached_at = self.device.record()
 
     def synchronize(self) -> None:
         if self.reached_at is not None:
-            late = self.device.wake_ms.pop(0) if self.device.wake_ms else 0.0
-            self.device.host_ms = max(self.device.host_ms, self.reached_at) + late
+            self.device.wait_until(self.reached_at)
 
     def elapsed_time(self, end: "VirtualEvent") -> float:
         for event in (self, end):
