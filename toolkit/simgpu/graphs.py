@@ -107,7 +107,7 @@ class CUDAGraph:
                 step()
 
         reads = [each for key, each in capture.reads.items() if key not in capture.writes]
-        writes = [*capture.writes.values(), capture.pool.scratch]
+        writes = [capture.pool.scratch, *capture.writes.values()]
         runtime.launch(current_stream(), "graph replay", work, reads, writes, cost_ms=capture.cost_ms)
 
     def reset(self) -> None:

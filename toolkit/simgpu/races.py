@@ -43,38 +43,41 @@ class Detector:
             conflict = party.writes or old.party.writes
             if conflict and not ordered and old.actor is not actor and region.overlaps(old.footprint.region):
                 races.append(_race(old, footprint, actor, party))
-            if not self._superseded(old, footprint, actor, party, ordered):
+            past = self._host.knows.get(old.actor, 0) >= old.number
+            if not past and not (old.actor is actor and _stands_for(footprint, party, old)):
                 kept.append(old)
         if actor is not self._host and region.nbytes:
             kept.append(Access(footprint, actor, actor.knows[actor], party))
         block.history = kept
         return races
 
-    def _superseded(self, old: Access, footprint: Footprint, actor: Actor, party: Party, ordered: bool) -> bool:
-        """Whoever races with `old` from now on also races with the new access (or cannot race at all)."""
-        if self._host.knows.get(old.actor, 0) >= old.number:
-            return True
-        stronger = party.writes or (old.actor is actor and not old.party.writes)
-        return actor is not self._host and ordered and stronger and footprint.region.covers(old.footprint.region)
+
+def _stands_for(footprint: Footprint, party: Party, old: Access) -> bool:
+    """Does whatever races with an actor's `old` access also race with its new one?"""
+    return (party.writes or not old.party.writes) and footprint.region.covers(old.footprint.region)
 
 
 def _race(old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race:
-    first, second = old.actor.name, actor.name
-    if footprint.block.kind == "scratch":
+    first, second, kind = old.actor.name, actor.name, footprint.block.kind
+    moved_on = old.footprint.generation != footprint.generation
+    if party.lane == "host":
+        edge = f"record an event on {first} after the first, and call event.synchronize() on the host before the second"
+    else:
+        edge = f"record an event on {first} after the first, and {second}.wait_event(it) before the second"
+    if kind == "scratch":
         buffer = "memory that two graphs of one pool share"
-        edge = f"replay both graphs on one stream, or make {second} wait for {first} before the second replay"
-    elif old.footprint.generation != footprint.generation:
+        edge += "; or replay both on one stream"
+    elif moved_on and kind == "graph pool":
+        buffer = f"memory of a graph pool: a {old.footprint.label} and, for another graph, a {footprint.label}"
+        edge += "; or allocate what others read outside the pool, before the capture"
+    elif moved_on:
         buffer = f"the memory of a {old.footprint.label} that was freed and given to a new {footprint.label}"
         edge = (
             f"tensor.record_stream({first}) on the first one before it is freed, so that its memory waits for {first}; "
             f"or keep the tensor until {first} is done with it"
         )
-    elif party.lane == "host":
-        buffer = f"{footprint.label} ({footprint.block.kind})"
-        edge = f"record an event on {first} after the first, and call event.synchronize() on the host before the second"
     else:
-        buffer = f"{footprint.label} ({footprint.block.kind})"
-        edge = f"record an event on {first} after the first, and {second}.wait_event(it) before the second"
+        buffer = f"{footprint.label} ({kind})"
     early = actor.waited_for.get(old.actor)
     if early is not None and early.covers < old.number:
         edge += f"\n  ({second} did wait for an event of {first}, but for one recorded before the first: {early.site})"

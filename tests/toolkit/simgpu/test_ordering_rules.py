@@ -1,7 +1,8 @@
-"""CUDA's ordering rules, one test each, on the accelerator at hand: the simulated GPU under every policy, or a real one.
+"""CUDA's ordering rules, one test each, on the accelerator at hand: the simulated GPU under every policy, or a real
+one.
 
-Nothing here is written for the simulator. `sleep` keeps the device busy, so that whatever does not wait for it is seen not
-to. docs/simulator.md lists the rules with their sources; a test checks that the list is complete.
+Nothing here is written for the simulator. `sleep` keeps the device busy, so that whatever does not wait for it is
+seen not to. docs/simulator.md lists the rules with their sources; a test checks that the list is complete.
 """
 
 import pytest
