@@ -41,8 +41,8 @@ class Size:
 
 
 SIZES = {
-    "cpu": Size("default", requests=16, rows=4, new_tokens=16, prompt_len=(8, 40), long_prompt=384),
-    "cuda": Size("8b", requests=32, rows=8, new_tokens=32, prompt_len=(32, 256), long_prompt=8192),
+    "cpu": Size("default", requests=16, rows=4, new_tokens=12, prompt_len=(8, 40), long_prompt=384),
+    "cuda": Size("8b", requests=32, rows=8, new_tokens=16, prompt_len=(32, 256), long_prompt=8192),
 }
 
 
