@@ -41,7 +41,7 @@ def tiny_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
         tie_word_embeddings=False,
         **FAMILIES[family],
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None

@@ -97,8 +97,9 @@ def paged_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBat
         # Rows of different lengths: spread the packed tokens over a (rows, longest) grid, attend, and pack them again.
         starts = batch.query_start[decode:-1]
         token = torch.arange(decode, query.shape[0], device=query.device, dtype=starts.dtype)
-        row = torch.searchsorted(starts, token, right=True) - 1
-        offset = token - starts[row]
+        row = (torch.searchsorted(starts, token, right=True) - 1).clamp_min(0)
+        # Inputs that arrive too late (chapter 3) shall give wrong numbers, not an address outside: that kills CUDA.
+        offset = (token - starts[row]).clamp(0, batch.max_query_length - 1)
         grid = query.new_zeros(starts.shape[0], batch.max_query_length, *query.shape[1:])
         grid[row, offset] = query[decode:]
         parts.append(_attend(grid, keys, values, batch, slice(decode, None), scale)[row, offset])

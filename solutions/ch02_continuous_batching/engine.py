@@ -11,6 +11,8 @@ forward. The asynchronous chapters replace how launch copies and in which order 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,41 +26,59 @@ from toolkit.errors import UserError
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
+@dataclass(frozen=True)
+class EngineConfig:
+    """The limits of an engine.
+
+    Attributes:
+        num_blocks, block_size: size of the KV cache, in blocks and in tokens per block.
+        max_rows: requests in a step, at most.
+        token_budget: tokens in a step, at most.
+        policy: see Scheduler.
+    """
+
+    num_blocks: int = 256
+    block_size: int = 16
+    max_rows: int = 16
+    token_budget: int = 256
+    policy: Policy = "fcfs"
+
+
 class Engine:
     """A synchronous engine with continuous batching.
 
     Args:
         model: a Llama-family causal language model; it is switched to paged attention.
         tokenizer: needed for stop strings and for text in the outputs; token ids alone work without.
-        num_blocks, block_size: size of the KV cache, in blocks and in tokens per block.
-        max_rows: requests in a step, at most.
-        token_budget: tokens in a step, at most.
-        policy: see Scheduler.
         timeline: records what host and device do when.
+        limits: the fields of EngineConfig, by name.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        *,
-        num_blocks: int = 256,
-        block_size: int = 16,
-        max_rows: int = 16,
-        token_budget: int = 256,
-        policy: Policy = "fcfs",
         timeline: Timeline | NoTimeline = NO_TIMELINE,
+        **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
         self.tokenizer = tokenizer
         self.timeline = timeline
-        self.blocks = BlockManager(num_blocks, block_size)
-        self.scheduler = Scheduler(self.blocks, max_rows, token_budget, policy)
-        self.runner = ModelRunner(model, num_blocks, block_size)
+        self.config = EngineConfig(**limits)
+        self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
+        self.scheduler = self.make_scheduler()
         self.max_length: int = model.config.max_position_embeddings
         eos = model.generation_config.eos_token_id
         self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
         self.num_requests = 0
         self.num_steps = 0
+        self.set_up_device(model)
+
+    def make_scheduler(self) -> Scheduler:
+        return Scheduler(self.blocks, self.config.max_rows, self.config.token_budget, self.config.policy)
+
+    def set_up_device(self, model: PreTrainedModel) -> None:
+        """Allocate what the engine needs on the device."""
+        self.runner = ModelRunner(model, self.config.num_blocks, self.config.block_size)
 
     def check_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Refuse what can never be served, before it is queued.

@@ -1,4 +1,4 @@
-"""Where in the learner's code an operation was issued: the first caller outside torch and outside this simulator."""
+"""Where in the learner's code an operation was issued: the first caller outside torch and outside the toolkit."""
 
 import contextlib
 import linecache
@@ -11,8 +11,7 @@ import torch
 
 _SKIPPED = (
     os.path.dirname(torch.__file__) + os.sep,
-    os.path.dirname(__file__) + os.sep,
-    os.path.join(os.path.dirname(os.path.dirname(__file__)), "device.py"),
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
     contextlib.__file__,
 )
 

@@ -1,0 +1,137 @@
+"""`make run`: every engine built so far on the same real prompts, with answers, a table and a timeline picture each.
+
+    python -m toolkit.run [--model NAME] [--prompts FILE] [--tokens N]
+
+Greedy, exactly N new tokens per prompt, on CUDA where there is a GPU and on the CPU otherwise.
+"""
+
+import argparse
+import os
+import textwrap
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from toolkit import course
+from toolkit.engines import ENGINES, MAX_ROWS, Run, measure
+from toolkit.errors import UserError, exit_cleanly
+from toolkit.models import LoadedModel, load_model
+from toolkit.prompts import Prompt, load_prompts
+from toolkit.timeline import plot_timeline
+
+PICTURES = course.ROOT / "figures" / "local"
+ANSWERS_SHOWN = 3
+
+
+def main() -> None:
+    options = parse_arguments()
+    course.use(os.environ.get("COURSE_CODE") or "solutions")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"loading {options.model} ...", flush=True)
+    loaded = load_model(options.model, device=device)
+    if loaded.tokenizer is None:
+        raise UserError(f"model {options.model} has no tokenizer, so it cannot read prompts; take tiny or default")
+    prompts = load_prompts(
+        options.prompts,
+        loaded.tokenizer,
+        max_context=loaded.model.config.max_position_embeddings,
+        new_tokens=options.tokens,
+    )
+    print(f"{loaded.description} on {device_in_words(device)}")
+    print(f"{len(prompts)} prompts, {options.tokens} new tokens each, greedy, at most {MAX_ROWS} rows in a batch\n")
+    runs = run_all(loaded, prompts, options.tokens)
+    print_answers(loaded, prompts, runs)
+    print_table(runs, device)
+    draw(runs)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m toolkit.run", description="Run every engine on the same prompts.")
+    parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
+    parser.add_argument("--prompts", help='a file with one {"prompt": "..."} a line; the course has 32 of its own')
+    parser.add_argument("--tokens", default="32", help="new tokens per prompt")
+    options = parser.parse_args()
+    if not options.tokens.isdecimal() or int(options.tokens) == 0:
+        raise UserError(f"TOKENS is {options.tokens!r}; give the number of new tokens per prompt, 1 or more")
+    options.tokens = int(options.tokens)
+    return options
+
+
+def device_in_words(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"the CPU ({torch.get_num_threads()} threads)"
+
+
+def run_all(loaded: LoadedModel, prompts: list[Prompt], tokens: int) -> dict[str, Run]:
+    """Run every engine, each under a progress bar that counts tokens."""
+    runs = {}
+    for entry in ENGINES:
+        with tqdm(total=len(prompts) * tokens, desc=f"{entry.name:<26}", unit=" tok", dynamic_ncols=True) as bar:
+            runs[entry.name] = measure(entry, loaded, [p.token_ids for p in prompts], tokens, bar.update)
+    return runs
+
+
+def print_answers(loaded: LoadedModel, prompts: list[Prompt], runs: dict[str, Run]) -> None:
+    """Show a few answers of the last engine, and say whether all engines agree."""
+    assert loaded.tokenizer is not None
+    *_, (name, last) = runs.items()
+    print(f"\nAnswers ({name}):")
+    for prompt, output in list(zip(prompts, last.outputs, strict=True))[:ANSWERS_SHOWN]:
+        text = loaded.tokenizer.decode(until_end(output, loaded), skip_special_tokens=True)
+        print(f"\n  > {textwrap.shorten(prompt.text, 100, placeholder=' ...')}")
+        print(textwrap.indent(textwrap.fill(text.strip(), 100), "    "))
+    differing = {
+        other: sum(a != b for a, b in zip(run.outputs, last.outputs, strict=True)) for other, run in runs.items()
+    }
+    different = [f"{count} of {len(prompts)} differ in {other}" for other, count in differing.items() if count]
+    print(
+        f"\nAll engines gave the same tokens for every prompt: {'no, ' + '; '.join(different) if different else 'yes'}."
+    )
+    if different and loaded.model.dtype != torch.float32:
+        print(f"In {str(loaded.model.dtype).removeprefix('torch.')}, rounding depends on the batch; float32 agrees.")
+
+
+def until_end(output: list[int], loaded: LoadedModel) -> list[int]:
+    """The tokens up to the first end-of-sequence token: what comes after it was generated for the benchmark only."""
+    eos = loaded.model.generation_config.eos_token_id
+    ends = set(eos) if isinstance(eos, list) else {eos}
+    end = next((i for i, token in enumerate(output) if token in ends), len(output))
+    return output[:end]
+
+
+def print_table(runs: dict[str, Run], device: str) -> None:
+    row = "{:<26} {:>9} {:>6} {:>12} {:>13} {:>8}".format
+    print("\n" + row("engine", "tokens/s", "steps", "device idle", "host ms/step", "padding"))
+    for name, run in runs.items():
+        print(
+            row(
+                name,
+                f"{run.tokens_per_second:.1f}",
+                run.steps,
+                f"{run.recording.idle_share():.1%}",
+                f"{run.recording.host_ms_per_step():.2f}",
+                f"{run.padding_share:.1%}",
+            )
+        )
+    if device == "cpu":
+        print(
+            "\nHere the CPU plays the device as well: 'device idle' is the share of time outside the forward, and\n"
+            "'host ms/step' what the engine itself needs. On a GPU the same code waits for a far faster forward."
+        )
+
+
+def draw(runs: dict[str, Run]) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    print("\nTimelines (a few steps from the middle):")
+    for name, run in runs.items():
+        path = PICTURES / f"{name.replace(' ', '_')}.png"
+        plot_timeline(run.recording, path, title=name)
+        print(f"  {shown(path)}")
+
+
+def shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
