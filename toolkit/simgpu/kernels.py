@@ -112,6 +112,8 @@ def _ask_meta(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: 
     meta_args, meta_kwargs = map_tensors(to_meta, (args, kwargs))
     if "device" in kwargs:
         meta_kwargs["device"] = "meta"
+    if schema.random:
+        meta_kwargs["generator"] = None
     try:
         result = func(*meta_args, **meta_kwargs)
     except NotImplementedError as error:

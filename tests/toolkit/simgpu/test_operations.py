@@ -43,7 +43,7 @@ CASES = {
     "index by mask": lambda x, i: x[x[:, 0] > -9],
     "gather, scatter": lambda x, i: (x.gather(0, i[None]), x.scatter_(0, i[None], 7.0)),
     "index_copy_, index_add_, index_fill_": lambda x, i: (
-        x.index_copy_(0, i, x + 1).index_add_(0, i, x).index_fill_(1, i, 2.0)
+        x.index_copy_(0, i, x + 1).index_add_(0, i, x * 2).index_fill_(1, i, 2.0)
     ),
     "where": lambda x, i: (torch.where(x > 0, x, 0.0), torch.where(x > 0)[0], x.where(x > 0, torch.tensor(1.0))),
     "reductions with several results": lambda x, i: (x.max(dim=1), x.topk(2), x.sort(dim=0), torch.var_mean(x)),
