@@ -17,6 +17,8 @@ package registers the device with torch and is refused in a process that can use
 
 What it does not model (it raises NotImplementedError naming the operation, unless said otherwise here):
 - several devices; a second host thread that issues work at the same time (the host is one actor; not detected);
+- `torch.accelerator`, `torch.Stream` and `torch.Event` (use this package's; torch's own answer with an error or
+  nothing);
 - backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
 - other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;

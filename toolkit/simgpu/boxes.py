@@ -6,7 +6,6 @@ full speed.
 """
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
 from toolkit.simgpu.tensors import Shell, SimTensor, footprints
-
-_inside = threading.local()  # .declared: block -> may it be written; only set while a box runs in this thread
 
 
 def launch(
@@ -81,17 +78,13 @@ def plain_module(module: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def box_is_running() -> bool:
-    return getattr(_inside, "declared", None) is not None
-
-
 @contextmanager
 def _running(declared: dict[Block, bool]) -> Iterator[None]:
-    _inside.declared = declared
+    runtime.box.declared = declared
     try:
         yield
     finally:
-        _inside.declared = None
+        runtime.box.declared = None
 
 
 def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
@@ -100,7 +93,7 @@ def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
     shells = [each for each in tensors_in((args, kwargs)) if isinstance(each, Shell)]
     for each in shells:
         writes = any(each is target for target in written)
-        if each.allocation is not None and _inside.declared.get(each.footprint().block, None) not in (True, writes):
+        if each.allocation is not None and runtime.box.declared.get(each.footprint().block, None) not in (True, writes):
             raise RuntimeError(
                 f"{schema.name} {'writes' if writes else 'reads'} a {each.footprint().label} that its sealed box "
                 "does not declare: name it in reads= or writes=, and use the tensor that the function is given"

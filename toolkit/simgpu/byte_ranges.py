@@ -48,5 +48,5 @@ class Region:
     def _addresses(self) -> np.ndarray:
         """An array of the same geometry over a storage of its own size; only its addresses are ever looked at."""
         lo, size, shape, strides = self.key
-        whole = torch.empty(0, dtype=torch.uint8).set_(self._tensor.untyped_storage()).numpy()
+        whole = torch.empty(0, dtype=torch.uint8, device="cpu").set_(self._tensor.untyped_storage()).numpy()
         return np.ndarray(shape, np.dtype((np.void, size)), whole, lo, [step * size for step in strides])

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
-from toolkit.simgpu.boxes import box_is_running, run_in_box
+from toolkit.simgpu.boxes import run_in_box
 from toolkit.simgpu.copies import run_copy, run_to_copy
 from toolkit.simgpu.host_reads import read_now, run_index
 from toolkit.simgpu.hostops import run_on_host
 from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
+from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
 from toolkit.simgpu.tensors import Shell, SimTensor, new_device_tensor
 
@@ -23,10 +24,10 @@ _LIKE = {"rand_like": aten.uniform_.default, "randn_like": aten.normal_.default}
 def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401 (whatever the operation returns)
     """Do one torch operation: at once if it is the host's, else by queueing it on the current stream."""
     schema = schema_of(func)
-    if box_is_running():
+    if runtime.in_box():
         return run_in_box(func, schema, args, kwargs)
     device = kwargs.get("device")
-    to_device = device is not None and torch.device(device).type == "sim"
+    to_device = device is not None and _is_here(torch.device(device))
     from_device = next((each for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)), None)
     if schema.name == "detach_":  # reached only in inference mode, where nothing is attached
         return args[0]
@@ -55,6 +56,12 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
     if schema.host_reads:
         return read_now(func, schema, args, kwargs)
     return run_kernel(func, schema, args, kwargs)
+
+
+def _is_here(device: torch.device) -> bool:
+    if device.type == "sim" and device.index not in (None, 0):
+        raise RuntimeError(f"invalid device ordinal: {device}, but there is only sim:0")
+    return device.type == "sim"
 
 
 def _about(func: torch._ops.OpOverload, schema: Schema, tensor: SimTensor, args: tuple) -> Any:  # noqa: ANN401

@@ -95,7 +95,7 @@ class Memory:
     """The caching allocator. Sizes are bytes, rounded up to 512."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # tensors may die in any thread
+        self._lock = threading.RLock()  # for the counters: tensors may die in any thread
         self.allocated = self.peak = 0
         self.reset()
 
@@ -118,25 +118,25 @@ class Memory:
     def allocate(self, nbytes: int, stream: "Stream", pool: Pool, fill: int) -> Allocation:
         """A block for a new tensor on `stream`: a used one if there is one of that size, else a new one, filled."""
         nbytes = max(1, -(-nbytes // _ROUND)) * _ROUND
+        free_list = pool.free.setdefault((stream, nbytes), [])
+        block = next((each for each in reversed(free_list) if all(m.has_passed() for m in each.readers)), None)
+        if block is None:
+            block = Block(nbytes, pool.kind)
+            block.data.fill_(fill)
+        else:
+            free_list.remove(block)
+            for moment in block.readers:
+                moment.forget_in(block.history)
+            block.readers, block.free = [], False
+            block.generation += 1
         with self._lock:
-            free_list = pool.free.setdefault((stream, nbytes), [])
-            block = next((each for each in reversed(free_list) if all(m.has_passed() for m in each.readers)), None)
-            if block is None:
-                block = Block(nbytes, pool.kind)
-                block.data.fill_(fill)
-            else:
-                free_list.remove(block)
-                for moment in block.readers:
-                    moment.forget_in(block.history)
-                block.readers, block.free = [], False
-                block.generation += 1
             self.allocated += nbytes
             self.peak = max(self.peak, self.allocated)
         return Allocation(block, self, free_list)
 
     def release(self, block: Block, free_list: list[Block], streams: "list[Stream]") -> None:
+        block.free = True
+        block.readers = [stream.moment() for stream in streams]
         with self._lock:
-            block.free = True
-            block.readers = [stream.moment() for stream in streams]
             self.allocated -= block.nbytes
-            free_list.append(block)
+        free_list.append(block)

@@ -30,7 +30,7 @@ class Operation:
         self.done = False
         self.finished: threading.Event | None = None
 
-    def run(self, failures: "list[tuple[Operation, Exception]]") -> None:
+    def run(self, failures: "list[tuple[Operation, BaseException]]") -> None:
         """Do the work unless something failed before; a failure is noted for the next synchronisation to raise."""
         if self.done:
             return
@@ -38,7 +38,7 @@ class Operation:
             try:
                 with torch.inference_mode():  # the mode belongs to the launching thread, not to the device
                     self.work()
-            except Exception as error:  # whatever it is, it must surface at a synchronisation and never be lost
+            except (Exception, SystemExit) as error:  # it must surface at a synchronisation and never be lost
                 failures.append((self, error))
         self.work = None
         self.after = []

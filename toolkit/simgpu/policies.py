@@ -14,7 +14,7 @@ from typing import Protocol
 
 from toolkit.simgpu.operations import Operation
 
-Failures = list[tuple[Operation, Exception]]
+Failures = list[tuple[Operation, BaseException]]
 
 
 class Policy(Protocol):

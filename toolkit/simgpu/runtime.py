@@ -52,6 +52,7 @@ class Runtime:
         self.memory = Memory()
         self.run = 0
         self.streams: list[Stream] = []
+        self.box = threading.local()  # .declared: in a thread that runs a sealed box, what it may touch
         self._start("eager", "raise", Costs())
 
     def _start(self, policy: str, on_race: str, costs: Costs) -> None:
@@ -95,6 +96,7 @@ class Runtime:
         cost_ms: float | None = None,
     ) -> None:
         """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture)."""
+        self.refuse_in_box(name)
         if self.device_error is not None:
             raise self.device_error
         stream.must_be_current_run()
@@ -125,6 +127,7 @@ class Runtime:
     def host_wait(self, moment: "Moment", what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
         self.refuse_in_capture(what)
+        self.refuse_in_box(what)
         site = caller_site()
         if hidden and self.sync_debug_mode == "error":
             raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
@@ -140,6 +143,14 @@ class Runtime:
     def refuse_in_capture(self, what: str) -> None:
         if self.capture is not None:
             raise CaptureError(f"operation not permitted when stream is capturing: {what}, at {caller_site()}")
+
+    def in_box(self) -> bool:
+        """Is this thread running the function of a sealed box?"""
+        return getattr(self.box, "declared", None) is not None
+
+    def refuse_in_box(self, what: str) -> None:
+        if self.in_box():
+            raise CaptureError(f"{what} is not permitted in a sealed box, which is itself one operation of the device")
 
     def raise_device_error(self) -> None:
         """At a synchronisation: surface what failed on the device. From then on every launch raises it too."""

@@ -96,6 +96,8 @@ class Stream(Actor):
 
     def wait_stream(self, stream: "Stream") -> None:
         """Later work of this stream waits for everything queued on `stream` so far."""
+        self.must_be_current_run()
+        stream.must_be_current_run()
         self._refuse_fork(stream)
         runtime.clock.host_call()
         self.wait_for(stream.moment(caller_site()))

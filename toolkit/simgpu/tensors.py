@@ -58,6 +58,16 @@ class Shell(torch.Tensor):
     def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
         return type(self)(buf, self.allocation)
 
+    @property
+    def data(self) -> "Shell":  # type: ignore[override]
+        """As torch.Tensor.data. Assigning to it, as `module.half()` does, gives the tensor the other one's memory."""
+        return self.detach()  # type: ignore[return-value]
+
+    @data.setter
+    def data(self, other: "Shell") -> None:
+        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+        self.buf, self.allocation, self._footprint = other.buf, other.allocation, None
+
     def see_as(self, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> None:
         """Follow an in-place change of the shell's shape."""
         self.buf, self._footprint = self.buf.as_strided(shape, strides, offset), None

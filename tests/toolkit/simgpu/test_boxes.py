@@ -81,6 +81,23 @@ def test_a_box_that_would_wait_for_the_device_fails():
         simgpu.synchronize()
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "call",
+    [
+        simgpu.synchronize,
+        lambda: simgpu.sleep(1.0),
+        lambda: simgpu.launch("inner", lambda: None),
+        lambda: simgpu.current_stream().record_event().synchronize(),
+    ],
+)
+def test_a_box_may_neither_launch_nor_wait(policy, call):
+    simgpu.reset(policy)
+    simgpu.launch("forward", call)
+    with pytest.raises(simgpu.DeviceError, match="not permitted in a sealed box"):
+        simgpu.synchronize()
+
+
 def test_ordinary_cpu_tensors_are_refused():
     with pytest.raises(TypeError, match="device or pinned"):
         simgpu.launch("forward", double, [torch.ones(4)], [torch.ones(4, device="sim")])

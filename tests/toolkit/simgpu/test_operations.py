@@ -188,10 +188,32 @@ def test_pinned_memory_has_the_standard_spellings():
     assert torch.arange(3).pin_memory().tolist() == [0, 1, 2]
 
 
+def test_assigning_data_gives_the_tensor_other_memory():
+    x, other = torch.zeros(3, device="sim"), torch.ones(2, device="sim", dtype=torch.float16)
+    x.data = other
+    assert x.shape == (2,) and x.dtype == torch.float16 and x.tolist() == [1.0, 1.0]
+    other.fill_(2)
+    assert x.tolist() == [2.0, 2.0]
+    layer = torch.nn.Linear(3, 3).to("sim")
+    expected = layer.weight.half().tolist()
+    layer.half()
+    assert layer.weight.dtype == torch.float16 and layer.weight.tolist() == expected
+
+
+def test_there_is_one_device():
+    with pytest.raises(RuntimeError, match="ordinal"):
+        torch.zeros(3, device="sim:1")
+    with pytest.raises(RuntimeError, match="ordinal"):
+        torch.zeros(3).to("sim:1")
+
+
 def test_default_device_and_device_contexts_work():
     with torch.device("sim"):
         assert torch.zeros(3).device.type == "sim"
         assert torch.empty(3).device.type == torch.arange(3).device.type == torch.tensor([1.0]).device.type == "sim"
+        a = torch.zeros(4, 4)
+        a[:, ::2].add_(a[:, 1::2])
+        assert a.sum().item() == 0.0
     assert torch.zeros(3).device.type == "cpu"
 
 
