@@ -63,8 +63,16 @@ class _Engine:
             if start + duration <= busy_start:
                 break
             start = max(start, busy_end)
-        bisect.insort(self.busy, (start, start + duration))
+        self._reserve(start, start + duration)
         return start
+
+    def _reserve(self, start: float, end: float) -> None:
+        """Insert an interval that fits, joined with the one before it if they touch, to keep the list short."""
+        place = bisect.bisect(self.busy, (start, end))
+        if place and self.busy[place - 1][1] == start:
+            self.busy[place - 1] = (self.busy[place - 1][0], end)
+        else:
+            self.busy.insert(place, (start, end))
 
 
 class Clock:

@@ -56,8 +56,6 @@ class Runtime:
         self._start("eager", "raise", Costs())
 
     def _start(self, policy: str, on_race: str, costs: Costs) -> None:
-        if on_race not in ("raise", "collect"):
-            raise ValueError(f'on_race must be "raise" or "collect", not {on_race!r}')
         self.policy_name, self.policy = policy, make_policy(policy)
         self.on_race, self.clock = on_race, Clock(costs)
         self.run += 1
@@ -78,7 +76,9 @@ class Runtime:
 
     def reset(self, policy: str, on_race: str, costs: Costs) -> None:
         """Let the old run finish, then begin a new one. Tensors stay valid; streams, events and graphs do not."""
-        make_policy(policy)  # a wrong name must not cost the old run
+        make_policy(policy)  # a wrong argument must not cost the old run
+        if on_race not in ("raise", "collect"):
+            raise ValueError(f'on_race must be "raise" or "collect", not {on_race!r}')
         self.capture = None
         for stream in self.streams:
             stream.moment().finish()

@@ -58,8 +58,8 @@ class Shell(torch.Tensor):
     def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
         return type(self)(buf, self.allocation)
 
-    @property
-    def data(self) -> "Shell":  # type: ignore[override]
+    @property  # type: ignore[override]
+    def data(self) -> "Shell":
         """As torch.Tensor.data. Assigning to it, as `module.half()` does, gives the tensor the other one's memory."""
         return self.detach()  # type: ignore[return-value]
 
