@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, GREY, ORANGE, new_chart
+from toolkit.figures.style import BLUE, GREEN, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 # (key of the recording, colour, hatch, label), from left to right
@@ -46,6 +46,7 @@ def batch(recording: Recorded) -> Figure:
     ):
         axes.text(place, len(rows) - 0.45, text, ha=side, va="top", fontsize=9)
     axes.set_ylim(len(rows) + 0.2, -0.6)
+    axes.set_xlim(0, max(left) * 1.02)
     axes.set_yticks(range(len(rows)), [f"row {row['row']}" for row in rows])
     axes.grid(visible=False)
     axes.set_xlabel("position")
@@ -61,13 +62,12 @@ def batch_sizes(recording: Recorded) -> Figure:
     picture, axes = new_chart(title, recording["device"])
     places = range(len(rows))
     bars = axes.bar(places, [row["tokens_per_s"] for row in rows], 0.6, color=BLUE, edgecolor="black", linewidth=0.6)
-    labels = [f"{row['tokens_per_s']:.0f} tokens/s\n{row['padding_share']:.0%} padding" for row in rows]
+    labels = [f"{row['tokens_per_s']:.0f} tokens/s\n{row['padding_share']:.0%} wasted" for row in rows]
     axes.bar_label(bars, labels, padding=3, fontsize=9)
     axes.margins(y=0.2)
     axes.set_xticks(places, [f"{row['batch_size']}\n{row['steps']} forwards" for row in rows])
     axes.set_xlabel("rows of a batch")
     axes.set_ylabel("wanted tokens per second")
-    axes.yaxis.label.set_color(GREY)
     return picture
 
 

@@ -7,7 +7,7 @@ from toolkit.course import use
 from toolkit.record.serving import REPEATS, Runner, Size, measure_run, medians, open_model, warm_up, workloads
 from toolkit.recordings import Row
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
-from toolkit.workloads import WorkloadItem
+from toolkit.workloads import WorkloadItem, ragged
 
 WORKLOAD = "1 to twice the average"
 DECODE_STEPS = 8
@@ -18,7 +18,7 @@ def record(device: torch.device) -> dict[str, list[Row]]:
     size, model = open_model(device)
     workload = workloads(size, model.config.vocab_size)[WORKLOAD]
     return {
-        "ch01_batch": batch(workload[:8]),
+        "ch01_batch": batch(ragged(8, (8, 40), (1, 32), vocab_size=2)),
         "ch01_batch_sizes": batch_sizes(model, size, workload, device),
         "ch01_steps": steps(model, workload[:8], device),
     }
