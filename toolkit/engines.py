@@ -1,13 +1,15 @@
 """Every engine of the course behind one function, so that `make run` and the recordings can treat them alike.
 
-A new chapter adds an entry to ENGINES and, where its engine is built differently, a function like the two below.
+A new chapter adds an entry to ENGINES; its package is imported by its bare name, so COURSE_CODE decides whose it is.
 """
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from toolkit import course
+from toolkit import device
 from toolkit.models import LoadedModel
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Recording, Timeline
 
@@ -15,6 +17,9 @@ MAX_ROWS = 16  # the same for every engine, so that they are compared at the sam
 BLOCK_SIZE = 16
 
 OnTokens = Callable[[int], object]
+Prompts = Sequence[list[int]]
+AnyTimeline = Timeline | NoTimeline
+EngineClass = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -46,49 +51,61 @@ class EngineEntry:
 
     Attributes:
         name: as shown to the user; also the name of its timeline picture.
-        run: (model, prompts, max_tokens, timeline, on_tokens) -> (outputs, steps, padding share).
+        module, engine: where the engine's class is, and its name.
+        streams: whether it runs on the accelerator's streams (from chapter 3 on); without a GPU, on the simulated one.
+        wrong_by_design: its tokens are not to be believed.
     """
 
     name: str
-    run: Callable[
-        [LoadedModel, Sequence[list[int]], int, Timeline | NoTimeline, OnTokens], tuple[list[list[int]], int, float]
-    ]
+    module: str
+    engine: str
+    streams: bool = False
+    wrong_by_design: bool = False
+
+
+ENGINES = [
+    EngineEntry("ch01 naive loop", "ch01_naive_loop", "NaiveEngine"),
+    EngineEntry("ch02 continuous batching", "ch02_continuous_batching", "Engine"),
+    EngineEntry("ch03 streams", "ch03_streams", "StreamEngine", streams=True, wrong_by_design=True),
+    EngineEntry("ch04 events", "ch04_events", "EventEngine", streams=True),
+    EngineEntry("ch05 double buffering", "ch05_double_buffering", "DoubleBufferedEngine", streams=True),
+]
 
 
 def run_naive(
+    engine_class: EngineClass,
     loaded: LoadedModel,
-    prompts: Sequence[list[int]],
+    prompts: Prompts,
     max_tokens: int,
-    timeline: Timeline | NoTimeline,
+    timeline: AnyTimeline,
     on_tokens: OnTokens,
 ) -> tuple[list[list[int]], int, float]:
-    """Chapter 1: static padded batches over the model's ordinary cache."""
-    from ch01_naive_loop import NaiveEngine
-
+    """Chapter 1's engine: static padded batches over the model's ordinary cache."""
     loaded.model.set_attn_implementation("sdpa")
-    engine = NaiveEngine(loaded.model, MAX_ROWS, timeline, on_tokens)
+    engine = engine_class(loaded.model, MAX_ROWS, timeline, on_tokens)
     outputs = engine.generate(prompts, [max_tokens] * len(prompts), ignore_eos=True)
     return outputs, engine.num_steps, engine.padding_share
 
 
-def run_continuous(
+def run_steps(
+    engine_class: EngineClass,
     loaded: LoadedModel,
-    prompts: Sequence[list[int]],
+    prompts: Prompts,
     max_tokens: int,
-    timeline: Timeline | NoTimeline,
+    timeline: AnyTimeline,
     on_tokens: OnTokens,
 ) -> tuple[list[list[int]], int, float]:
-    """Chapter 2: continuous batching over the paged cache, packed rows, no padding."""
-    from ch02_continuous_batching import Engine, SamplingParams
+    """Any later engine: add the requests, then step until all are finished. Packed rows, so no padding."""
+    from ch02_continuous_batching import SamplingParams
 
     longest = max(len(prompt) for prompt in prompts) + max_tokens
-    engine = Engine(
+    engine = engine_class(
         loaded.model,
         loaded.tokenizer,
+        timeline,
         num_blocks=MAX_ROWS * (longest // BLOCK_SIZE + 1),
         block_size=BLOCK_SIZE,
         max_rows=MAX_ROWS,
-        timeline=timeline,
     )
     params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
     for i, prompt in enumerate(prompts):
@@ -101,21 +118,22 @@ def run_continuous(
     return outputs, engine.num_steps, 0.0
 
 
-ENGINES = [
-    EngineEntry("ch01 naive loop", run_naive),
-    EngineEntry("ch02 continuous batching", run_continuous),
-]
+def measure(entry: EngineEntry, loaded: LoadedModel, prompts: Prompts, max_tokens: int, on_tokens: OnTokens) -> Run:
+    """Run one engine on all prompts, greedy, exactly `max_tokens` new tokens each, after a short warm-up.
 
+    On the simulated GPU the policy is "threads", so that copies and forwards really overlap, races are counted but not
+    raised, and the recording is that of the virtual clock.
+    """
+    engine_class = getattr(importlib.import_module(entry.module), entry.engine)
+    run = run_naive if entry.module == "ch01_naive_loop" else run_steps
+    simulated = entry.streams and device.is_simulated()
+    if simulated:
+        from toolkit import simgpu
 
-def measure(
-    entry: EngineEntry, loaded: LoadedModel, prompts: Sequence[list[int]], max_tokens: int, on_tokens: OnTokens
-) -> Run:
-    """Run one engine on all prompts, greedy, exactly `max_tokens` new tokens each, after a short warm-up."""
-    if course.current() is None:
-        course.use("solutions")
-    entry.run(loaded, prompts[:1], min(max_tokens, 2), NO_TIMELINE, lambda count: None)
-    timeline = Timeline(loaded.model.device)
+        simgpu.reset("threads", on_race="collect")
+    run(engine_class, loaded, prompts[:1], min(max_tokens, 2), NO_TIMELINE, lambda count: None)
+    timeline = device.new_timeline() if simulated else Timeline(loaded.model.device)
     start = time.perf_counter()
-    outputs, steps, padding_share = entry.run(loaded, prompts, max_tokens, timeline, on_tokens)
+    outputs, steps, padding_share = run(engine_class, loaded, prompts, max_tokens, timeline, on_tokens)
     recording = timeline.finish()
     return Run(outputs, time.perf_counter() - start, steps, padding_share, recording)

@@ -1,0 +1,105 @@
+"""Exercises 3.1 and 3.2: pinned and static tensors, and copies that do not wait."""
+
+import pytest
+import torch
+
+from ch03_streams import IOSlot
+from tests.simulated import needs_simulator
+
+pytestmark = needs_simulator
+
+
+@pytest.fixture
+def slot() -> IOSlot:
+    from toolkit import simgpu
+
+    simgpu.reset("lazy", on_race="collect")
+    return IOSlot(tokens=12, rows=4, width=5, trash_block=9, block_size=4, device="sim")
+
+
+def waits() -> list[str]:
+    from toolkit import simgpu
+
+    return [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()]
+
+
+@pytest.mark.exercise("3.1")
+def test_host_inputs_are_pinned(slot: IOSlot):
+    """The host's side of every input is pinned memory, which a copy engine can read by itself."""
+    pageable = [name for name in slot.padding if not slot.host_inputs[name].is_pinned()]
+    assert not pageable, (
+        f"not pinned: {pageable}. A copy from pageable memory cannot simply be queued: the host takes part in it. "
+        "Allocate with pin_memory=True"
+    )
+
+
+@pytest.mark.exercise("3.1")
+def test_device_inputs_are_on_the_device(slot: IOSlot):
+    """The device's side of every input is on the device, with the same shape and dtype as the host's."""
+    for name, values in slot.padding.items():
+        host, on_device = slot.host_inputs[name], slot.device_inputs[name]
+        assert on_device.device.type == "sim", f"device_inputs[{name!r}] is on {on_device.device}, not on the device"
+        for side, tensor in (("host", host), ("device", on_device)):
+            assert tensor.shape == values.shape and tensor.dtype == values.dtype, (
+                f"{side}_inputs[{name!r}] is {tuple(tensor.shape)} {tensor.dtype}; its padding is "
+                f"{tuple(values.shape)} {values.dtype}"
+            )
+
+
+@pytest.mark.exercise("3.1")
+def test_both_sides_start_with_the_padding(slot: IOSlot):
+    """Host and device inputs start with their padding values: harmless for a forward that runs before any batch."""
+    for name, values in slot.padding.items():
+        for side, tensor in (("host", slot.host_inputs[name]), ("device", slot.device_inputs[name])):
+            seen = tensor.cpu()
+            assert torch.equal(seen, values), (
+                f"{side}_inputs[{name!r}] starts as {seen.flatten()[:6].tolist()}..., its padding is "
+                f"{values.flatten()[:6].tolist()}... Uninitialised indices may point anywhere"
+            )
+
+
+@pytest.mark.exercise("3.2")
+def test_copies_arrive_where_they_belong(slot: IOSlot):
+    """copy_in brings every input to the device's tensors, copy_out the sampled ids to the host's."""
+    from toolkit import simgpu
+
+    for i, host in enumerate(slot.host_inputs.values()):
+        host.fill_(i + 1)
+    slot.device_ids.fill_(77)
+    slot.copy_in()
+    slot.copy_out()
+    simgpu.synchronize()
+    for i, (name, tensor) in enumerate(slot.device_inputs.items()):
+        seen = tensor.cpu().flatten().tolist()
+        assert set(seen) == {i + 1}, f"device_inputs[{name!r}] should hold {i + 1} after copy_in; it holds {set(seen)}"
+    assert slot.read_ids(4) == [77] * 4, (
+        f"the device sampled 77 four times; after copy_out the host reads {slot.read_ids(4)}"
+    )
+
+
+@pytest.mark.exercise("3.2")
+def test_copies_do_not_make_the_host_wait(slot: IOSlot):
+    """Queueing the copies returns at once: neither direction makes the host wait for the device."""
+    before = len(waits())
+    slot.copy_in()
+    slot.copy_out()
+    seen = waits()[before:]
+    assert not seen, (
+        f"the host waited {len(seen)} times, first in: {seen[0]}. Is non_blocking=True missing, or .cpu() used?"
+    )
+
+
+@pytest.mark.exercise("3.2")
+def test_tensors_stay_where_they_are(slot: IOSlot):
+    """The slot's tensors keep their addresses: a captured forward reads and writes these very ones."""
+
+    def addresses() -> dict[str, int]:
+        tensors = {f"device_inputs[{name!r}]": tensor for name, tensor in slot.device_inputs.items()}
+        tensors |= {"device_ids": slot.device_ids, "host_ids": slot.host_ids}
+        return {name: tensor.data_ptr() for name, tensor in tensors.items()}
+
+    before = addresses()
+    slot.copy_in()
+    slot.copy_out()
+    moved = [name for name, address in addresses().items() if address != before[name]]
+    assert not moved, f"{moved} became new tensors at other addresses. Copy into the tensors, don't replace them"

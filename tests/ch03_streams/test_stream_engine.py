@@ -1,0 +1,84 @@
+"""Exercise 3.3: three streams. The engine must be asynchronous, and it must be wrong."""
+
+import pytest
+
+from ch03_streams import StreamEngine
+from tests.simulated import Seen, expected, needs_simulator, run_simulated
+
+pytestmark = needs_simulator
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return run_simulated(StreamEngine)
+
+
+def lanes_of(name: str) -> set[str]:
+    """The streams on which operations of this name ran while the engine of this test was at work."""
+    from toolkit import simgpu
+
+    return {span.lane for span in simgpu.spans() if span.name == name}
+
+
+@pytest.mark.exercise("3.3")
+@pytest.mark.parametrize(("operation", "stream"), [("forward", "compute"), ("D2H copy", "d2h")])
+def test_each_kind_of_work_has_its_stream(operation: str, stream: str):
+    """Forwards run on the stream `compute`, copies of the sampled ids on `d2h`."""
+    run_simulated(StreamEngine)
+    seen = lanes_of(operation)
+    assert seen == {stream}, f"{operation} should run on the stream {stream!r} only; it ran on {sorted(seen)}"
+
+
+@pytest.mark.exercise("3.3")
+def test_inputs_travel_on_their_own_stream():
+    """The inputs are copied on the stream `h2d` (what is allocated at the start uses the default stream)."""
+    run_simulated(StreamEngine)
+    seen = lanes_of("H2D copy")
+    assert "h2d" in seen and not seen & {"compute", "d2h"}, f"inputs should be copied on 'h2d'; seen: {sorted(seen)}"
+
+
+@pytest.mark.exercise("3.3")
+def test_the_host_never_waits(seen: Seen):
+    """No step makes the host wait for the device, neither by name nor hidden in another call."""
+    assert not seen.waits, (
+        f"the host waited {len(seen.waits)} times, first in: {seen.waits[0]}. This chapter only queues; look for "
+        "synchronize(), .item(), .tolist() or .cpu() on a device tensor"
+    )
+
+
+@pytest.mark.exercise("3.3")
+def test_the_three_lanes_start_together(seen: Seen):
+    """Forward and copy out do not wait for the copies in: nobody has told them to."""
+    recording = seen.recording
+    late = []
+    for step in recording.steps():
+        starts = {span.lane: span.start for span in recording.spans if span.step == step and span.lane != "host"}
+        ends = {span.lane: span.end for span in recording.spans if span.step == step and span.lane != "host"}
+        if starts["d2h"] >= ends["compute"]:
+            late.append(step)
+    assert len(late) < len(recording.steps()) / 2, (
+        f"in {len(late)} of {len(recording.steps())} steps the copy out started after the forward had ended: something "
+        "orders the streams. That is chapter 4; here they must be free"
+    )
+
+
+@pytest.mark.exercise("3.3")
+@pytest.mark.parametrize(
+    ("first", "second", "edge"),
+    [
+        ("H2D copy on h2d", "forward on compute", "compute.wait_event"),
+        ("forward on compute", "D2H copy on d2h", "d2h.wait_event"),
+        ("D2H copy on d2h", "tolist on host", "event.synchronize() on the host"),
+    ],
+)
+def test_the_detector_names_every_missing_edge(seen: Seen, first: str, second: str, edge: str):
+    """The race detector reports each pair of operations that nothing orders, and the edge that is missing."""
+    found = [race for race in seen.races if first in race and second in race.split("2nd")[1] and edge in race]
+    assert found, f"no report names {first!r}, then {second!r}, and {edge!r}. Seen {len(seen.races)} reports in all"
+
+
+def test_the_result_depends_on_luck():
+    """The same program gives right tokens if the device happens to run in program order, and wrong ones if not."""
+    assert run_simulated(StreamEngine, "eager").outputs == expected()
+    assert run_simulated(StreamEngine, "lazy").outputs != expected()
+    assert run_simulated(StreamEngine, "random:1").outputs != expected()
