@@ -2,6 +2,7 @@
 
 python -m toolkit.record ch00                  # on the GPU if there is one, else on the CPU
 python -m toolkit.record ch00 --device cpu
+python -m toolkit.record ch03                  # chapters 3 to 5: without a GPU, the simulated one
 """
 
 import argparse
@@ -27,8 +28,11 @@ def main() -> None:
         raise UserError("--device cuda: torch sees no NVIDIA GPU on this machine")
     device = torch.device(options.device)
     command = f"python -m toolkit.record {options.chapter} --device {options.device}"
-    for name, rows in importlib.import_module(f"toolkit.record.{options.chapter}").record(device).items():
-        path = write_recording(name, rows, command=command, device=device)
+    module = importlib.import_module(f"toolkit.record.{options.chapter}")
+    # Chapters on the accelerator record the simulated GPU where there is no other, and name it.
+    recorded_on = module.recorded_on(device) if hasattr(module, "recorded_on") else device
+    for name, rows in module.record(device).items():
+        path = write_recording(name, rows, command=command, device=recorded_on)
         print(f"{len(rows):5} rows  {path.relative_to(ROOT)}")
 
 

@@ -1,0 +1,138 @@
+"""Run an engine of chapters 3 and up on the accelerator, a GPU or the simulated one, and measure its decode steps.
+
+All requests are of equal length and there from the start. Measuring begins once each of them has its first token, so
+prompts, first calls and the capture of graphs stay outside: what is left is the steady state, in which an engine
+spends its life. On the simulated GPU all times are those of the virtual clock.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from toolkit import device
+from toolkit.timeline import NO_TIMELINE, Recording
+from toolkit.workloads import fixed
+
+BLOCK_SIZE = 16
+EDGE_STEPS = 2  # so many measured steps at either end are left out of the numbers
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of an engine.
+
+    Attributes:
+        model: on the GPU; for the simulated one in host memory.
+        requests: all run in one batch, if the engine lets them.
+        prompt_len, new_tokens: of each request.
+    """
+
+    model: PreTrainedModel
+    requests: int = 8
+    prompt_len: int = 12
+    new_tokens: int = 16
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        items = fixed(self.requests, self.prompt_len, self.new_tokens, vocab_size=self.model.config.vocab_size)
+        return [item.prompt_ids for item in items]
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Limits of an engine that serves this load without preempting anybody."""
+        blocks_each = -(-(self.prompt_len + self.new_tokens) // BLOCK_SIZE)
+        return {
+            "num_blocks": self.requests * blocks_each,
+            "block_size": BLOCK_SIZE,
+            "max_rows": self.requests,
+            "token_budget": self.requests * self.prompt_len,
+        }
+
+
+@dataclass(frozen=True)
+class Served:
+    """What an engine did with a load.
+
+    Attributes:
+        outputs: new token ids of each request, the whole run.
+        seconds, steps, new_tokens: of the measured part, in which every step decodes.
+        recording: of the measured part; its numbers leave out a few steps at either end.
+    """
+
+    outputs: list[list[int]]
+    seconds: float
+    steps: int
+    new_tokens: int
+    recording: Recording
+
+    @property
+    def ms_per_step(self) -> float:
+        return self.seconds * 1e3 / self.steps
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.new_tokens / self.seconds
+
+    def wrong_share(self, right: Sequence[Sequence[int]]) -> float:
+        """The share of the tokens that differ from the right ones, 0 to 1."""
+        pairs = [
+            pair for ours, theirs in zip(self.outputs, right, strict=True) for pair in zip(ours, theirs, strict=True)
+        ]
+        return sum(a != b for a, b in pairs) / len(pairs)
+
+
+def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager") -> Served:
+    """Run a load to its end on a new engine.
+
+    Args:
+        make_engine: an engine's class, or a function with the same arguments.
+        policy: of the simulated GPU, which is reset and collects races (see `simgpu.races`); a real one has none.
+    """
+    if device.is_simulated():
+        device.accelerator.reset(policy, on_race="collect")
+    from ch02_continuous_batching import SamplingParams
+
+    engine = make_engine(load.model, timeline=NO_TIMELINE, **load.limits)
+    params = SamplingParams(max_tokens=load.new_tokens, ignore_eos=True)
+    for i, prompt in enumerate(load.prompts):
+        engine.add_request(str(i), prompt, params)
+    outputs: list[list[int]] = [[] for _ in range(load.requests)]
+
+    def step() -> None:
+        for output in engine.step():
+            outputs[int(output.request_id)] += output.new_token_ids
+
+    while not all(outputs):
+        step()
+    device.accelerator.synchronize()
+    engine.timeline = device.new_timeline()
+    first_step, before, start = engine.num_steps, sum(map(len, outputs)), now_ms()
+    while engine.has_work:
+        step()
+    device.accelerator.synchronize()
+    seconds = (now_ms() - start) / 1e3
+    recording = steady(engine.timeline.finish())
+    served = Served(outputs, seconds, engine.num_steps - first_step, sum(map(len, outputs)) - before, recording)
+    if not device.is_simulated():
+        del engine
+        gc.collect()  # an engine and its captured graphs refer to each other
+        device.accelerator.empty_cache()
+    return served
+
+
+def steady(recording: Recording) -> Recording:
+    """The same recording, its numbers taken without the first and the last few steps."""
+    steps = recording.steps()
+    if len(steps) <= 2 * EDGE_STEPS + 1:
+        return recording
+    window = recording.step_window(steps[EDGE_STEPS], steps[-1 - EDGE_STEPS])
+    return replace(recording, steady_window=window)
+
+
+def now_ms() -> float:
+    """The host's clock, in ms: the virtual one where the GPU is simulated."""
+    return device.accelerator.now_ms() if device.is_simulated() else time.perf_counter() * 1e3

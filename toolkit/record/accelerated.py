@@ -1,0 +1,121 @@
+"""What the measurements of chapters 3 to 5 share: the accelerator, loads for it, and engines to compare with.
+
+Without a GPU the same measurements are taken on the simulated one. Its recordings say so in every row and lie in a
+folder of their own, figures/data/simulated/. They are the same on every machine.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from toolkit import device
+from toolkit.decoding import Load, Served
+from toolkit.errors import UserError
+from toolkit.models import load_model
+from toolkit.recordings import Row
+
+RUNS = 5  # of everything that depends on luck
+
+
+def recorded_on(chosen: torch.device) -> torch.device | str:
+    """Where these chapters' recordings are made: the GPU, or in words the simulated one.
+
+    Raises:
+        UserError: --device cpu on a machine with a GPU, where the simulated one is refused.
+    """
+    if device.is_simulated():
+        return "simulated GPU"
+    if chosen.type != "cuda":
+        raise UserError(
+            "this chapter records the accelerator; for the simulated one hide the GPU: CUDA_VISIBLE_DEVICES="
+        )
+    return chosen
+
+
+def clock() -> str:
+    """What each row says of its times."""
+    return "simulated" if device.is_simulated() else "cuda"
+
+
+def open_load(name: str = "8b", *, requests: int = 32, new_tokens: int = 40) -> Load:
+    """The load for a measurement: on a GPU of a named shape with random weights.
+
+    On the simulated GPU a tiny model computes, for fewer tokens; the times are those that the sealed forward declares.
+    """
+    if device.is_simulated():
+        torch.set_num_threads(1)
+        return Load(load_model("tiny").model, requests, prompt_len=8, new_tokens=min(new_tokens, 16))
+    model = load_model(name, device="cuda").model
+    load = Load(model, requests, prompt_len=24, new_tokens=new_tokens)
+    # The plain attention of these chapters reads a row's whole block table: let it be no wider than it has to be.
+    model.config.max_position_embeddings = load.prompt_len + load.new_tokens
+    return load
+
+
+def numbers(served: Served) -> Row:
+    """The figures of a run, as part of a row."""
+    return {
+        "steps": served.steps,
+        "idle_share": round(served.recording.idle_share(), 4),
+        "host_ms_per_step": round(served.recording.host_ms_per_step(), 4),
+        "ms_per_step": round(served.ms_per_step, 4),
+        "tokens_per_s": round(served.tokens_per_second, 2),
+        "clock": clock(),
+    }
+
+
+def policies(unlucky: bool) -> list[str]:
+    """A policy of the simulated GPU for each run. A lucky one does everything at once, as long as nobody is slow."""
+    return [f"random:{seed}" if unlucky else "eager" for seed in range(RUNS)]
+
+
+def one_stream_engine() -> type:
+    """The engine to compare with: the same slot and sealed box, but all work on one stream, and the host waits."""
+    from ch03_streams import StreamEngine
+
+    class OneStreamEngine(StreamEngine):
+        def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
+            with device.accelerator.stream(self.compute):
+                self.copy_in(batch, slot)
+                self.run_forward(batch, slot)
+                self.copy_out(batch, slot)
+
+        def wait_for(self, slot: Any) -> None:  # noqa: ANN401
+            self.compute.synchronize()
+
+    return OneStreamEngine
+
+
+# What eager launches cost on the virtual clock. No measurement: round figures of the kind seen with 8B models.
+SIMULATED_KERNELS = 1600
+SIMULATED_LAUNCH_MS = 0.02
+
+
+@contextmanager
+def opened(box: Any) -> Iterator[None]:  # noqa: ANN401 (a SealedForward)
+    """While this lasts, the box launches its forward kernel by kernel."""
+    original = box.launch
+    if device.is_simulated():
+        box.launch = _launch_kernels
+    else:
+        box.launch = lambda inputs, output, sizes: _without_graphs(box, original, inputs, output, sizes)
+    try:
+        yield
+    finally:
+        del box.launch
+
+
+def _launch_kernels(inputs: Any, output: Any, sizes: Any) -> None:  # noqa: ANN401
+    for _ in range(SIMULATED_KERNELS):
+        device.host_work(SIMULATED_LAUNCH_MS, "launch of a kernel")
+        device.launch("kernel", lambda ids: None, writes=[output], cost_ms=sizes.cost_ms / SIMULATED_KERNELS)
+
+
+def _without_graphs(box: Any, launch: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+    graphs, box.graphs = box.graphs, {}
+    try:
+        launch(*arguments)
+    finally:
+        box.graphs = graphs
