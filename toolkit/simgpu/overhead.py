@@ -112,7 +112,7 @@ def overlap() -> dict[str, float]:
         x, y = torch.zeros(900, 900, device="sim"), torch.zeros(900, 900, device="sim")
         for _ in range(20):
             simgpu.launch("forward", lambda x, y: torch.mm(weights, weights, out=y), [x], [y])
-            for _ in range(200_000):
+            for _ in range(600_000):
                 pass
         simgpu.synchronize()
 

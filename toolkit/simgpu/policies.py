@@ -8,6 +8,7 @@ threads      one worker thread per stream: real overlap, since torch's kernels r
 
 import queue
 import random
+import sys
 import threading
 from collections import deque
 from typing import Protocol
@@ -99,6 +100,8 @@ class Threads(Eager):
     def __init__(self) -> None:
         super().__init__()
         self._queues: dict[object, queue.SimpleQueue[Operation | None]] = {}
+        self._switch_interval = sys.getswitchinterval()
+        sys.setswitchinterval(0.0005)  # a busy host keeps Python's lock for this long (else 5 ms) from the workers
 
     def submit(self, operation: Operation, stream: object) -> None:
         operation.finished = threading.Event()
@@ -114,6 +117,7 @@ class Threads(Eager):
     def close(self) -> None:
         for each in self._queues.values():
             each.put(None)
+        sys.setswitchinterval(self._switch_interval)
 
     def _work(self, operations: "queue.SimpleQueue[Operation | None]") -> None:
         while (operation := operations.get()) is not None:
