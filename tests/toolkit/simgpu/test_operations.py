@@ -92,6 +92,7 @@ def flat(value):
     return [tensor for each in value for tensor in flat(each)]
 
 
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
 @pytest.mark.parametrize(
     "call",
     [
