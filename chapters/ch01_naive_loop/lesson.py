@@ -177,8 +177,8 @@ for device in ("h100", "cpu"):
 # ![Static batches of different sizes](../../figures/ch01_batch_sizes.png)
 #
 # The largest batch wastes most, and is fastest all the same. Read the milliseconds: on the H100 a forward of 16 rows
-# takes about as long as one of 2. On the CPU it gets slower with more rows, but by far less than they are more. Rows are
-# cheap and forwards are dear. So nobody gives the batch up; what has to go is the waste in it.
+# takes about as long as one of 2. On the CPU more rows take longer, but not in proportion. Rows are cheap and forwards
+# are dear. So nobody gives the batch up; what has to go is the waste in it.
 #
 # ## 5. The second waste: the device waits
 #
@@ -232,8 +232,9 @@ for device in ("h100", "cpu"):
 #
 # - **between forwards**: the host takes its turn. This is what the idle share of the timelines shows. Chapters 3 to 5
 #   and 7 remove it.
-# - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph. Of
-#   the 30 to 50 ms above, 10 remain. Then the gaps between forwards, which now look like nothing, are a tenth.
+# - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph, and
+#   about 10 ms remain of the forward above. The gap between forwards stays as long as it is. So its share, which looks
+#   like nothing now, becomes four times as large, and it grows with every task that an engine's host has.
 #
 # ## 6. Find the bug
 #
