@@ -54,8 +54,8 @@ print(loaded.description)
 # **key** and its **value**. Later tokens look at those and at nothing else. So they are kept, in the **KV cache**, and
 # a token is fed only once. That splits the work in two:
 #
-#     prefill    feed the whole prompt                 -> keys and values of all its tokens, and the first new token
-#     decode     feed the newest token, one a time     -> its key and value, and the next new token
+#     prefill    feed the whole prompt       ->  all its keys and values, and the first new token
+#     decode     feed the newest token       ->  its key and value, and the next new token
 #
 # A call of the model is a **forward**. Ten new tokens take ten forwards: one prefill, nine decodes. The tenth token is
 # never fed. Nobody wants to know what follows it.
@@ -188,9 +188,9 @@ for device in ("h100", "cpu"):
 #     host      launch | wait ............ | append, mask, launch | wait ............ | append, ...
 #     device           | forward           |        idle          | forward           |   idle
 #
-# **Predict first.** The tiny model's forward takes a few milliseconds on a CPU. Appending eight numbers to eight lists
-# takes some microseconds. Which share of the time is the device idle in the cell below? And what could it gain at most,
-# if the host's work were hidden? (Chapter 0: with idle share *s*, at most 1 / (1 − *s*) times.)
+# **Predict first.** The tiny model's forward takes one or two milliseconds on a CPU. Appending eight numbers to eight
+# lists takes some microseconds. Which share of the time is the device idle in the cell below? And what could it gain at
+# most, if the host's work were hidden? (Chapter 0: with idle share *s*, at most 1 / (1 − *s*) times.)
 
 # %%
 workload = [[7] * 40 for _ in range(8)]
@@ -217,8 +217,8 @@ for device in ("h100", "cpu"):
     row = next(row for row in recording["rows"] if row["batch_size"] == 8)
     gap = row["idle_share"] * row["ms_per_step"]
     print(
-        f"{recording['device']}, 8 rows: {row['ms_per_step']:.1f} ms per step, host {row['host_ms_per_step']:.2f} ms, "
-        f"idle share {row['idle_share']:.1%}, that is {gap:.2f} ms per step"
+        f"{recording['device']}, {row['batch_size']} rows: {row['ms_per_step']:.1f} ms per step\n"
+        f"    host {row['host_ms_per_step']:.2f} ms, device idle {row['idle_share']:.1%}, that is {gap:.2f} ms"
     )
 
 # %% [markdown]

@@ -270,13 +270,13 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 # Rows of different lengths, and no padding: the tokens of all rows stand one behind the other, in one dimension. Index
 # tensors say what belongs together. Two decodes and a chunk:
 #
-#     rows            a: 1 token    b: 1 token    c: 3 tokens, positions 4 to 6
-#     input_ids       [ a9          , b4          , c4, c5, c6 ]
-#     position_ids    [ 9           , 4           , 4,  5,  6  ]
-#     slot_mapping    [ one slot for each token                ]      where keys and values are written
-#     query_start     [ 0           , 1           , 2,       5 ]      where each row begins, and the end
-#     kv_lengths      [ 10          , 5           , 7          ]      tokens in the cache, these included
-#     sample_index    [ 0           , 1           ,          4 ]      the last token of each row that samples
+#     rows           a: 1 token  b: 1 token  c: 3 tokens, positions 4 to 6
+#     input_ids      [ a9        , b4        , c4, c5, c6 ]
+#     position_ids   [ 9         , 4         , 4,  5,  6  ]
+#     slot_mapping   [ one slot for each token            ]   where keys and values go
+#     query_start    [ 0         , 1         , 2,       5 ]   where rows begin, and the end
+#     kv_lengths     [ 10        , 5         , 7          ]   in the cache, these included
+#     sample_index   [ 0         , 1         ,          4 ]   last token of sampling rows
 #
 # The padding on the left of chapter 1 is gone, and with it the mask. The model's own code is unchanged. Only its
 # attention is replaced, by a function that writes through the slot mapping and reads through the block table
@@ -333,9 +333,9 @@ print("among others  ", among)
 #
 # A step of the engine is three functions, and all later chapters keep them:
 #
-#     prepare   host      schedule the rows and pack their tensors        -> a Batch, which never changes again
-#     launch    device    copy the inputs, run the forward, sample        -> ids, still on the device
-#     commit    host      wait for the ids, append them, finish requests  -> outputs for the users
+#     prepare   host     schedule the rows, pack their tensors    ->  a Batch; it never changes
+#     launch    device   copy in, run the forward, sample         ->  ids, still on the device
+#     commit    host     wait for the ids, append them, finish    ->  outputs for the users
 #
 # Here they run one after the other. In an asynchronous engine, `prepare` of the next step runs while the device is
 # still busy with this one. Then a row can come back for a request that has been cancelled or preempted in the meantime.
@@ -441,8 +441,8 @@ for device, batching in (("cpu", "static"), ("cpu", "continuous"), ("h100", "sta
     recording = read_recording(DATA / device / "ch02_spread.json")
     row = next(row for row in recording["rows"] if row["batching"] == batching)
     print(
-        f"{recording['device']:37} {batching:11} idle share {row['idle_share']:.1%}, "
-        f"host {row['host_ms_per_step']:6.2f} of {row['ms_per_step']:.1f} ms per step"
+        f"{device:5} {batching:11} idle share {row['idle_share']:.1%}, "
+        f"host {row['host_ms_per_step']:6.2f} of {row['ms_per_step']:6.1f} ms per step"
     )
 
 # %% [markdown]
