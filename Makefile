@@ -31,7 +31,7 @@ lab: setup ## JupyterLab on chapter 0
 	@$(VENV) -m jupyter lab chapters/ch00_measuring/lesson.ipynb
 
 check: setup ## test your own code: make check CH=2
-	@$(VENV) -m toolkit.exercises.check $(CH)
+	@$(VENV) -m toolkit.exercises.check $(or $(EX),$(CH))
 
 hint: setup ## the next hint for an exercise: make hint EX=2.1
 	@$(VENV) -m toolkit.exercises.hint $(EX)

@@ -131,7 +131,9 @@ def measure(entry: EngineEntry, loaded: LoadedModel, prompts: Prompts, max_token
         from toolkit import simgpu
 
         simgpu.reset("threads", on_race="collect")
-    run(engine_class, loaded, prompts[:1], min(max_tokens, 2), NO_TIMELINE, lambda count: None)
+    # On a GPU every kernel is loaded at its first use, so the warm-up has to see all kinds of batches.
+    warm_up = prompts if loaded.model.device.type == "cuda" else prompts[:1]
+    run(engine_class, loaded, warm_up, min(max_tokens, 2), NO_TIMELINE, lambda count: None)
     timeline = device.new_timeline() if simulated else Timeline(loaded.model.device)
     start = time.perf_counter()
     outputs, steps, padding_share = run(engine_class, loaded, prompts, max_tokens, timeline, on_tokens)

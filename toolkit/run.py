@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from toolkit import course
 from toolkit.engines import ENGINES, MAX_ROWS, Run, measure
+from toolkit.eos import eos_ids
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
 from toolkit.prompts import Prompt, load_prompts
@@ -83,7 +84,7 @@ def print_answers(loaded: LoadedModel, prompts: list[Prompt], runs: dict[str, Ru
     *_, (name, last) = trusted.items()
     print(f"\nAnswers ({name}):")
     for prompt, output in list(zip(prompts, last.outputs, strict=True))[:ANSWERS_SHOWN]:
-        text = loaded.tokenizer.decode(until_end(output, loaded), skip_special_tokens=True)
+        text = str(loaded.tokenizer.decode(until_end(output, loaded), skip_special_tokens=True))
         print(f"\n  > {textwrap.shorten(prompt.text, 100, placeholder=' ...')}")
         print(textwrap.indent(textwrap.fill(text.strip(), 100), "    "))
     print()
@@ -101,8 +102,7 @@ def print_answers(loaded: LoadedModel, prompts: list[Prompt], runs: dict[str, Ru
 
 def until_end(output: list[int], loaded: LoadedModel) -> list[int]:
     """The tokens up to the first end-of-sequence token: what comes after it was generated for the benchmark only."""
-    eos = loaded.model.generation_config.eos_token_id
-    ends = set(eos) if isinstance(eos, list) else {eos}
+    ends = eos_ids(loaded.model)
     end = next((i for i, token in enumerate(output) if token in ends), len(output))
     return output[:end]
 

@@ -12,6 +12,7 @@ Nothing is padded. The tokens of all rows stand one behind the other, and index 
 import struct
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ class BatchInputs:
 
     def to(self, device: torch.device) -> "BatchInputs":
         """The same inputs with every tensor copied to `device`."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

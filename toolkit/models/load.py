@@ -36,6 +36,9 @@ def load_model(name: str, *, device: str = "cpu", dtype: torch.dtype | None = No
     mend: the name, the folder, the network, the device, its memory.
     """
     target = checked_device(device)
+    if target.type == "cuda":
+        # cuDNN's attention makes a plan for every new shape, and in decode every step has a new shape.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = dtype or (torch.float32 if target.type == "cpu" else torch.bfloat16)
     try:
         if name in SHAPES:

@@ -1,0 +1,113 @@
+"""An input/output slot: the tensors through which one batch enters and leaves the device.
+
+Copies that shall run while the host goes on need two things. The host's side must be *pinned* memory, which the
+operating system never moves, so that the copy engine can read it by itself; from ordinary ("pageable") memory a large
+copy makes the host wait. And the device's side must be *static*: allocated once, always at the same address, so that a
+captured forward finds its inputs there at every step.
+"""
+
+import torch
+from torch import Tensor
+
+from ch02_continuous_batching.batch import BatchInputs
+from toolkit.sealed_forward import Sizes, Tensors
+
+
+class IOSlot:
+    """Host and device side of a batch's inputs and of its sampled ids.
+
+    Args:
+        tokens, rows: a batch has at most so many packed tokens and rows.
+        width: a row owns at most so many blocks.
+        trash_block: a block of the cache that no request owns. Rows beyond the batch point there.
+        block_size: tokens per block.
+        device: "cuda", or "sim".
+
+    Attributes:
+        padding: for each input, its values where no row uses it; ordinary host memory.
+        host_inputs: the inputs by name, in pinned host memory; names and dtypes of BatchInputs, at their largest.
+        device_inputs: the same on the device.
+        device_ids, host_ids: (rows,) int64, the sampled ids on the device and, pinned, on the host.
+    """
+
+    def __init__(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int, device: str) -> None:
+        self.padding = {
+            "input_ids": torch.zeros(tokens, dtype=torch.int64),
+            "position_ids": torch.zeros(tokens, dtype=torch.int64),
+            "slot_mapping": torch.full((tokens,), trash_block * block_size),
+            "query_start": torch.arange(rows + 1, dtype=torch.int32),
+            "kv_lengths": torch.ones(rows, dtype=torch.int32),
+            "block_table": torch.full((rows, width), trash_block, dtype=torch.int32),
+            "sample_index": torch.arange(rows),
+            "temperature": torch.zeros(rows),
+            "top_k": torch.zeros(rows, dtype=torch.int64),
+            "top_p": torch.ones(rows),
+            "uniform": torch.zeros(rows),
+        }
+        self.host_inputs: dict[str, Tensor] = {}
+        self.device_inputs: dict[str, Tensor] = {}
+        for name, values in self.padding.items():
+            raise NotImplementedError("ch03 exercise 1: Pinned host tensors, static device tensors")
+        self.device_ids = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.host_ids = torch.zeros(rows, dtype=torch.int64, pin_memory=True)
+
+    @property
+    def full_decode(self) -> Sizes:
+        """The decode step that uses every row of the slot."""
+        rows, width = self.padding["block_table"].shape
+        return Sizes(rows, rows, rows, width, num_decode_rows=rows, max_query_length=1, greedy=True)
+
+    def load(self, inputs: BatchInputs) -> None:
+        """Host: write a packed batch into the pinned input tensors, and padding behind it."""
+        for name, values in inputs.tensors().items():
+            host = self.host_inputs[name]
+            host.copy_(self.padding[name])
+            host[tuple(slice(size) for size in values.shape)].copy_(values)
+
+    def copy_in(self) -> None:
+        """Queue the copies of all inputs, pinned host to device, on the current stream. The host does not wait."""
+        raise NotImplementedError("ch03 exercise 2: Copies that do not wait")
+
+    def copy_out(self) -> None:
+        """Queue the copy of the sampled ids, device to pinned host, on the current stream. The host does not wait."""
+        raise NotImplementedError("ch03 exercise 2: Copies that do not wait")
+
+    def read_ids(self, samples: int) -> list[int]:
+        """Host: the sampled ids as they stand in the pinned tensor at this moment. Waits for nothing."""
+        return self.host_ids[:samples].tolist()
+
+
+def sizes_of(inputs: BatchInputs) -> Sizes:
+    """How much of a slot a packed batch uses."""
+    rows, width = inputs.block_table.shape
+    return Sizes(
+        tokens=inputs.input_ids.shape[0],
+        rows=rows,
+        samples=inputs.sample_index.shape[0],
+        width=width,
+        num_decode_rows=inputs.num_decode_rows,
+        max_query_length=inputs.max_query_length,
+        greedy=inputs.greedy,
+    )
+
+
+def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
+    """The batch in a slot's tensors, as views: what `sizes` says of each, without the padding behind it."""
+    samples = slice(sizes.samples)
+    return BatchInputs(
+        input_ids=tensors["input_ids"][: sizes.tokens],
+        position_ids=tensors["position_ids"][: sizes.tokens],
+        slot_mapping=tensors["slot_mapping"][: sizes.tokens],
+        query_start=tensors["query_start"][: sizes.rows + 1],
+        kv_lengths=tensors["kv_lengths"][: sizes.rows],
+        block_table=tensors["block_table"][: sizes.rows, : sizes.width],
+        # Clamped, since in this chapter an older batch may still stand there: an index too large would kill CUDA.
+        sample_index=tensors["sample_index"][samples].clamp_max(sizes.tokens - 1),
+        temperature=tensors["temperature"][samples],
+        top_k=tensors["top_k"][samples],
+        top_p=tensors["top_p"][samples],
+        uniform=tensors["uniform"][samples],
+        num_decode_rows=sizes.num_decode_rows,
+        max_query_length=sizes.max_query_length,
+        greedy=sizes.greedy,
+    )
