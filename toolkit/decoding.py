@@ -43,8 +43,11 @@ class Load:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Limits of an engine that serves this load without preempting anybody."""
-        blocks_each = -(-(self.prompt_len + self.new_tokens) // BLOCK_SIZE)
+        """Limits of an engine that serves this load without preempting anybody.
+
+        One block more for each than it needs: the scheduler admits nobody if a running request could then get none.
+        """
+        blocks_each = 1 - (-(self.prompt_len + self.new_tokens) // BLOCK_SIZE)
         return {
             "num_blocks": self.requests * blocks_each,
             "block_size": BLOCK_SIZE,
@@ -61,6 +64,8 @@ class Served:
         outputs: new token ids of each request, the whole run.
         seconds, steps, new_tokens: of the measured part, in which every step decodes.
         recording: of the measured part; its numbers leave out a few steps at either end.
+        hidden_waits: of the measured part, on the simulated GPU: the times the host waited for the device without
+            having asked for it by name (`simgpu.Synchronisation`).
     """
 
     outputs: list[list[int]]
@@ -68,6 +73,7 @@ class Served:
     steps: int
     new_tokens: int
     recording: Recording
+    hidden_waits: tuple[Any, ...]
 
     @property
     def ms_per_step(self) -> float:
@@ -110,13 +116,21 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager") ->
         step()
     device.accelerator.synchronize()
     engine.timeline = device.new_timeline()
+    waits_before = len(_waits())
     first_step, before, start = engine.num_steps, sum(map(len, outputs)), now_ms()
     while engine.has_work:
         step()
     device.accelerator.synchronize()
     seconds = (now_ms() - start) / 1e3
     recording = steady(engine.timeline.finish())
-    served = Served(outputs, seconds, engine.num_steps - first_step, sum(map(len, outputs)) - before, recording)
+    served = Served(
+        outputs,
+        seconds,
+        engine.num_steps - first_step,
+        sum(map(len, outputs)) - before,
+        recording,
+        tuple(each for each in _waits()[waits_before:] if each.hidden),
+    )
     if not device.is_simulated():
         del engine
         gc.collect()  # an engine and its captured graphs refer to each other
@@ -131,6 +145,11 @@ def steady(recording: Recording) -> Recording:
         return recording
     window = recording.step_window(steps[EDGE_STEPS], steps[-1 - EDGE_STEPS])
     return replace(recording, steady_window=window)
+
+
+def _waits() -> list[Any]:
+    """What the simulated GPU has written down; a real one writes nothing down."""
+    return device.accelerator.synchronisations() if device.is_simulated() else []
 
 
 def now_ms() -> float:

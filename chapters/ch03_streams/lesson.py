@@ -384,8 +384,8 @@ if is_simulated():
 # %% [markdown]
 # Line by line:
 #
-# 1. **RACE on ...**: the memory that both touch, by shape, dtype and place. A buffer of int64 on the device with as many
-#    elements as the batch may have tokens: the input ids.
+# 1. **RACE on ...**: the memory that both touch, by shape, dtype and place. A buffer of int64 on the device with as
+#    many elements as the batch may have tokens: the input ids.
 # 2. **1st writes**: what was launched first, on which stream, and the line of *your* code that launched it: the copy to
 #    the device, on h2d.
 # 3. **2nd reads**: the other one: the forward, on compute.
@@ -409,8 +409,8 @@ if is_simulated():
 #
 # ## 8. Find the bug
 #
-# A colleague has made the copy of the sampled ids asynchronous. It is as slow as before, and the timeline shows a "wait"
-# in the middle of `launch`. Why?
+# A colleague has made the copy of the sampled ids asynchronous. It is as slow as before, and the timeline shows a
+# "wait" in the middle of `launch`. Why?
 #
 # ```python
 # self.host_ids = torch.zeros(rows, dtype=torch.int64)

@@ -1,5 +1,7 @@
 """How the course's charts look: one axes, few lines, a title that names the device; colours of Okabe and Ito."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from toolkit.timeline.picture import Picture
@@ -17,3 +19,9 @@ def new_chart(title: str, device: str, *, width: float = 8.0, height: float = 4.
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     return picture, axes
+
+
+def clock_note(recording: dict[str, Any]) -> str:
+    """Where a recording was made, and that its clock is simulated where it is."""
+    simulated = recording["rows"][0].get("clock") == "simulated"
+    return recording["device"] + (", simulated clock" if simulated else "")

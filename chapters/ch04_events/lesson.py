@@ -1,0 +1,322 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chapter 4: Events
+#
+# Chapter 3's engine queues its work on three streams and says nothing about order. The detector found six kinds of
+# race. In this chapter you say what must come first, with three events, and nothing more than that. The tokens are
+# right again, under every policy. And the engine is exactly as fast as with one stream. You will see why, and that
+# reason is the subject of chapter 5.
+#
+# - `event_engine.py`: chapter 3's engine with three events per slot
+#
+# About 40 minutes with the two exercises.
+
+# %%
+import sys
+
+sys.path.insert(0, "../..")  # the repository root, seen from this notebook
+from toolkit.course import open_chapter
+
+open_chapter("ch04")  # whose code runs (COURSE_CODE); switches autoreload on
+
+# %%
+from collections import Counter
+
+import torch
+
+from ch03_streams import StreamEngine
+from ch04_events import EventEngine
+from toolkit.decoding import Load, now_ms, serve
+from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, sleep
+from toolkit.figures import choose_device
+from toolkit.models import load_model
+from toolkit.record.accelerated import one_stream_engine
+from toolkit.record.ch04 import engine_without
+from toolkit.recordings import DATA, read_recording
+from toolkit.timeline import plot_timeline
+
+torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
+model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
+load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
+one_stream = serve(one_stream_engine(), load)
+right = one_stream.outputs
+
+
+def recorded(name):
+    """A recording of the repository, of the GPU if there is one, else of the simulated GPU."""
+    return read_recording(DATA / choose_device((name,), DATA) / f"{name}.json")
+
+
+print("this notebook runs on:", accelerator.get_device_name())
+
+# %% [markdown]
+# ## 1. Three verbs
+#
+# An **event** is a marker in a stream's queue. There are three things to do with it:
+#
+# | call | who waits | for what |
+# |---|---|---|
+# | `event.record(stream)` | nobody | the marker goes behind all that the stream has been given *so far* |
+# | `stream.wait_event(event)` | what is queued on `stream` *from now on* | until the marker is reached |
+# | `event.synchronize()` | the host | until the marker is reached |
+#
+# Inside `with accelerator.stream(s):`, `event.record()` records on `s`. An event can be recorded anew for each batch; a
+# wait means the last record before it.
+#
+# Below: a sleep of 10 ms on one stream, an event behind it, a second stream that waits for the event, and a kernel.
+#
+# **Predict first.** How long does `wait_event` keep the *host*? And where does the kernel stand in the picture?
+
+# %%
+if is_simulated():
+    accelerator.reset()
+values = torch.ones(1000, device=DEVICE)
+values * 2  # warm-up
+sleep(0.01)
+accelerator.synchronize()
+first, second = new_stream("first"), new_stream("second")
+done = accelerator.Event()
+timeline = new_timeline()
+with accelerator.stream(first):
+    with timeline.device("sleep", lane="stream 'first'"):
+        sleep(10)
+    done.record()
+with accelerator.stream(second):
+    start = now_ms()
+    second.wait_event(done)
+    waited = now_ms() - start
+    with timeline.device("kernel", lane="stream 'second'"):
+        values * 2
+    second_done = accelerator.Event()
+    second_done.record()
+start = now_ms()
+with timeline.host("wait"):
+    second_done.synchronize()
+print(f"wait_event kept the host for {waited:.3f} ms, synchronize for {now_ms() - start:.3f} ms")
+plot_timeline(timeline.finish(), title="A kernel behind an event")
+
+# %% [markdown]
+# `wait_event` is an order to the *device*, and the host goes on. Only `synchronize` stops the host.
+#
+# ## 2. Three edges
+#
+# A step needs three: from copy in to forward, from forward to copy out, from copy out to the host.
+#
+#     h2d       [copy in] h2d_done
+#                             \
+#     compute                  [forward] compute_done
+#                                             \
+#     d2h                                      [copy out] d2h_done
+#                                                             \
+#     host                                                     [commit]
+#
+# An event for each end. Every wait stands *before* the work that needs it, every record right *behind* the work that it
+# stands for.
+#
+# ### Exercise 4.1: say what must come first on the device (15 minutes)
+#
+# In `chapters/ch04_events/event_engine.py`, fill `EventEngine.queue`, eleven lines. `self.events[id(slot)]` has the
+# three events of a slot. In a terminal at the repository's root:
+#
+#     make check CH=4
+#     make hint EX=4.1
+#
+# ### Exercise 4.2: the one place where the host waits (5 minutes)
+#
+# In the same file, fill `EventEngine.wait_for`, one line. `make hint EX=4.2`.
+#
+# The cell below runs your engine (or, where an exercise is unsolved, the reference) and asks the detector about every
+# pair of neighbours.
+
+# %%
+served = serve(EventEngine, load)
+if is_simulated():
+    kinds = Counter((race.first.lane, race.second.lane) for race in accelerator.races())
+    for pair in (("h2d", "compute"), ("compute", "d2h"), ("d2h", "host")):
+        print(f"{pair[0]:>8} -> {pair[1]:8} {'RACES' if kinds[pair] else 'ordered'}")
+    for pair in (("h2d", "host"), ("compute", "h2d"), ("d2h", "compute")):
+        print(f"{pair[0]:>8} -> {pair[1]:8} {'RACES' if kinds[pair] else 'ordered'}    (from one batch to the next)")
+print(f"wrong tokens: {served.wrong_share(right):.1%}")
+plot_timeline(served.recording, title="Three streams and events")
+
+# %% [markdown]
+# Look for the edges in the picture: each copy in ends where its forward starts, each forward ends where its copy out
+# starts, and the host commits after that. (The small copies are there; look for the thin bars.)
+#
+# The other three kinds of race are gone too, without an edge of their own. The host waits for d2h_done before it
+# touches the slot again, d2h_done comes after compute_done, and that after h2d_done. Order is **transitive**. One wait
+# on the host orders everything that led to it.
+#
+# And this is all the waiting that the host does:
+
+# %%
+if is_simulated():
+    waits = Counter(f"{each.what} at {each.site}" for each in accelerator.synchronisations() if not each.hidden)
+    for place, count in waits.most_common(1):
+        print(f"{count} times: {place}")
+    print("hidden waits while it ran:", len(served.hidden_waits))
+
+# %% [markdown]
+# ## 3. Right under every policy
+#
+# **Predict first.** Chapter 3's engine was right under `eager` and wrong under `lazy`. Fill in this table before you
+# run the cell: for both engines and each policy, are the tokens right? Is a race reported?
+
+# %%
+if is_simulated():
+    print(f"{'policy':10} {'chapter 3: tokens':>18} {'races':>6} {'chapter 4: tokens':>19} {'races':>6}")
+    for policy in ("eager", "lazy", "threads", *(f"random:{seed}" for seed in range(6))):
+        cells = []
+        for engine in (StreamEngine, EventEngine):
+            wrong = serve(engine, load, policy).wrong_share(right)
+            cells.append(f"{'right' if wrong == 0 else f'{wrong:.0%} wrong':>18} {len(accelerator.races()):6}")
+        print(f"{policy:10} {' '.join(cells)}")
+else:
+    for engine in (StreamEngine, EventEngine):
+        print(f"{engine.__name__}: {serve(engine, load).wrong_share(right):.0%} of the tokens wrong")
+
+# %% [markdown]
+# The first row is the one to remember. Under `eager`, chapter 3's engine gives **right numbers by luck**, and the
+# detector reports as many races as anywhere else. It does not look at the numbers. It asks whether an order is
+# *promised*. That is why a clean report under one policy means more than right numbers under ten.
+#
+# Real GPUs can be lucky in this way, too. Here each event was taken out in turn. The engine ran as it comes, and with
+# the work that the event stands for made late:
+#
+# ![One event left out](../../figures/ch04_edges.png)
+
+# %%
+rows = recorded("ch04_edges")["rows"]
+late_ms = max(row["late_ms"] for row in rows)
+print(f"{'missing':14} {'wrong runs, as it comes':>24} {f'made {late_ms:.0f} ms late':>18}")
+for missing in dict.fromkeys(row["missing"] for row in rows):
+    cells = []
+    for late in (False, True):
+        shares = [row["wrong_share"] for row in rows if row["missing"] == missing and (row["late_ms"] > 0) == late]
+        cells.append(f"{sum(share > 0 for share in shares)} of {len(shares)}")
+    print(f"{missing:14} {cells[0]:>24} {cells[1]:>18}")
+print("on:", recorded("ch04_edges")["device"])
+
+# %% [markdown]
+# And what the detector says of each, while the numbers are right:
+
+# %%
+if is_simulated():
+    for missing in ("h2d_done", "compute_done", "d2h_done"):
+        wrong = serve(engine_without(missing, late_ms=0.0), load, "eager").wrong_share(right)
+        race = accelerator.races()[0]
+        print(f"without {missing}: {wrong:.0%} of the tokens wrong; {race.missing_edge}")
+
+# %% [markdown]
+# ## 4. And how fast?
+#
+# **Predict first.** Chapter 3 had closed the gap completely. Now everything waits for what it needs, and for nothing
+# else. How much of the gain is left: all, half, none?
+
+# %%
+streams = serve(StreamEngine, load)
+events = serve(EventEngine, load)
+for name, run in (("one stream", one_stream), ("three streams", streams), ("and events", events)):
+    print(f"{name:14} {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():6.1%}")
+print(f"on: {accelerator.get_device_name()}, clock: {events.recording.clock}")
+
+# %% [markdown]
+# None. Look at the host's lane in the picture of section 2: `prepare`, a thin `launch`, then **wait** until the forward
+# is done, then `commit`. While the device works, the host could work too, but it has nothing to do. The next batch
+# needs the tokens of this one, and there is one slot only, which is in use.
+#
+# So chapter 3's gain came from the races themselves: the host was early because it did not wait for the answer. Streams
+# and events do not make anything faster. They make it *possible* to do two things at once. Somebody has to provide the
+# second thing.
+#
+# The same from the repository's recordings:
+#
+# ![Time per step](../../figures/ch04_engines.png)
+#
+# ![Three streams and events](../../figures/ch04_steps.png)
+#
+# And beside it, the same engine with the sealed box opened, so that the forward is launched kernel by kernel. The
+# device's bar is as long as the host's `launch`, and only because of it. (A bar reaches from the first kernel to the
+# last, so the small gaps between kernels do not count as idle here.)
+#
+# ![The same, launched kernel by kernel](../../figures/ch04_eager_steps.png)
+#
+# ## 5. Find the bug
+#
+# The tokens are right on the machine of whoever wrote this. All three events are recorded, all three are waited for.
+# What is wrong?
+
+
+# %%
+class TidyEngine(EventEngine):
+    """First all records, then all work: it looks tidier."""
+
+    def queue(self, batch, slot):
+        events = self.events[id(slot)]
+        with accelerator.stream(self.h2d):
+            events.h2d_done.record()
+            self.copy_in(batch, slot)
+        with accelerator.stream(self.compute):
+            self.compute.wait_event(events.h2d_done)
+            self.run_forward(batch, slot)
+            events.compute_done.record()
+        with accelerator.stream(self.d2h):
+            self.d2h.wait_event(events.compute_done)
+            self.copy_out(batch, slot)
+            events.d2h_done.record()
+
+
+if is_simulated():
+    for policy in ("eager", "lazy"):
+        print(f"{policy}: {serve(TidyEngine, load, policy).wrong_share(right):.0%} of the tokens wrong")
+
+# %% [markdown]
+# Write down your answer. Then ask the detector:
+
+# %%
+if is_simulated():
+    print(accelerator.races()[0])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# `h2d_done` is recorded before the copies are queued. An event covers what the stream has got *so far*, so it stands
+# for the copies of the batch before. The forward does wait, for something that is long done. The last line of the
+# report says exactly this. With three streams and many batches this mistake is common, and on a quiet GPU it is never
+# seen.
+#
+# </details>
+
+# %% [markdown]
+# ## 6. What this step cost, and what comes next
+#
+# On the host: three records, two waits and one synchronisation per step. On the simulated GPU's table of prices that is
+
+# %%
+if is_simulated():
+    call_ms = accelerator.Costs().call_ms
+    print(f"6 calls of {call_ms} ms: {6 * call_ms:.3f} ms of a step of {events.ms_per_step:.2f} ms (simulated)")
+
+# %% [markdown]
+# On a GPU it is some microseconds, too. In code it costs more: a slot now belongs to whoever waited for its event, and
+# nothing in Python's syntax says so.
+#
+# The idle share is that of the single stream, to the digit. It is still the ceiling of what can be gained:
+
+# %%
+idle = events.recording.idle_share()
+print(f"device idle {idle:.1%}: at most {1 / (1 - idle):.2f} times as fast (clock: {events.recording.clock})")
+
+# %% [markdown]
+# In chapter 5 the host gets something to do while it waits: a second batch, in a second slot.
