@@ -15,6 +15,29 @@ def expected() -> list[list[int]]:
 
 
 @pytest.mark.exercise("1.2")
+def test_every_forward_gets_all_rows():
+    """Prefill takes the padded prompts, each decode step one column with a token of every row, also of those done."""
+    engine = NaiveEngine(shared_reference(), batch_size=3)
+    seen = []
+    forward = engine._forward
+
+    def watched(input_ids, mask, cache, unfinished):
+        seen.append((tuple(input_ids.shape), tuple(mask.shape)))
+        step = len(seen) - 1
+        assert step < 4, "every row has its tokens after 4 forwards, but the loop goes on for ever: see is_done"
+        right = ((3, 6 if step == 0 else 1), (3, 6 + step))
+        assert seen[-1] == right, (
+            f"3 prompts, the longest of 6 tokens: in forward {step} input_ids and mask have the shapes {right}; "
+            f"seen: {seen[-1]}. A decode step feeds next_ids as one column, (rows, 1), and the mask grows by one; "
+            "rows that are done stay in both"
+        )
+        return forward(input_ids, mask, cache, unfinished)
+
+    engine._forward = watched
+    engine.generate([[5] * 6, [6] * 2, [7] * 4], [4, 1, 3])
+
+
+@pytest.mark.exercise("1.2")
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
 def test_equals_generate(expected, batch_size):
     """Greedy tokens equal those of the library's generate for each prompt alone, whatever it is batched with."""
@@ -35,7 +58,8 @@ def test_each_row_stops_at_its_own_limit(expected):
     seen = NaiveEngine(shared_reference(), batch_size=7).generate(PROMPTS, limits)
     lengths = [len(row) for row in seen]
     assert lengths == limits, f"limits {limits}, seen {lengths} tokens. Append only to rows that are unfinished"
-    assert seen == [row[:limit] for row, limit in zip(expected, limits, strict=True)]
+    right = [row[:limit] for row, limit in zip(expected, limits, strict=True)]
+    assert seen == right, f"the numbers of tokens are right, but not the tokens: expected {right}, seen {seen}"
 
 
 @pytest.mark.exercise("1.2")
@@ -55,7 +79,9 @@ def test_end_of_sequence_can_be_ignored(expected):
     engine = NaiveEngine(shared_reference(), batch_size=7)
     engine.eos_ids = {expected[2][4]}
     seen = engine.generate(PROMPTS, [12] * 7, ignore_eos=True)
-    assert seen == expected, f"ignore_eos=True: every row has 12 tokens; seen lengths {[len(row) for row in seen]}"
+    lengths = [len(row) for row in seen]
+    assert lengths == [12] * 7, f"ignore_eos=True: every row has 12 tokens; seen: {lengths}"
+    assert seen == expected, f"the numbers of tokens are right, but not the tokens: expected {expected}, seen {seen}"
 
 
 @pytest.mark.exercise("1.2")

@@ -25,6 +25,7 @@ def test_the_mask_marks_padding_by_place_not_by_value():
         f"the token 0 is used for padding and occurs in the prompts as well; the mask is {mask.tolist()}. "
         "Make it from the lengths, not by comparing with pad_id"
     )
+    assert mask.dtype == torch.int64, f"the mask is int64, so that positions counted from it are; seen: {mask.dtype}"
 
 
 def test_positions_count_from_each_rows_first_token():

@@ -63,7 +63,7 @@ def test_only_sampling_rows_are_sampled():
         "sample_index",
         inputs.sample_index.tolist(),
         [0, 4],
-        "The row `first` is an unfinished chunk and must not sample",
+        "It counts in packed tokens, as query_start does; the row `first` is an unfinished chunk and must not sample",
     )
     names = [row.request.request_id for row in ordered]
     check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows stand first")

@@ -51,19 +51,24 @@ def test_tokens_reach_their_requests(model):
 
 
 @pytest.mark.exercise("2.5")
-def test_a_row_of_an_old_epoch_is_dropped(model):
-    """A token for a request that was preempted in flight is dropped: it will be computed again."""
+@pytest.mark.parametrize("back_already", [False, True])
+def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
+    """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
     engine = Engine(model)
     a, b = (engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab"))
     batch = engine.prepare()
     engine.scheduler.preempt(a)
+    if back_already:
+        engine.prepare()  # a is admitted again, and its new row is in flight too
     outputs = engine.commit_tokens(batch, [41, 42])
     assert a.output_ids == [] and b.output_ids == [42], (
         f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
-        f"b {b.output_ids}. Compare row.epoch with request.epoch"
+        f"b {b.output_ids}. Compare row.epoch with request.epoch; a's status ({a.status.value}) cannot tell"
     )
     assert [o.request_id for o in outputs] == ["b"], f"a dropped row makes no output; seen: {outputs}"
-    assert a.pending_samples == 0, f"preemption has reset a's pending samples; commit made them {a.pending_samples}"
+    assert a.pending_samples == int(back_already), (
+        f"a dropped row changes nothing: {int(back_already)} samples of a were pending, now {a.pending_samples} are"
+    )
 
 
 @pytest.mark.exercise("2.5")
@@ -73,7 +78,8 @@ def test_the_length_limit_ends_a_request(model):
     request = engine.add_request("a", PROMPTS[0], SamplingParams(max_tokens=2))
     reasons = [output.finish_reason for _ in range(2) for output in engine.step()]
     assert reasons == [None, FinishReason.LENGTH], (
-        f"with max_tokens=2 the second token is the last; reasons of the two outputs: {reasons}"
+        f"with max_tokens=2 the second token is the last; reasons of the two outputs: {reasons}. "
+        "Set request.finish_reason before you call _output"
     )
     assert request.status is RequestStatus.FINISHED, f"the request is {request.status.value}; call scheduler.finish"
     assert_idle(engine)
@@ -118,6 +124,25 @@ def test_a_stop_string_ends_a_request_and_is_cut_off(model, expected):
     )
     assert result.text == text.split(stop)[0], f"the text should end before {stop!r}; seen {result.text!r}"
     assert_idle(engine)
+
+
+@pytest.mark.exercise("2.5")
+def test_a_stop_string_may_end_inside_a_token(model, expected):
+    """A stop string counts wherever it stands in the text, also if its token brings more text behind it."""
+
+    class LongTokens:
+        """Writes token 26 as <26>."""
+
+        def decode(self, ids, **_):
+            return "".join(f"<{token}>" for token in ids)
+
+    stop = f"<{expected[0][4]}"  # the ">" still follows
+    (result,) = Engine(model, LongTokens()).generate(PROMPTS[:1], SamplingParams(max_tokens=20, stop=(stop,)))
+    text = LongTokens().decode(expected[0])
+    assert result.finish_reason is FinishReason.STOP, (
+        f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}. Search the whole text, not only its end"
+    )
+    assert result.text == text.split(stop)[0], f"the text should end before {stop!r}; seen {result.text!r}"
 
 
 # --- the whole engine ---

@@ -118,7 +118,8 @@ def test_a_token_in_flight_is_not_scheduled():
 def test_first_come_first_served_lets_tokens_flow():
     """Under "fcfs", running requests get their tokens first, and a newcomer's prompt fills the rest of the budget."""
     scheduler, _ = scheduler_with(4, 4, 30, token_budget=8)
-    assert step(scheduler) == {"a": 4, "b": 4}
+    first = step(scheduler)
+    assert first == {"a": 4, "b": 4}, f"a and b use up the budget of 8; seen: {first}"
     seen = step(scheduler)
     assert seen == {"a": 1, "b": 1, "c": 6}, f"a and b decode, c starts with the 6 tokens that are left; seen: {seen}"
 
@@ -127,7 +128,8 @@ def test_first_come_first_served_lets_tokens_flow():
 def test_prefill_first_serves_prompts_before_it_decodes():
     """Under "prefill_first", prompts take the budget first, and decoding requests share what is left."""
     scheduler, _ = scheduler_with(4, 4, 15, token_budget=8, policy="prefill_first")
-    assert step(scheduler) == {"a": 4, "b": 4}
+    first = step(scheduler)
+    assert first == {"a": 4, "b": 4}, f"a and b use up the budget of 8; seen: {first}"
     seen = [step(scheduler), step(scheduler)]
     assert seen == [{"c": 8}, {"c": 7, "a": 1}], (
         f"c's prompt of 15 takes 8 of 8, then 7, and a decodes with the one left over; seen: {seen}"
@@ -259,7 +261,12 @@ def test_everybody_finishes_in_a_pool_that_is_too_small(policy: str, num_blocks:
     for _ in range(2000):
         rows = scheduler.schedule()
         for row in rows:
-            assert len(row.request.block_table) * BLOCK_SIZE >= row.start + row.num_tokens, f"{row} lacks blocks"
+            name, owned = row.request.request_id, len(row.request.block_table)
+            needed = row.start + row.num_tokens
+            assert owned * BLOCK_SIZE >= needed, (
+                f"a row of request {name} reaches position {needed - 1}, but {name} owns {owned} blocks of "
+                f"{BLOCK_SIZE}: it lacks blocks. allocate wants the total, what is computed and what is new"
+            )
         commit(rows)
         for request in [r for r in scheduler.running if len(r.output_ids) == 10]:
             scheduler.finish(request)
