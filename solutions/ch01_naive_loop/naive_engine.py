@@ -154,7 +154,8 @@ class NaiveEngine:
         """Count the positions of one forward.
 
         Args:
-            new_mask: (rows, columns) int64; the forward computes every position of it, 0 or 1.
+            new_mask: (rows, columns) int64; the columns of this forward, 1 for a token, 0 for padding. All of them are
+                computed. In decode a row that is done has a 1 as well.
             unfinished: the rows whose results are still wanted.
         """
         # BEGIN SOLUTION 1.3
