@@ -6,8 +6,9 @@
     device          pinned          waits           returns at once; the target is written later
     device          pageable        waits           waits
 
-"Waits" means: until the current stream has done everything up to the copy. A copy that also converts the dtype or
-changes the layout goes through a temporary in ordinary (pageable) host memory, as PyTorch does it.
+"Waits" means: until the current stream has done everything up to the copy. A copy that changes the layout goes through
+a temporary in ordinary (pageable) host memory, as PyTorch does it. So does a blocking copy that changes the dtype; with
+non_blocking=True the dtype is changed on the device.
 """
 
 from typing import Any
@@ -41,7 +42,8 @@ def run_copy(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: d
 
 def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> None:
     pinned = isinstance(source, PinnedTensor)
-    direct = pinned and _same_layout(target, source)
+    converted_there = non_blocking and source.shape == target.shape and source.is_contiguous()
+    direct = pinned and (converted_there or _same_layout(target, source))
     if pinned and not direct:
         runtime.host_touch("H2D copy (converted on the host)", footprints([source]), [])
     must_wait = not non_blocking or (not direct and target.nbytes > STAGED_BYTES)

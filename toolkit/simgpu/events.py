@@ -71,7 +71,9 @@ class Event:
         if start is None or end is None:
             raise ValueError("Both events must be recorded before calculating elapsed time.")
         if max(start.ms, end.ms) > runtime.clock.now:
-            raise RuntimeError("device not ready: synchronize on the later event before calling elapsed_time")
+            raise RuntimeError(
+                "Both events must be completed before calculating elapsed time: synchronize on the later one first"
+            )
         return end.ms - start.ms
 
     @property

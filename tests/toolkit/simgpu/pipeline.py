@@ -17,11 +17,11 @@ BUGS = {
 }
 
 
-def example(steps: int = 8) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
-    """Batches (8, 16), weights (16, 16), and the results that a correct pipeline must give (steps, 8, 16)."""
+def example(steps: int = 8, rows: int = 8, width: int = 16) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Batches (rows, width), weights (width, width), and what a correct pipeline gives (steps, rows, width)."""
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(8, 16, generator=generator) for _ in range(steps)]
-    weights = torch.randn(16, 16, generator=generator) / 4
+    batches = [torch.randn(rows, width, generator=generator) for _ in range(steps)]
+    weights = torch.randn(width, width, generator=generator) / width**0.5
     return batches, weights, torch.stack([(batch @ weights).tanh() for batch in batches])
 
 
