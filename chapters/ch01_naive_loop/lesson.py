@@ -161,7 +161,8 @@ print(f"longest answer {max(new)}, mean {sum(new) / len(new):.1f}: up to {max(ne
 
 # %% [markdown]
 # Then why not one request at a time, with no padding at all? Measured, with the same requests in batches of different
-# sizes (figures/data holds the recordings; on the H100 an 8B model with random weights, on the CPU SmolLM2-135M):
+# sizes. Every number below is read from the recordings in figures/data: on the H100 a model of 8 billion random
+# weights, on the CPU SmolLM2-135M on one thread, on a machine that others used as well:
 
 # %%
 for device in ("h100", "cpu"):

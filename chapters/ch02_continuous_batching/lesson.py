@@ -159,16 +159,19 @@ watch(engine, [add(engine, name, 4, 5) for name in NAMES])
 
 # %%
 blocks = BlockManager(num_blocks=4, block_size=4)
-a, b = (Request(name, [1], SamplingParams(), arrival) for arrival, name in enumerate("ab"))
-for request, tokens in ((b, 3), (a, 4), (a, 6), (b, 4)):
+a, b, c = (Request(name, [1], SamplingParams(), arrival) for arrival, name in enumerate("abc"))
+
+
+def show(what):
+    print(f"{what:18} a {a.block_table}, b {b.block_table}, c {c.block_table}, free {list(blocks.free_blocks)}")
+
+
+for request, tokens in ((b, 3), (c, 2), (a, 4), (a, 6)):
     blocks.allocate(request, tokens)
-    print(
-        f"{request.request_id} for {tokens} tokens: a {a.block_table}, b {b.block_table}, "
-        f"free {list(blocks.free_blocks)}"
-    )
+    show(f"{request.request_id} for {tokens} tokens")
+blocks.free(c)
+show("c is done")
 print("position 5 of a is in slot", blocks.slot(a, 5))
-blocks.free(b)
-print(f"b is done:      a {a.block_table}, b {b.block_table}, free {list(blocks.free_blocks)}")
 
 # %% [markdown]
 # ## 4. Who runs next
@@ -192,7 +195,7 @@ print(f"b is done:      a {a.block_table}, b {b.block_table}, free {list(blocks.
 # token counts as computed: when it is *scheduled*, not when its result is there. In this chapter that makes no
 # difference. From chapter 5 on, the next step is scheduled before this one is done. `make hint EX=2.2`.
 #
-# Two requests decode, then a prompt of 13 tokens arrives. The budget is 6 tokens a step:
+# Two prompts of 3 tokens and one of 13, and a budget of 6 tokens a step:
 
 # %%
 
@@ -376,6 +379,7 @@ print(f"stop string {text[2:4]!r}: {stopped.text!r} instead of {text!r}, for the
 # **Predict first.** Three workloads, the same prompts, and about the same number of tokens. In the first, all ask for
 # the same number. In the second, for 1 to twice the average. In the third, one request in eight asks for a very long
 # answer, as people do. By how much is continuous batching faster in each?
+# Write three numbers down, then scroll on.
 #
 # ![Static against continuous batching](../../figures/ch02_spread.png)
 
@@ -387,14 +391,14 @@ for device in ("h100", "cpu"):
     for lengths in dict.fromkeys(name for name, _ in rows):
         static, continuous = rows[lengths, "static"], rows[lengths, "continuous"]
         print(
-            f"  {lengths:23} {continuous['tokens_per_s'] / static['tokens_per_s']:5.2f} times the tokens/s; "
-            f"{static['steps'] / continuous['steps']:5.2f} times fewer steps of "
-            f"{continuous['ms_per_step'] / static['ms_per_step']:5.2f} times the length"
+            f"  {lengths:23} {static['steps']:3} -> {continuous['steps']:3} steps, "
+            f"{static['ms_per_step']:5.1f} -> {continuous['ms_per_step']:5.1f} ms a step: "
+            f"{continuous['tokens_per_s'] / static['tokens_per_s']:.2f} times the tokens/s"
         )
 
 # %% [markdown]
-# The gain is the product of the last two columns. The number of steps is what you predicted with pencil and paper, and
-# it is the same on every machine. The length of a step is the price:
+# The gain is how many times fewer steps there are, divided by how many times longer they are. The number of steps is
+# what you predicted with pencil and paper, and it is the same on every machine. The length of a step is the price:
 #
 # - With **equal lengths** there is nothing to gain, and what remains is the price.
 # - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows stand empty: at the
