@@ -18,6 +18,7 @@ from toolkit.timeline import NO_TIMELINE, Recording
 from toolkit.workloads import fixed
 
 BLOCK_SIZE = 16
+CALLS_PER_TOKEN = 2  # an engine that calls step() more often than this is stuck
 EDGE_STEPS = 2  # so many measured steps at either end are left out of the numbers
 
 
@@ -108,7 +109,15 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager") ->
         engine.add_request(str(i), prompt, params)
     outputs: list[list[int]] = [[] for _ in range(load.requests)]
 
+    calls_left = CALLS_PER_TOKEN * load.requests * (load.prompt_len + load.new_tokens)
+
     def step() -> None:
+        nonlocal calls_left
+        calls_left -= 1
+        if calls_left < 0:
+            raise RuntimeError(
+                "the engine does not end: step() is called again and again, and requests stay unfinished"
+            )
         for output in engine.step():
             outputs[int(output.request_id)] += output.new_token_ids
 

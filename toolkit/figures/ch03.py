@@ -28,7 +28,7 @@ def default_stream(recording: Recorded) -> Figure:
         values = [next(r["done_ms"] for r in rows if r["streams"] == name and r["call"] == call) for name in names]
         places = [place + 0.27 * (call - 1) for place in range(len(names))]
         bars = axes.barh(places, values, 0.25, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
-        axes.bar_label(bars, [f"{value:.2g} ms" for value in values], padding=3, fontsize=9)
+        axes.bar_label(bars, [_milliseconds(value) for value in values], padding=3, fontsize=9)
     axes.axvline(rows[0]["sleep_ms"], color="black", linewidth=1, linestyle="--")
     axes.margins(x=0.12)
     axes.set_yticks(range(len(names)), [name.replace(", ", ",\n").replace(" and ", " and\n") for name in names])
@@ -55,7 +55,7 @@ def host_waits(recording: Recorded) -> Figure:
         edgecolor="black",
         linewidth=0.6,
     )
-    axes.bar_label(bars, [f"{row['ms']:.2g} ms" if row["ms"] < 1 else f"{row['ms']:.0f} ms" for row in rows], padding=3)
+    axes.bar_label(bars, [_milliseconds(row["ms"]) for row in rows], padding=3)
     axes.margins(x=0.12)
     axes.set_yticks(range(len(rows)), [row["call"] for row in rows])
     axes.invert_yaxis()
@@ -109,6 +109,10 @@ def wrong(recording: Recorded) -> Figure:
     return picture
 
 
+def _milliseconds(value: float) -> str:
+    return f"{value:.2g} ms" if value < 1 else f"{value:.0f} ms"
+
+
 def _label(name: str, rows: list[dict[str, object]]) -> str:
     """The engine's name, and on a simulated GPU the policy and what the detector said."""
     row = next(row for row in rows if row["engine"] == name)
@@ -116,4 +120,5 @@ def _label(name: str, rows: list[dict[str, object]]) -> str:
     if row["policy"] is None:
         return text
     policy = str(row["policy"]).split(":")[0]
-    return f"{text}\npolicy {policy}: {row['races']} kinds of race reported"
+    reported = f"{row['races']} kinds of race reported" if row["races"] else "no race reported"
+    return f"{text}\n(policy {policy})\n{reported}"
