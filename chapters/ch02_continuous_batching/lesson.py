@@ -17,7 +17,7 @@
 # **anew at every step**. A request joins as soon as there is room and leaves with its last token. The idea is that of
 # Orca (Yu et al., OSDI 2022), and every inference engine of today is built on it.
 #
-# You build the engine that the rest of the course makes asynchronous. Seven small files, in this order:
+# You build the engine that the rest of the course makes asynchronous. Eight small files, in this order:
 #
 # | file | what it knows | exercise |
 # |---|---|---|
@@ -27,6 +27,7 @@
 # | `batch.py` | the step as tensors, nothing padded | 2.4 |
 # | `sampler.py` | from scores to one token a row | |
 # | `model_runner.py` | the model's forward | |
+# | `config.py` | the limits of the engine | |
 # | `engine.py` | prepare, launch, commit | 2.5 |
 #
 # About two and a half hours with the five exercises.

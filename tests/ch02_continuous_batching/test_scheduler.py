@@ -150,6 +150,39 @@ def test_at_most_max_rows_run():
 
 
 @pytest.mark.exercise("2.3")
+def test_a_preempted_request_starts_over_and_keeps_its_output():
+    """Preemption frees the blocks, forgets what is computed and in flight, keeps the output, advances the epoch."""
+    scheduler, (request,) = scheduler_with(5)
+    for _ in range(3):
+        step(scheduler)
+    scheduler.schedule()  # one row in flight
+    epoch, output = request.epoch, list(request.output_ids)
+    scheduler.preempt(request)
+    assert request.status is RequestStatus.WAITING and request not in scheduler.running, (
+        f"a preempted request waits and does not run: its status is {request.status.value}, and the list of running "
+        f"requests has {len(scheduler.running)} entries. Whoever stays in it is chosen as a victim again and again"
+    )
+    assert scheduler.blocks.num_free_blocks == 64, "a preempted request must give back all its blocks"
+    assert request.output_ids == output, (
+        f"output {output} was delivered already; after preemption it is {request.output_ids}"
+    )
+    assert request.num_computed_tokens == 0, (
+        f"its keys and values are gone, so 0 tokens are computed; it says {request.num_computed_tokens}"
+    )
+    assert request.pending_samples == 0, (
+        f"its row in flight will be dropped, but {request.pending_samples} samples are pending"
+    )
+    assert request.epoch == epoch + 1, (
+        f"the row in flight carries epoch {epoch}; so that commit can tell it apart, the request must move on to "
+        f"{epoch + 1}, but has {request.epoch}. Otherwise a token is appended twice"
+    )
+    (row,) = scheduler.schedule()
+    assert (row.start, row.num_tokens, row.samples) == (0, 8, True), (
+        f"it comes back with prompt (5) and output (3) as one prompt of 8 tokens; seen: {row}"
+    )
+
+
+@pytest.mark.exercise("2.3")
 def test_the_latest_arrival_makes_room():
     """When blocks run out, the request that came last gives its blocks up, and no more than needed do."""
     scheduler, (a, b, c) = scheduler_with(4, 4, 4, num_blocks=6)
@@ -206,35 +239,6 @@ def test_a_row_of_this_step_is_not_preempted():
     assert b.status is RequestStatus.RUNNING and seen == {"b": 5}, (
         f"b took the last two blocks for its row, then a needed one: a sits out this step. Seen: rows {seen}, b is "
         f"{b.status.value}. A request that is preempted after it had got its row would compute on blocks of others"
-    )
-
-
-@pytest.mark.exercise("2.3")
-def test_a_preempted_request_starts_over_and_keeps_its_output():
-    """Preemption frees the blocks, forgets what is computed and in flight, keeps the output, advances the epoch."""
-    scheduler, (request,) = scheduler_with(5)
-    for _ in range(3):
-        step(scheduler)
-    scheduler.schedule()  # one row in flight
-    epoch, output = request.epoch, list(request.output_ids)
-    scheduler.preempt(request)
-    assert scheduler.blocks.num_free_blocks == 64, "a preempted request must give back all its blocks"
-    assert request.output_ids == output, (
-        f"output {output} was delivered already; after preemption it is {request.output_ids}"
-    )
-    assert request.num_computed_tokens == 0, (
-        f"its keys and values are gone, so 0 tokens are computed; it says {request.num_computed_tokens}"
-    )
-    assert request.pending_samples == 0, (
-        f"its row in flight will be dropped, but {request.pending_samples} samples are pending"
-    )
-    assert request.epoch == epoch + 1, (
-        f"the row in flight carries epoch {epoch}; so that commit can tell it apart, the request must move on to "
-        f"{epoch + 1}, but has {request.epoch}. Otherwise a token is appended twice"
-    )
-    (row,) = scheduler.schedule()
-    assert (row.start, row.num_tokens, row.samples) == (0, 8, True), (
-        f"it comes back with prompt (5) and output (3) as one prompt of 8 tokens; seen: {row}"
     )
 
 
