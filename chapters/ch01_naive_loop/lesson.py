@@ -224,8 +224,8 @@ for device in ("h100", "cpu"):
 
 # %% [markdown]
 # Smaller: the gap is short beside such a long forward. But do not believe this number yet. Look at the host's lane on
-# the H100. It is not waiting for the device. It is *launching*, nearly all the time. A forward of this model is more
-# than a thousand small kernels, and Python launches them one by one. The device runs each of them faster than the next
+# the H100. It is not waiting for the device. It is *launching*, nearly all the time. A forward of this model is about
+# a thousand small kernels, and Python launches them one by one. The device runs each of them faster than the next
 # one is launched. So it has gaps *inside* the forward as well, and our instrument counts a forward from its first
 # kernel to its last, gaps included.
 #

@@ -15,7 +15,7 @@
 #
 # In chapter 1 a batch was put together once, and everybody waited for the slowest row. Now the batch is put together
 # **anew at every step**. A request joins as soon as there is room and leaves with its last token. The idea is that of
-# Orca (Yu et al., OSDI 2022), and every inference engine of today is built on it.
+# Orca (Yu et al., OSDI 2022), and the inference engines of today are built on it.
 #
 # You build the engine that the rest of the course makes asynchronous. Eight small files, in this order:
 #
