@@ -150,8 +150,11 @@ for recording in recorded("ch03_default_stream"):
 # The first call waits for the whole sleep, so whoever measures once has "proved" that the articles are right. But look
 # at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
 # stream, it is the first time. The first use of a kernel loads its code, and that waits until the whole device is idle.
-# (The simulated GPU has nothing to load, so it has no such trap. That is why this chapter's measurements use everything
-# once before they measure.)
+# (In the third row the launch came back at once, and the kernel waited on the device all the same. So loading is not
+# all that a first use waits for; what else there is, this measurement does not say.)
+#
+# The simulated GPU has nothing to load, so it has no such trap. The other measurements of this chapter use everything
+# once before they measure.
 
 # %% [markdown]
 # ## 3. What makes the host wait
@@ -299,13 +302,14 @@ first_step = streams.recording.steps()[0]
 plot_timeline(streams.recording, title="Three streams, nothing orders them", steps=(first_step, first_step + 3))
 
 # %% [markdown]
-# The same engine, recorded with an 8B shape and 32 requests; the title names the device:
-#
-# ![Three streams, nothing orders them](../../figures/ch03_steps.png)
-#
 # All three lanes start together: copy in, forward and copy out of a batch, at the same moment. The copy out brings the
 # sampled ids home *before the forward has computed them*. And the host, which waits for nothing, has committed several
 # batches while the device still works on the first.
+#
+# The same engine, recorded with an 8B shape (random weights) and 32 requests; the title names the device. (On a GPU the
+# first launch of a graph takes the host longer than all later ones, so there the first copy out comes a little later.)
+#
+# ![Three streams, nothing orders them](../../figures/ch03_steps.png)
 #
 # What did it gain? Compare with the same engine on a single stream, whose host waits at the end of each step:
 

@@ -178,7 +178,7 @@ plot_timeline(two_slots.recording, title="Two slots")
 # moment that one ends; the host commits the older batch in the shade of it. Every prepare and every commit lies *under*
 # a forward. The gap is closed, the tokens are right, and nothing is reported.
 #
-# The repository's recording, whose title names the device:
+# Recorded with an 8B shape (random weights) and 32 requests; the title names the device:
 #
 # ![Two slots, two half batches in turns](../../figures/ch05_steps.png)
 #
