@@ -46,11 +46,11 @@ def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: d
 
 def run_index(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     """`x[indices]` and `x[indices] = values`. Indices may be on the CPU: they are copied to the device first, which is
-    a blocking copy. A mask needs to be counted by the host, unless a single number is written through it."""
+    a blocking copy. A mask needs to be counted by the host, unless one number of the host's is written through it."""
     indices = [None if each is None else _on_device(each) for each in args[1]]
     args = (args[0], indices, *args[2:])
     has_mask = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in indices)
-    if not has_mask or (schema.written and args[2].numel() == 1):
+    if not has_mask or (schema.written and args[2].numel() == 1 and not isinstance(args[2], SimTensor)):
         return run_kernel(func, schema, args, kwargs)
     if not schema.written:
         return read_now(func, schema, args, kwargs)

@@ -270,6 +270,7 @@ HIDDEN = {
     "blocking copy to the device, pinned": lambda x: x.copy_(pinned(1)),
     "blocking copy to the host": lambda x: torch.empty(4).copy_(x),
     "blocking copy to the host, pinned": lambda x: pinned(0).copy_(x),
+    "masked write of a device value": lambda x: x.index_put_((x > 0,), torch.zeros((), device=DEVICE)),
     "torch.equal": lambda x: torch.equal(x, x.clone()),
 }
 
@@ -298,7 +299,7 @@ def test_hidden_synchronisations_do_not_wait_for_other_streams():
         lambda x: torch.arange(4, device=DEVICE),
         lambda x: x.masked_fill_(x > 0, 0.0),
         lambda x: torch.where(x > 0, x, 0.0),
-        lambda x: x.index_put_((torch.zeros_like(x, dtype=torch.bool),), torch.zeros((), device=DEVICE)),
+        lambda x: x.index_put_((torch.zeros_like(x, dtype=torch.bool),), torch.tensor(0.0)),
         lambda x: x[1:].copy_(x[:-1].clone()),
         lambda x: x * torch.tensor(2.0),
         lambda x: torch.equal(x, x),  # the same memory: there is nothing to compare
