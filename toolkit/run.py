@@ -19,7 +19,7 @@ from toolkit.eos import eos_ids
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
 from toolkit.prompts import Prompt, load_prompts
-from toolkit.timeline import plot_timeline
+from toolkit.timeline import export_chrome_trace, plot_timeline
 
 PICTURES = course.ROOT / "figures" / "local"
 ANSWERS_SHOWN = 3
@@ -127,12 +127,14 @@ def print_table(runs: dict[str, Run], device: str) -> None:
 
 
 def draw(runs: dict[str, Run]) -> None:
+    """Write a picture of a few steps, and a trace of all of them, for every engine."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    print("\nTimelines (a few steps from the middle):")
+    print("\nTimelines (a few steps from the middle; the .json holds all steps, open it at https://ui.perfetto.dev):")
     for name, run in runs.items():
         path = PICTURES / f"{name.replace(' ', '_')}.png"
         plot_timeline(run.recording, path, title=name)
-        print(f"  {shown(path)}")
+        export_chrome_trace(run.recording, path.with_suffix(".json"))
+        print(f"  {shown(path)}  {path.with_suffix('.json').name}")
 
 
 def shown(path: Path) -> Path:
