@@ -1,0 +1,59 @@
+"""The README's numbers are those of the recordings, and it names nothing that is not there."""
+
+import re
+from pathlib import Path
+
+from toolkit.course import ROOT, chapter_names
+from toolkit.recordings import DATA, read_recording
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(name: str) -> list[dict]:
+    return read_recording(DATA / "h100" / f"{name}.json")["rows"]
+
+
+def test_the_headline_table_is_that_of_the_recordings():
+    """Each line of the table of engines is made of the recorded numbers."""
+    chapter4 = {row["engine"]: row for row in rows("ch04_engines")}
+    (double,) = [r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "two slots")]
+    for label, row in {
+        "one stream, the host waits": chapter4["one stream"],
+        "chapter 3: three streams, no order": chapter4["three streams"],
+        "chapter 4: events": chapter4["three streams and events"],
+        "chapter 5: two slots, half batches": double | {"wrong_share": 0.0},
+    }.items():
+        line = (
+            f"| {label} | {row['idle_share'] * 100:.1f} % | {row['ms_per_step']:.1f} | {row['tokens_per_s']:.0f} "
+            f"| {row['wrong_share'] * 100:.0f} % |"
+        )
+        assert line in README, f"recorded: {line}"
+
+
+def test_the_case_that_pays_is_recorded():
+    """The two throughputs of the 1B shape with 128 requests are the recorded ones."""
+    seen = {
+        r["engine"]: f"{r['tokens_per_s']:.0f}"
+        for r in rows("ch05_price")
+        if (r["model"], r["requests"]) == ("1b", 128)
+    }
+    assert f"{seen['one slot']} with one slot, {seen['two slots']} with two" in README, f"recorded: {seen}"
+
+
+def test_the_five_mistakes_are_those_of_the_documentation():
+    """The README's table of mistakes repeats what docs/simulator.md measured on the H100."""
+    docs = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
+    measured = re.findall(r"^\| ([^|]+) \| (\d of 5) \| (\d of 5) \| ([^|]+) \|$", docs, re.M)
+    assert len(measured) == 6
+    for mistake, small, large, sanitizer in measured:
+        ours = "nothing" if mistake.startswith("none") else "reports it"
+        assert f"| {mistake} | {small} | {large} | {sanitizer} | {ours} |" in README
+
+
+def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
+    """Files that the README links to exist, and no chapter is missing."""
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing, f"the README links to {missing}"
+    assert [name for name in chapter_names() if f"chapters/{name}/lesson.ipynb" not in README] == []
+    assert Path(ROOT / "LICENSE").is_file()
