@@ -231,7 +231,9 @@ for span in timeline.finish().spans:
     print(f"{span.name:9} gave the host back after {(span.end - span.start) * 1e3:6.3f} ms")
 if is_simulated():
     hidden = [each for each in accelerator.synchronisations()[waits_before:] if each.hidden]
-    print("hidden waits:", *(f"{each.what} at {each.site}" for each in hidden), "" if hidden else "none")
+    print("hidden waits:", len(hidden))
+    for place in dict.fromkeys(f"{each.what} at {each.site}" for each in hidden):
+        print("   ", place)
 
 # %% [markdown]
 # ### Finding a hidden wait

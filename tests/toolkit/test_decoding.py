@@ -87,6 +87,9 @@ def test_what_the_lessons_say_of_the_recordings():
         assert streams["ms_per_step"] < events["ms_per_step"] and streams["wrong_share"] > 0.5, path
         assert abs(events["ms_per_step"] / one["ms_per_step"] - 1) < 0.1, "lesson 4: events make nothing faster"
     for path in DATA.glob("*/ch05_price.json"):
-        one, two = read_recording(path)["rows"][:2]
-        assert two["idle_share"] < 0.01 < one["idle_share"], "lesson 5: two slots close the gap"
-        assert two["tokens_per_s"] < one["tokens_per_s"], "lesson 5: and are slower"
+        rows = read_recording(path)["rows"]
+        for one, two in zip(rows[::2], rows[1::2], strict=True):
+            assert two["idle_share"] < 0.01 < one["idle_share"], f"{path}: lesson 5: two slots close the gap, {two}"
+            if two["tokens_per_s"] > one["tokens_per_s"]:
+                assert one["idle_share"] > 0.4, f"{path}: lesson 5: two slots win only where one is idle a lot, {one}"
+        assert rows[1]["tokens_per_s"] < rows[0]["tokens_per_s"], f"{path}: lesson 5: with few requests they are slower"
