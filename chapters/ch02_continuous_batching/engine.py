@@ -122,18 +122,14 @@ class Engine:
                 return self.runner.forward(inputs)
 
     def commit(self, batch: Batch, sampled_ids: Tensor) -> list[RequestOutput]:
-        """Host: wait for the sampled ids and hand each to its request.
-
-        Returns:
-            one output per row that sampled and whose request is still in the epoch in which the row was scheduled.
-        """
+        """Host: wait for the sampled ids and hand each to its request. See `commit_tokens`."""
         with self.timeline.host("wait", step=batch.step):
             token_ids: list[int] = sampled_ids.tolist()  # blocks until the device is done
         with self.timeline.host("commit", step=batch.step):
             return self.commit_tokens(batch, token_ids)
 
     def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
-        """Append each sampled token to its request and finish the requests that are done.
+        """Append each sampled token to its request, finish the requests that are done, and return the rows' outputs.
 
         `token_ids` has one entry per entry of `batch.sampling_rows`, in that order.
 
