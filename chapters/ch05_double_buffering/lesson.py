@@ -235,8 +235,8 @@ for recording in recorded("ch05_price"):
 # if the host takes longer than the *whole* forward: an engine that is idle for more than half of the time, whose host
 # should be made faster first. (Chapter 6 captures the box in several sizes.)
 #
-# A bad bargain, then. The second slot and the order of the calls are worth keeping, and all later chapters do. What has
-# to go is the rule that a request cannot be in N and N + 1. Chapter 7 removes it.
+# A bad bargain for most loads, then. The second slot and the order of the calls are worth keeping, and all later
+# chapters do. What has to go is the rule that a request cannot be in N and N + 1. Chapter 7 removes it.
 #
 # ## 4. When is a hazard real?
 #
