@@ -50,6 +50,9 @@ class SamplingParams:
             raise UserError("an empty stop string would end every request at once; leave it out")
 
 
+PLACEHOLDER = 0  # a valid token id: it may be looked up, but nothing may depend on it
+
+
 class RequestStatus(Enum):
     WAITING = "waiting"  # in the scheduler's queue, owns no blocks
     RUNNING = "running"  # owns blocks
@@ -102,10 +105,14 @@ class Request:
         return self.num_tokens - self.num_computed_tokens
 
     def token_ids(self, start: int, end: int) -> list[int]:
-        """The tokens at positions start to end - 1, prompt and output taken as one sequence."""
+        """The tokens at positions start to end - 1, prompt and output taken as one sequence.
+
+        A token that is still in flight has no value yet; PLACEHOLDER stands for it (chapter 7).
+        """
         prompt_length = len(self.prompt_ids)
         output = self.output_ids[max(start - prompt_length, 0) : max(end - prompt_length, 0)]
-        return self.prompt_ids[start:end] + output
+        known = self.prompt_ids[start:end] + output
+        return known + [PLACEHOLDER] * (end - start - len(known))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,17 @@ class IOSlot:
     """
 
     def __init__(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int, device: str) -> None:
-        self.padding = {
+        self.padding = self.make_padding(tokens, rows, width, trash_block, block_size)
+        self.host_inputs: dict[str, Tensor] = {}
+        self.device_inputs: dict[str, Tensor] = {}
+        for name, values in self.padding.items():
+            raise NotImplementedError("ch03 exercise 1: Pinned host tensors, static device tensors")
+        self.device_ids = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.host_ids = torch.zeros(rows, dtype=torch.int64, pin_memory=True)
+
+    def make_padding(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int) -> dict[str, Tensor]:
+        """The values of each input where no row uses it: decode rows of one token each, in the trash block."""
+        return {
             "input_ids": torch.zeros(tokens, dtype=torch.int64),
             "position_ids": torch.zeros(tokens, dtype=torch.int64),
             "slot_mapping": torch.full((tokens,), trash_block * block_size),
@@ -44,12 +54,6 @@ class IOSlot:
             "top_p": torch.ones(rows),
             "uniform": torch.zeros(rows),
         }
-        self.host_inputs: dict[str, Tensor] = {}
-        self.device_inputs: dict[str, Tensor] = {}
-        for name, values in self.padding.items():
-            raise NotImplementedError("ch03 exercise 1: Pinned host tensors, static device tensors")
-        self.device_ids = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.host_ids = torch.zeros(rows, dtype=torch.int64, pin_memory=True)
 
     @property
     def full_decode(self) -> Sizes:

@@ -34,6 +34,7 @@ class StreamEngine(Engine):
     """
 
     num_slots = 1
+    slot_class = IOSlot
 
     def set_up_device(self, model: PreTrainedModel) -> None:
         use_paged_attention(model)
@@ -42,16 +43,24 @@ class StreamEngine(Engine):
         # One block more than the manager hands out: rows beyond a batch read and write there.
         trash_block = config.num_blocks
         cache = PagedKVCache.allocate(model, config.num_blocks + 1, config.block_size, DEVICE)
-        self.box = SealedForward(self.forward, cache.storage)
+        self.box = self.make_box(cache.storage)
         width = min(self.blocks.blocks_for(self.max_length), config.num_blocks)
         self.slots = [
-            IOSlot(config.token_budget, config.max_rows, width, trash_block, config.block_size, DEVICE)
+            self.slot_class(config.token_budget, config.max_rows, width, trash_block, config.block_size, DEVICE)
             for _ in range(self.num_slots)
         ]
         for slot in self.slots:
-            self.box.seal(slot.device_inputs, slot.device_ids, slot.full_decode)
+            self.box.seal(self.inputs_of(slot), slot.device_ids, slot.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")
         accelerator.synchronize()  # what was made on the default stream is there before any other stream uses it
+
+    def inputs_of(self, slot: IOSlot) -> Tensors:
+        """The device tensors that the forward of a batch in `slot` reads, besides the KV cache."""
+        return slot.device_inputs
+
+    def make_box(self, storage: Tensor) -> Any:  # noqa: ANN401 (chapter 6 has a box of its own)
+        """What makes one launch of the forward over this KV cache."""
+        return SealedForward(self.forward, storage)
 
     def forward(self, tensors: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
         """What is in the box: the model and the sampler of chapter 2 over a slot's tensors."""
@@ -94,7 +103,7 @@ class StreamEngine(Engine):
     def run_forward(self, batch: Batch, slot: IOSlot) -> None:
         """Queue the forward on the current stream."""
         with self.timeline.device("forward", lane="compute", step=batch.step):
-            self.box.launch(slot.device_inputs, slot.device_ids, sizes_of(batch.inputs))
+            self.box.launch(self.inputs_of(slot), slot.device_ids, sizes_of(batch.inputs))
 
     def copy_out(self, batch: Batch, slot: IOSlot) -> None:
         """Queue the copy of the sampled ids on the current stream."""

@@ -35,15 +35,21 @@ class DoubleBufferedEngine(EventEngine):
     """Two batches in flight, each in a slot of its own.
 
     Attributes:
-        in_flight: (batch, slot) of the launched batches that are not committed yet, oldest first; at most 2.
+        in_flight: (batch, slot) of the launched batches that are not committed yet, oldest first.
+        max_in_flight: when so many are, the oldest is committed.
     """
 
     num_slots = 2
+    max_in_flight = 2
 
     def make_scheduler(self) -> Scheduler:
         self.in_flight: deque[tuple[Batch, IOSlot]] = deque()
         config = self.config
         return HalfBatchScheduler(self.blocks, config.max_rows, config.token_budget, config.policy)
+
+    @property
+    def has_work(self) -> bool:
+        return super().has_work or bool(self.in_flight)
 
     def free_slot(self, batch: Batch) -> IOSlot:
         """The slot for a new batch: one that no batch in flight uses."""
@@ -52,7 +58,7 @@ class DoubleBufferedEngine(EventEngine):
     def step(self) -> list[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
-        It is time if two batches are in flight (both slots are taken), or if there was nothing to launch.
+        It is time if `max_in_flight` batches are in flight (both slots are taken), or if there was nothing to launch.
 
         Returns:
             what the committed batch brought; nothing if none was committed.
