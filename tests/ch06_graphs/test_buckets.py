@@ -1,0 +1,42 @@
+"""Exercise 6.1: which sizes are captured, and which of them a batch uses."""
+
+import pytest
+
+from ch06_graphs import bucket_for, bucket_sizes
+
+pytestmark = pytest.mark.exercise("6.1")
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "sizes"), [(8, [1, 2, 4, 8]), (6, [1, 2, 4, 6]), (1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (32, 6)]
+)
+def test_bucket_sizes(max_rows: int, sizes: list[int] | int):
+    """The powers of two below max_rows, and max_rows itself: a batch that fills all rows needs no padding."""
+    seen = bucket_sizes(max_rows)
+    expected = [1, 2, 4, 8, 16, 32] if isinstance(sizes, int) else sizes
+    assert seen == expected, (
+        f"max_rows {max_rows}: the sizes are {expected}, seen {seen}. Each is twice the one before it, max_rows is the "
+        "last, and none is listed twice or is larger"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6)], ids=lambda value: str(value)
+)
+def test_the_smallest_bucket_with_room(rows: int, bucket: int):
+    """A batch uses the smallest bucket that has room for all its rows; one that fits exactly is taken."""
+    seen = bucket_for(rows, [1, 2, 4, 6])
+    assert seen >= rows, (
+        f"{rows} rows in the bucket of {seen}: rounded down, so the last {rows - seen} rows are never computed, and "
+        "their requests get whatever stands in the output"
+    )
+    assert seen == bucket, f"{rows} rows fit into the bucket of {bucket}; {seen} computes more padding than needed"
+
+
+@pytest.mark.parametrize("max_rows", [1, 5, 16, 33])
+def test_less_than_half_is_padding(max_rows: int):
+    """Every number of rows up to max_rows has a bucket, and less than half of it is padding."""
+    sizes = bucket_sizes(max_rows)
+    for rows in range(1, max_rows + 1):
+        bucket = bucket_for(rows, sizes)
+        assert rows <= bucket < 2 * rows, f"max_rows {max_rows}: {rows} rows run in the bucket of {bucket} of {sizes}"

@@ -1,0 +1,303 @@
+"""Exercises 6.2 to 6.4: capture, the right graph, one pool. With a forward of a few operations.
+
+The memory tests count what the simulated GPU's allocator holds; everything else runs on CUDA as well.
+"""
+
+import pytest
+import torch
+
+from tests.ch06_graphs.toy_forward import FULL, ROWS, TEMPORARY, Toy, expected_ids
+from tests.simulated import needs_simulator
+from toolkit.device import accelerator
+
+pytestmark = needs_simulator
+
+
+def only_report(toy: Toy) -> str:
+    races = accelerator.races()
+    return f"{len(races)} races; the first one:\n{races[0]}" if races else ""
+
+
+# --- 6.2: capture ---
+
+
+def captured(toy: Toy, rows: int = 2) -> object:
+    from ch06_graphs import decode_step
+
+    return toy.box.capture(toy.inputs[0], toy.outputs[0], decode_step(FULL, rows, greedy=True))
+
+
+@pytest.mark.exercise("6.2")
+def test_the_step_is_run_once_before_it_is_captured():
+    """The forward is called eagerly first, to warm up, and then once more to be recorded."""
+    toy = Toy(on_race="collect")
+    captured(toy)
+    seen = ["recorded" if capturing else "run" for _, capturing, _ in toy.calls]
+    assert "recorded" in seen, f"the step must be called inside `with accelerator.graph(...)`; its calls: {seen}"
+    assert seen[0] == "run" and seen.count("recorded") == 1, (
+        f"the step's calls were: {seen}; wanted: run, recorded. Without a warm-up CUDA would load kernels and make "
+        "workspaces during the capture, which is not permitted there"
+    )
+
+
+@pytest.mark.exercise("6.2")
+def test_the_warm_up_is_on_the_capturing_stream():
+    """Both calls of the step are on the stream `capturing`, so that what the first one prepares serves the second."""
+    toy = Toy(on_race="collect")
+    captured(toy)
+    streams = [getattr(stream, "name", stream) for _, _, stream in toy.calls]
+    assert all(stream is toy.box.capturing for _, _, stream in toy.calls), (
+        f"the step was called on {streams}; both calls belong on self.capturing: libraries keep a workspace for each "
+        "stream, and the allocator keeps memory apart by stream"
+    )
+
+
+@pytest.mark.exercise("6.2")
+def test_the_warm_up_waits_for_the_inputs():
+    """The inputs were written on another stream: the warm-up is ordered behind that, so there is no race."""
+    toy = Toy(on_race="collect")
+    captured(toy)
+    assert not accelerator.races(), only_report(toy)
+
+
+@pytest.mark.exercise("6.2")
+def test_a_graph_computes_what_its_inputs_hold_at_replay():
+    """A replay runs the recorded step on what the input tensors hold then, and leaves the ids in the output."""
+    toy = Toy()
+    graph = captured(toy)
+    assert graph is not None, "capture must return the graph"
+    accelerator.synchronize()
+    toy.inputs[0]["input_ids"].add_(5)
+    toy.outputs[0].zero_()
+    graph.replay()
+    seen = toy.outputs[0].tolist()
+    assert seen == [5020, 6020, 0, 0], (
+        f"the inputs are 5 and 6, captured for 2 rows, so the ids are 5020 and 6020 and the rest stays 0; seen {seen}"
+    )
+
+
+@pytest.mark.exercise("6.2")
+def test_temporaries_come_from_the_pool():
+    """What the step allocates while it is captured lies in the box's pool, not in one of the graph's own."""
+    toy = Toy()
+    graph = captured(toy)
+    assert graph.pool() == toy.box.pool, (
+        "the graph got a pool of its own: give the capture pool=self.pool, or every graph keeps its temporaries for "
+        "itself"
+    )
+
+
+# --- 6.3: the right graph ---
+
+
+@pytest.mark.exercise("6.3")
+def test_every_capture_has_a_key_of_its_own():
+    """Two slots, three buckets, greedy and sampled: 12 graphs, and none has taken another one's place."""
+    toy = Toy().seal()
+    seen = len(toy.box.graphs)
+    assert seen == 12, (
+        f"2 slots x 3 buckets x (greedy, sampled) were captured: 12 graphs, but {seen} are left. Keys that are the "
+        "same for two captures lose one of them: the slot (its output's address), the rows and greedy all belong in"
+    )
+
+
+@pytest.mark.exercise("6.3")
+@pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (4, 4)])
+def test_a_batch_replays_its_bucket(rows: int, bucket: int):
+    """A decode step of n rows is computed by the smallest graph with room for n, and the first n ids are right."""
+    toy = Toy().seal()
+    seen, expected = toy.ids(0, rows), expected_ids(0, rows, bucket)
+    assert seen == expected, (
+        f"{rows} rows in the bucket of {bucket}: the ids should be {expected}, seen {seen}. "
+        "(Inputs 0, 1, ...; an id is 1000 * input + 10 * captured rows, + 1 if captured for sampling. "
+        "Garbage: does a graph read what another one leaves in the pool?)"
+    )
+
+
+@pytest.mark.exercise("6.3")
+def test_greedy_and_sampled_have_graphs_of_their_own():
+    """What is captured for greedy takes the most likely token; a sampled batch must not replay it, nor the reverse."""
+    toy = Toy().seal()
+    for greedy in (True, False, True):
+        seen, expected = toy.ids(0, 2, greedy), expected_ids(0, 2, 2, greedy)
+        assert seen == expected, (
+            f"a batch with greedy={greedy} gave {seen}, which the graph captured for greedy={not greedy} gives; "
+            f"expected {expected}. Greedy or sampled is part of the key: it decides what is computed"
+        )
+
+
+@pytest.mark.exercise("6.3")
+def test_each_slot_has_graphs_of_its_own():
+    """A graph is bound to addresses: launching a slot reads that slot's inputs and writes that slot's ids."""
+    toy = Toy().seal()
+    for slot in (0, 1, 0):
+        seen, expected = toy.ids(slot, 2), expected_ids(slot, 2, 2)
+        assert seen == expected, (
+            f"slot {slot} should give {expected}, seen {seen}: the graph that ran is bound to the other slot's "
+            "tensors. The address of the output belongs in the key"
+        )
+
+
+@pytest.mark.exercise("6.3")
+def test_a_decode_step_is_one_launch():
+    """A decode step queues one operation and calls no Python of the forward."""
+    toy = Toy().seal()
+    before = len(accelerator.spans())
+    toy.launch(0, 3)
+    assert not toy.calls, "a decode step was launched operation by operation; replay its graph instead"
+    seen = [span.name for span in accelerator.spans()[before:]]
+    assert seen == ["graph replay"], f"one launch, a graph replay, was wanted; the device got {seen}"
+
+
+@pytest.mark.exercise("6.3")
+def test_a_step_with_prompts_is_launched_eagerly():
+    """A step in which some row computes several tokens has a shape of its own: it is run by `step`, on this stream."""
+    from dataclasses import replace
+
+    toy = Toy().seal()
+    mixed = replace(FULL, tokens=4, rows=2, samples=2, num_decode_rows=1, max_query_length=3)
+    with accelerator.stream(toy.compute):
+        toy.box.launch(toy.inputs[0], toy.outputs[0], mixed)
+    sizes = [sizes for sizes, _, stream in toy.calls if stream is toy.compute]
+    assert sizes == [mixed], (
+        "a step of 2 rows, one of them with 3 tokens, must not replay a graph of decode rows (one token each): call "
+        f"self.step with its own sizes, on the current stream; the forward was called with {sizes}"
+    )
+
+
+# --- 6.4: one pool ---
+
+
+def growth(slots: int = 2) -> list[int]:
+    """Bytes that each slot's graphs add to what the allocator holds, with large temporaries."""
+    toy = Toy(temporary=TEMPORARY)
+    grown = []
+    for inputs, output in list(zip(toy.inputs, toy.outputs, strict=True))[:slots]:
+        accelerator.synchronize()
+        accelerator.empty_cache()
+        before = accelerator.memory_reserved()
+        toy.box.seal(inputs, output, FULL)
+        accelerator.empty_cache()
+        grown.append(accelerator.memory_reserved() - before)
+    return grown
+
+
+@pytest.mark.exercise("6.4")
+def test_the_second_slot_needs_hardly_any_memory():
+    """All graphs take their temporaries from one pool: a second slot's graphs fit into what the first one's left."""
+    first, second = growth()
+    one = ROWS * TEMPORARY * 4
+    assert first > one, f"the largest bucket alone needs temporaries of {one:,} bytes; its graphs hold {first:,}"
+    assert second < 0.05 * first, (
+        f"the first slot's graphs hold {first:,} bytes, the second slot's another {second:,}. They can use the same "
+        "memory: one pool for all captures, made once, and all captures on one stream"
+    )
+
+
+@pytest.mark.exercise("6.4")
+def test_greedy_and_sampled_share_too():
+    """Within a slot, too, graphs of the same size use the same memory."""
+    first = growth(slots=1)[0]
+    sizes = [rows * TEMPORARY * 4 for rows in (4, 2, 1)]
+    assert first < 2.6 * sum(sizes), (
+        f"six graphs of one slot hold {first:,} bytes; the temporaries of one graph for each bucket are about "
+        f"{2 * sum(sizes):,}. Does every graph have a pool of its own?"
+    )
+
+
+@pytest.mark.exercise("6.4")
+def test_every_bucket_is_captured_largest_first():
+    """Each slot's captures go from the largest bucket to the smallest, greedy and sampled each."""
+    toy = Toy()
+    toy.box.seal(toy.inputs[0], toy.outputs[0], FULL)
+    seen = [(sizes.rows, sizes.greedy) for sizes, capturing, _ in toy.calls if capturing]
+    assert sorted(seen) == sorted((rows, greedy) for rows in (1, 2, 4) for greedy in (True, False)), (
+        f"a slot of 4 rows needs the buckets 1, 2 and 4, each for greedy and for sampled; captured were {seen}"
+    )
+    rows = [rows for rows, _ in seen]
+    assert rows == sorted(rows, reverse=True), (
+        f"the buckets were captured in the order {rows}; largest first, so that the smaller ones fit into its memory"
+    )
+
+
+def overlap_slots(toy: Toy) -> str:
+    """Slot 0's ids are copied out on d2h while slot 1's graph runs, and the other way round. Returns the report."""
+    from toolkit.device import new_stream
+
+    d2h = new_stream("d2h")
+    host = [torch.zeros(ROWS, dtype=torch.int64, pin_memory=True) for _ in range(2)]
+    for slot in (0, 1, 0, 1):
+        toy.launch(slot, 4)
+        d2h.wait_stream(toy.compute)
+        with accelerator.stream(d2h):
+            host[slot].copy_(toy.outputs[slot], non_blocking=True)
+        toy.launch(1 - slot, 2)
+        d2h.synchronize()
+        toy.compute.synchronize()
+    return only_report(toy)
+
+
+@pytest.mark.exercise("6.4")
+def test_ids_are_read_while_the_other_slots_graph_runs():
+    """The sampled ids lie outside the pool: they may be copied out while the other slot's graph uses the pool."""
+    report = overlap_slots(Toy(on_race="collect").seal())
+    assert not report, f"slot 0's ids were copied out while slot 1's graph ran, and the reverse: {report}"
+
+
+@pytest.mark.exercise("6.3")
+def test_graphs_take_turns_on_the_callers_stream():
+    """Replays are queued on the current stream, one behind the other: two graphs of one pool never run at once."""
+    toy = Toy(on_race="collect").seal()
+    for slot in (0, 1, 0, 1):
+        toy.launch(slot, 2)
+    assert not accelerator.races(), f"four decode steps, queued on one stream: {only_report(toy)}"
+
+
+# --- what the simulated GPU says of graphs that are used wrongly ---
+
+
+def test_two_graphs_of_one_pool_at_once_are_reported():
+    """Replayed on two streams that nothing orders, two slots' graphs overwrite each other's temporaries: a race."""
+    toy = Toy(on_race="collect").seal()
+    toy.launch(0, 2)
+    toy.compute = accelerator.Stream(name="another")
+    toy.launch(1, 2)
+    assert "memory that two graphs of one pool share" in only_report(toy)
+
+
+def test_ids_kept_in_the_pool_are_reported():
+    """Ids that were allocated in a capture lie where another graph writes: copying them out meanwhile is a race."""
+    toy = Toy(on_race="collect")
+    for slot in range(2):
+        with accelerator.graph(accelerator.CUDAGraph(), pool=toy.box.pool, stream=toy.box.capturing):
+            toy.outputs[slot] = torch.zeros_like(toy.outputs[slot])
+        toy.box.seal(toy.inputs[slot], toy.outputs[slot], FULL)
+    accelerator.synchronize()
+    assert "memory of a graph pool" in overlap_slots(toy)
+
+
+def test_a_graph_that_reads_what_another_keeps_in_the_pool_is_wrong():
+    """A tensor that one graph leaves in the pool holds another graph's temporaries by the time it is read."""
+    toy = Toy().seal()
+    first, second, kept_is = accelerator.CUDAGraph(), accelerator.CUDAGraph(), torch.zeros(ROWS, device="sim").long()
+    with accelerator.graph(first, pool=toy.box.pool, stream=toy.box.capturing):
+        kept = toy.inputs[1]["input_ids"] * 1
+    with accelerator.graph(second, pool=toy.box.pool, stream=toy.box.capturing):
+        kept_is.copy_(kept)
+    first.replay()
+    second.replay()
+    assert kept_is.tolist() == [10, 11, 12, 13], "read at once, the kept tensor is still there"
+    first.replay()
+    toy.compute.wait_stream(accelerator.current_stream())
+    toy.launch(0, 4)
+    accelerator.current_stream().wait_stream(toy.compute)
+    second.replay()
+    assert kept_is.tolist() != [10, 11, 12, 13], "slot 0's graph ran in between; its temporaries lie there"
+
+
+def test_inputs_moved_after_the_capture_are_an_error():
+    """A new tensor under the old name is at a new address, which the graph does not know: the replay says so."""
+    toy = Toy().seal()
+    toy.inputs[0]["input_ids"] = toy.inputs[0]["input_ids"] + 1
+    with pytest.raises(accelerator.CaptureError, match="freed, or moved(.|\n)*copy_"):
+        toy.launch(0, 2)
