@@ -7,7 +7,6 @@ the other is not running; so every replay counts as writing the pool's scratch, 
 Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
 """
 
-import gc
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -142,7 +141,6 @@ def graph(
     As in PyTorch, it first waits for the device, and records on a stream of its own unless `stream` is given.
     """
     synchronize()
-    gc.collect()
     if stream is None:
         stream = runtime.capture_stream = runtime.capture_stream or Stream(name="capture")
     with stream:
