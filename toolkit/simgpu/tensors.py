@@ -56,7 +56,9 @@ class Shell(torch.Tensor):
         return self._footprint
 
     def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
-        return type(self)(buf, self.allocation)
+        # A view is of its base's kind: of an ordinary tensor it is an ordinary one, in inference mode too.
+        with torch.inference_mode(self.is_inference()):
+            return type(self)(buf, self.allocation)
 
     @property  # type: ignore[override]
     def data(self) -> "Shell":

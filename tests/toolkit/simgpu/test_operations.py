@@ -226,3 +226,13 @@ def test_copies_and_printing():
     assert "device='sim:0'" in repr(x) and f"{x.sum():.1f}" == "4.0"
     layer = copy.deepcopy(torch.nn.Linear(2, 2).to("sim"))
     assert isinstance(layer.weight, torch.nn.Parameter) and layer.weight.requires_grad
+
+
+def test_views_of_ordinary_tensors_in_inference_mode():
+    """In inference mode a view of a tensor made outside of it is an ordinary tensor, as on other devices."""
+    x = torch.arange(4.0).to("sim")
+    with torch.inference_mode():
+        view = x[None, :, None].expand(2, -1, 1)
+        result = view.to(dtype=torch.float64) * 2
+    assert not view.is_inference() and result.is_inference()
+    assert result.cpu().flatten().tolist() == [0.0, 2.0, 4.0, 6.0] * 2
