@@ -1,0 +1,148 @@
+"""Chapter 7's measurements: everybody in every batch and no gap, what that is worth, and what the over-run costs."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from solutions.ch00_measuring.intervals import idle_share
+from toolkit import device
+from toolkit.course import use
+from toolkit.decoding import Load, now_ms, serve
+from toolkit.record.accelerated import clock, open_load, recorded_on
+from toolkit.recordings import Row
+from toolkit.timeline import Recording
+from toolkit.timeline.recording import WAIT
+
+__all__ = ["record", "recorded_on"]
+
+LOADS = {
+    "simulated": [("", 8), ("", 32), ("", 128)],
+    "cuda": [("8b", 8), ("8b", 32), ("8b", 128), ("1b", 32), ("1b", 128)],
+}
+
+# The over-run: many requests through fewer rows, so that a row that runs in vain keeps somebody waiting. Whether a
+# token ends its sequence is decided by its number: every so manieth does.
+OVERRUN_REQUESTS, OVERRUN_ROWS, OVERRUN_TOKENS = 64, 16, 128
+EOS_ONE_IN = (4, 16, 64)
+
+
+def record(chosen: torch.device) -> dict[str, list[Row]]:
+    use("solutions")
+    from ch07_carry_over import AsyncEngine
+
+    steps: list[Row] = list(serve(AsyncEngine, open_load()).recording.rows())
+    engines = []
+    for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
+        engines += compare(open_load(name, requests=requests), name)
+    load = replace(open_load(requests=OVERRUN_REQUESTS, new_tokens=OVERRUN_TOKENS), new_tokens=OVERRUN_TOKENS)
+    return {"ch07_steps": steps, "ch07_engines": engines, "ch07_overrun": overrun(load)}
+
+
+def compare(load: Load, name: str) -> list[Row]:
+    """The same load through one slot, two half batches, and this chapter's engine in both orders."""
+    from ch04_events import EventEngine
+    from ch05_double_buffering import DoubleBufferedEngine
+    from ch07_carry_over import AsyncEngine
+
+    engines: dict[str, Any] = {
+        "one slot": EventEngine,
+        "two half batches": DoubleBufferedEngine,
+        "asynchronous": AsyncEngine,
+        "asynchronous=False": partial(AsyncEngine, asynchronous=False),
+    }
+    right = serve(EventEngine, load).outputs  # warm-up, too
+    rows: list[Row] = []
+    for engine, make in engines.items():
+        made: list[Any] = []
+
+        def remember(*arguments: Any, make: Any = make, made: list[Any] = made, **limits: Any) -> Any:  # noqa: ANN401
+            made.append(make(*arguments, **limits))
+            return made[0]
+
+        served = serve(remember, load)
+        steps = made.pop().num_steps
+        rows.append(
+            {
+                "model": name,
+                "requests": load.requests,
+                "engine": engine,
+                "wrong_share": round(served.wrong_share(right), 4),
+                "steps": steps,
+                **per_step(served.recording, load.requests * load.new_tokens / steps),
+                "clock": clock(),
+            }
+        )
+    return rows
+
+
+def per_step(recording: Recording, tokens_per_step: float) -> dict[str, float]:
+    """Figures of the steady state, from the start of one forward to the start of a later one.
+
+    With two batches in flight, steps overlap. Only from forward to forward do they follow one another, so that nothing
+    is counted twice, and nothing is left out at the edges.
+    """
+    first, last = recording.window
+    starts = [start for start, end in recording.intervals("compute") if first <= start and end <= last]
+    window = starts[0], starts[-1]
+    ms = (starts[-1] - starts[0]) * 1e3 / (len(starts) - 1)
+    work = [(span.start, span.end) for span in recording.spans if span.lane == "host" and span.name != WAIT]
+    return {
+        "idle_share": round(recording.idle_share(window), 4),
+        "host_ms_per_step": round((1 - idle_share(work, window)) * ms, 4),
+        "ms_per_step": round(ms, 4),
+        "tokens_per_s": round(tokens_per_step * 1e3 / ms, 2),
+    }
+
+
+def overrun(load: Load) -> list[Row]:
+    """A load whose requests end with an end-of-sequence token: rows sampled, and rows dropped at commit."""
+    rows: list[Row] = []
+    for one_in in EOS_ONE_IN:
+        for asynchronous in (False, True):
+            if not device.is_simulated():
+                run_to_eos(load, one_in, asynchronous)  # warm-up
+            rows.append(run_to_eos(load, one_in, asynchronous))
+    return rows
+
+
+def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
+    """Run a load to its end; token ids divisible by `one_in` end their sequence."""
+    if device.is_simulated():
+        device.accelerator.reset("eager", on_race="raise")
+    from ch02_continuous_batching import FinishReason, SamplingParams
+    from ch07_carry_over import AsyncEngine
+
+    class CountingEngine(AsyncEngine):
+        sampled = 0
+
+        def commit_tokens(self, batch: Any, token_ids: list[int]) -> Any:  # noqa: ANN401
+            self.sampled += len(token_ids)
+            return super().commit_tokens(batch, token_ids)
+
+    limits = load.limits | {"max_rows": OVERRUN_ROWS, "token_budget": OVERRUN_ROWS * load.prompt_len}
+    engine = CountingEngine(load.model, asynchronous=asynchronous, **limits)
+    engine.eos_ids = set(range(0, load.model.config.vocab_size, one_in))
+    for i, prompt in enumerate(load.prompts):
+        engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
+    outputs = []
+    start = now_ms()
+    while engine.has_work:
+        outputs += engine.step()
+    device.accelerator.synchronize()
+    ms = now_ms() - start
+    return {
+        "eos_one_in": one_in,
+        "asynchronous": asynchronous,
+        "requests": load.requests,
+        "rows": OVERRUN_ROWS,
+        "ended_by_eos": sum(output.finish_reason is FinishReason.EOS for output in outputs),
+        "tokens": len(outputs),
+        "sampled": engine.sampled,
+        "dropped": engine.sampled - len(outputs),  # every row that is not dropped gives an output of one token
+        "steps": engine.num_steps,
+        "ms_per_step": round(ms / engine.num_steps, 4),
+        "tokens_per_s": round(len(outputs) * 1e3 / ms, 2),
+        "clock": clock(),
+    }
