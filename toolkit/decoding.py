@@ -92,15 +92,16 @@ class Served:
         return sum(a != b for a, b in pairs) / len(pairs)
 
 
-def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager") -> Served:
+def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", costs: Any = None) -> Served:  # noqa: ANN401
     """Run a load to its end on a new engine.
 
     Args:
         make_engine: an engine's class, or a function with the same arguments.
         policy: of the simulated GPU, which is reset and collects races (see `simgpu.races`); a real one has none.
+        costs: its prices, a `simgpu.Costs`; None for the usual ones.
     """
     if device.is_simulated():
-        device.accelerator.reset(policy, on_race="collect")
+        device.accelerator.reset(policy, on_race="collect", costs=costs)
     from ch02_continuous_batching import SamplingParams
 
     engine = make_engine(load.model, timeline=NO_TIMELINE, **load.limits)

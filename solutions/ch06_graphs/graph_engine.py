@@ -23,7 +23,9 @@ class GraphEngine(DoubleBufferedEngine):
     """
 
     def set_up_device(self, model: PreTrainedModel) -> None:
-        super().set_up_device(model if model.device.type == DEVICE else copy.deepcopy(model).to(DEVICE))
+        if model.device.type != DEVICE:
+            model = copy.deepcopy(model).to(DEVICE)  # type: ignore[arg-type] # as the library annotates it
+        super().set_up_device(model)
 
     def make_box(self, storage: Tensor) -> GraphForward:
         return GraphForward(self.forward, storage)
