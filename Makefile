@@ -11,7 +11,7 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test lab check hint progress figures exercises lessons lint
+.PHONY: help setup run test testgpu lab check hint progress figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,8 +24,11 @@ setup: ## only the set-up that every other target does first
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
 	@$(VENV) -m toolkit.run $(RUN_FLAGS)
 
-test: setup ## everything in tests/ against the reference solutions
-	@COURSE_CODE=solutions $(VENV) -m pytest
+test: setup ## everything in tests/ against the reference solutions, on the CPU and the simulated GPU
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest
+
+testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
+	@COURSE_CODE=solutions $(VENV) -m pytest -m 'gpu or both'
 
 lab: setup ## JupyterLab on chapter 0
 	@$(VENV) -m jupyter lab chapters/ch00_measuring/lesson.ipynb

@@ -15,6 +15,7 @@ from tests.helpers import tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, expected
 from toolkit.device import DEVICE, accelerator, is_simulated, sleep
 
+pytestmark = pytest.mark.both
 SLEEP_MS = 4.0
 
 

@@ -11,7 +11,7 @@ import torch
 from toolkit.device import DEVICE, accelerator, new_stream, sleep
 
 BUSY_MS = 40.0 if DEVICE == "cuda" else 10.0
-pytestmark = pytest.mark.usefixtures("policy")
+pytestmark = [pytest.mark.usefixtures("policy"), pytest.mark.both]
 
 
 @pytest.fixture(autouse=True)
