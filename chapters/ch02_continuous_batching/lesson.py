@@ -85,6 +85,9 @@ def watch(engine, requests, most_steps=60):
     lines = {request.request_id: "" for request in requests}
     while engine.has_work and engine.num_steps < most_steps:
         batch = engine.prepare()
+        if batch is None:
+            print("nothing can run, though there is work: the requests wait for each other")
+            break
         shares = {row.request.request_id: row.num_tokens for row in batch.rows}
         for request in requests:
             sign = {"waiting": ".", "running": "-", "finished": " "}[request.status.value]
@@ -348,8 +351,8 @@ print("among others  ", among)
 # happens, unless you do it by hand, as the tests do. It is there now so that no later chapter has to change it.
 #
 # A request ends for one of three reasons, looked at in this order: the model's end-of-sequence token (EOS), a **stop
-# string** that appears in its text, or `max_tokens`. A stop string may lie across two tokens, so the whole text so far
-# is searched, not the newest token.
+# string** that appears in its text, or `max_tokens`. A stop string may lie across several tokens, so the whole text so
+# far is searched, not the newest token.
 #
 # ### Exercise 2.5: commit a step: append, drop, finish (20 minutes)
 #

@@ -28,8 +28,8 @@ def test_every_forward_gets_all_rows():
         right = ((3, 6 if step == 0 else 1), (3, 6 + step))
         assert seen[-1] == right, (
             f"3 prompts, the longest of 6 tokens: in forward {step} input_ids and mask have the shapes {right}; "
-            f"seen: {seen[-1]}. A decode step feeds next_ids as one column, (rows, 1), and the mask grows by one; "
-            "rows that are done stay in both"
+            f"seen: {seen[-1]}. A decode step feeds the newest token of each row as one column, (rows, 1), and the "
+            "mask grows by one; rows that are done stay in both"
         )
         return forward(input_ids, mask, cache, unfinished)
 
@@ -70,7 +70,11 @@ def test_the_end_of_sequence_token_ends_a_row(expected):
     engine.eos_ids = {eos}
     seen = engine.generate(PROMPTS, [12] * 7)
     right = [row[: row.index(eos) + 1] if eos in row else row for row in expected]
-    assert seen == right, f"with end-of-sequence token {eos}, expected {right}, seen {seen}"
+    for i, (row, due) in enumerate(zip(seen, right, strict=True)):
+        assert row == due, (
+            f"with end-of-sequence token {eos}, row {i} should be {due}; seen {row}. Too long: it is not done after "
+            "the token, or gets tokens when it is done. Too short: the token itself belongs to the answer"
+        )
 
 
 @pytest.mark.exercise("1.2")

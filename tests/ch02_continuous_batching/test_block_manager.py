@@ -34,7 +34,7 @@ def test_allocate_keeps_the_blocks_a_request_has():
     manager.allocate(r, 6)
     assert r.block_table == before, (
         f"the request had blocks {before} for up to 8 tokens and asked for 6; now it has {r.block_table}. "
-        "num_missing_blocks must subtract the blocks that it owns"
+        "Append to the block table, and only what is missing: num_missing_blocks subtracts the blocks that it owns"
     )
     manager.allocate(r, 12)
     assert r.block_table == [*before, 3], (
