@@ -71,7 +71,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 # | `event.synchronize()` | the host waits until the marker is reached |
 #
 # Inside `with accelerator.stream(s):`, `event.record()` records on `s`. An event can be recorded anew for each batch; a
-# wait means the last record before it.
+# wait means the last record before it. An event that was never recorded holds up nobody, and nobody is told.
 #
 # Below: 10 ms of work on one stream (A), an event behind it, and a second stream that waits for the event before its
 # own 4 ms (B).

@@ -70,7 +70,11 @@ def test_the_host_waits_once_a_step_for_d2h_done(seen: Seen):
         "results stay right, but with two batches in flight nothing would overlap. Synchronise on d2h_done alone"
     )
     steps = len(seen.recording.steps())
-    assert len(seen.waits) == steps, f"{steps} steps, so {steps} waits; seen {len(seen.waits)}: {seen.waits[:3]}"
+    assert len(seen.waits) == steps, (
+        f"{steps} steps, so {steps} waits of the host, one event.synchronize() each; "
+        f"seen {len(seen.waits)}. "
+        + (f"The first: {seen.waits[0]}" if seen.waits else "An event that was never recorded holds nobody up")
+    )
 
 
 @pytest.mark.exercise("4.2")
@@ -92,6 +96,10 @@ def test_right_under_preemption():
 
 def test_nothing_overlaps_yet(seen: Seen):
     """The order is right, and the host still stands still while the device computes: no gain in this chapter."""
-    assert overlap_ms(seen.recording, ("prepare", "commit")) == 0
+    overlap = overlap_ms(seen.recording, ("prepare", "commit"))
+    assert overlap < 1e-6, (
+        f"the host prepared or committed for {overlap:.1f} simulated ms while a forward ran: with one batch at a time "
+        "it can only do so if it did not wait for d2h_done"
+    )
     assert seen.recording.idle_share() > 0.1, "with one batch at a time, the device idles while the host works"
     assert len(seen.recording.steps()) < STEP_LIMIT
