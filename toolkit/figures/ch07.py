@@ -1,11 +1,15 @@
-"""Chapter 7's figures."""
+"""Chapter 7's figures, and the picture of a carry map that the lesson draws from the learner's own."""
+
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, GREY, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, GREEN, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline.picture import Picture
 
 LOOKS = {
     "one slot": (BLUE, ""),
@@ -55,7 +59,7 @@ def engines(recording: Recorded) -> Figure:
 
 @figure("ch07_overrun")
 def overrun(recording: Recorded) -> Figure:
-    """What the asynchronous order samples for nothing: one row for each request that ends with an EOS token."""
+    """What is sampled for nothing: one row for each request that ends with an EOS token. Speed: against synchronous."""
     rows = [row for row in recording["rows"] if row["asynchronous"]]
     before = [row for row in recording["rows"] if not row["asynchronous"]]
     picture, axes = new_chart("Rows that the asynchronous order samples", clock_note(recording), height=3.9)
@@ -74,21 +78,52 @@ def overrun(recording: Recorded) -> Figure:
         linewidth=0.6,
         label="dropped at commit",
     )
+    gains = [row["tokens_per_s"] / one["tokens_per_s"] for row, one in zip(rows, before, strict=True)]
     labels = [
-        f"{row['dropped']} of {row['sampled']} dropped ({share:.1%})\n"
-        f"{row['tokens_per_s'] / one['tokens_per_s']:.2f} times the tokens/s of asynchronous=False"
-        for row, one, share in zip(rows, before, dropped, strict=True)
+        f"{row['dropped']} of {row['sampled']} rows dropped\n{gain:.2f} times the tokens/s"
+        for row, gain in zip(rows, gains, strict=True)
     ]
-    axes.bar_label(bars, labels, padding=3, fontsize=8, color=GREY)
-    axes.set_ylim(0, 1.15)
+    axes.bar_label(bars, labels, padding=3, fontsize=9)
+    axes.set_ylim(0, 1.2)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    lengths = [f"{row['tokens'] / row['requests']:.0f} tokens a request" for row in rows]
     axes.set_xticks(
-        places,
-        [
-            f"{row['tokens'] / row['requests']:.0f} tokens a request\n({row['ended_by_eos']} end with EOS)"
-            for row in rows
-        ],
+        places, [f"{text}\n{row['ended_by_eos']} end with EOS" for text, row in zip(lengths, rows, strict=True)]
     )
     axes.set_ylabel("share of the sampled rows")
     picture.legend(loc="outside lower center", ncols=2, frameon=False)
+    return picture
+
+
+def carry_map(sampled: Sequence[str], tokens: Sequence[str], index: Sequence[int]) -> Figure:
+    """Two rows of boxes, and an arrow from each sampled id to the token that it replaces.
+
+    Args:
+        sampled: what to write on the sampled ids of the batch before, in their order.
+        tokens: what to write on the packed tokens of the new batch.
+        index: its carry index; one for each token, negative where the token is kept.
+    """
+    picture = Picture(width=8, height=2.6)
+    axes = picture.add_subplot()
+    axes.set_axis_off()
+    axes.set_xlim(-3.2, max(len(sampled), len(tokens)))
+    axes.set_ylim(-0.75, 2.55)
+    for height, note, labels in ((2, "sampled ids of N", sampled), (0, "packed tokens of N + 1", tokens)):
+        axes.text(-0.25, height, note, ha="right", va="center", fontsize=9)
+        for place, label in enumerate(labels):
+            carried = height == 0 and place < len(index) and index[place] >= 0
+            box = Rectangle((place + 0.06, height - 0.3), 0.88, 0.6, edgecolor="black", linewidth=0.8)
+            box.set(facecolor=ORANGE if carried else "white", hatch="//" if carried else None)
+            axes.add_patch(box)
+            ground = {"facecolor": ORANGE, "edgecolor": "none", "pad": 1.0} if carried else None
+            axes.text(place + 0.5, height, label, ha="center", va="center", fontsize=9, bbox=ground)
+    for place in range(len(sampled)):
+        axes.text(place + 0.5, 2.42, str(place), ha="center", va="bottom", fontsize=8)
+    axes.text(-0.25, -0.55, "carry index", ha="right", va="center", fontsize=9)
+    for place, source in enumerate(index):
+        axes.text(place + 0.5, -0.55, str(source), ha="center", va="center", fontsize=9)
+        if source >= 0:
+            arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.1}
+            axes.annotate("", xy=(place + 0.5, 0.32), xytext=(source + 0.5, 1.68), arrowprops=arrow)
     return picture
