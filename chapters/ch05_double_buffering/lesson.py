@@ -254,6 +254,9 @@ def variant(in_flight, slots):
     class Variant(DoubleBufferedEngine):
         num_slots = slots
 
+        def free_slot(self, batch):
+            return self.slots[batch.step % slots]  # yours need not know what to do with one slot, or with three
+
         def step(self):
             batch = self.prepare()
             if batch is not None:

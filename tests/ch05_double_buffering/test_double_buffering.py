@@ -132,10 +132,11 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
     work = sum(
         1e3 * (s.end - s.start) for s in seen.recording.spans if s.lane == "host" and s.name in ("prepare", "commit")
     )
+    others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]
     assert overlap > 0.8 * work, (
         f"of {work:.1f} simulated ms of host work only {overlap:.1f} overlap with a forward. The tokens may be right, "
         "but the host waits too early: launch the next batch before you commit the one before, and wait for nothing "
-        "but that batch's d2h_done"
+        "but that batch's d2h_done" + (f". It also waits in: {others[0]}" if others else "")
     )
     idle = seen.recording.idle_share()
     assert idle < 0.05, f"the device still idles {idle:.1%} of the simulated time; chapter 4 was at about 18 %"
