@@ -79,7 +79,7 @@ class GraphForward:
         """Record one step as a graph, on the stream `capturing`, with memory from `pool`.
 
         First the step is run once on that stream, eagerly: the first call of a kernel loads it, and libraries make
-        their workspaces then; neither is permitted in a capture. The inputs must hold harmless values. They were
+        their workspaces then; in a capture CUDA may refuse both. The inputs must hold harmless values. They were
         written on the stream that is current now, so `capturing` has to wait for that stream first.
 
         Returns:

@@ -36,7 +36,7 @@ def test_the_step_is_run_once_before_it_is_captured():
     assert "recorded" in seen, f"the step must be called inside `with accelerator.graph(...)`; its calls: {seen}"
     assert seen[0] == "run" and seen.count("recorded") == 1, (
         f"the step's calls were: {seen}; wanted: run, recorded. Without a warm-up CUDA would load kernels and make "
-        "workspaces during the capture, which is not permitted there"
+        "workspaces during the capture, where it may refuse to"
     )
 
 

@@ -1,0 +1,10 @@
+"""Chapter 6, graphs and memory pools: the sealed box opened. One launch per step, and two slots in the memory of one.
+
+Read in this order: buckets, graph_forward, graph_engine.
+"""
+
+from ch06_graphs.buckets import bucket_for, bucket_sizes, decode_step
+from ch06_graphs.graph_engine import GraphEngine
+from ch06_graphs.graph_forward import GraphForward, graph_key
+
+__all__ = ["GraphEngine", "GraphForward", "bucket_for", "bucket_sizes", "decode_step", "graph_key"]

@@ -1,0 +1,418 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chapter 6: Graphs and memory pools
+#
+# Since chapter 3 the whole forward has been *one launch*, and you were asked not to look inside. In this chapter you
+# open the box. Inside are CUDA graphs: lists of kernels that the device walks through by itself. You capture them, for
+# each slot and for a few batch sizes, choose the right one for a batch, and put all of them into one memory pool. You
+# will also see the two conditions under which that pool is legal, and what happens to whoever forgets one.
+#
+# - `buckets.py`: which sizes are captured, and which of them a batch uses
+# - `graph_forward.py`: capture, launch, one pool
+# - `graph_engine.py`: chapter 5's engine with the box opened (nothing to fill in)
+#
+# About an hour and a half with the four exercises.
+
+# %%
+import sys
+
+sys.path.insert(0, "../..")  # the repository root, seen from this notebook
+from toolkit.course import open_chapter
+
+open_chapter("ch06")  # whose code runs (COURSE_CODE); switches autoreload on
+
+# %%
+import torch
+
+from ch05_double_buffering import DoubleBufferedEngine
+from ch06_graphs import GraphEngine, GraphForward, bucket_for, bucket_sizes
+from toolkit.decoding import Load, serve
+from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
+from toolkit.models import load_model
+from toolkit.record.ch06 import eager_engine, forward, large_model_costs, memory
+from toolkit.recordings import DATA, read_recording
+from toolkit.timeline import plot_timeline
+
+torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
+model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
+load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
+
+
+def start_afresh():
+    if is_simulated():
+        accelerator.reset()
+
+
+def recorded(name):
+    """The repository's recordings of that name, one for each device."""
+    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
+
+
+print("this notebook runs on:", accelerator.get_device_name())
+
+# %% [markdown]
+# ## 1. What a graph is
+#
+# A forward is a long list of small operations: about 1,600 kernels for an 8B model. The host launches them one by one,
+# each some tens of microseconds of Python and driver. While a kernel takes longer than the launch of the next one,
+# nobody notices. In a decode step it is often the other way round: the device is done before the next launch arrives.
+#
+# A **graph** is that list, written down once. *Capturing* runs your code on a stream that records instead of running:
+# every operation with all its arguments. *Replaying* hands the list over with one launch.
+#
+# Below, a graph is captured of `out.copy_(x * 2 + 1)`.
+#
+# **Predict first.** What does the cell print, three times? Remember: capturing records.
+
+# %%
+start_afresh()
+x, out = torch.ones(4, device=DEVICE), torch.zeros(4, device=DEVICE)
+(x * 2 + 1).sum().item()  # a warm-up: the first call of a kernel loads it, which may be refused in a capture
+graph = accelerator.CUDAGraph()
+with accelerator.graph(graph):
+    out.copy_(x * 2 + 1)
+print("after the capture:            ", out.tolist())
+graph.replay()
+print("after a replay:               ", out.tolist())
+x.fill_(10)
+graph.replay()
+print("after x.fill_(10) and a replay:", out.tolist())
+
+# %% [markdown]
+# Nothing ran in the capture: `out` was still zero. The replay used what `x` holds *then*. The graph does not know a
+# variable called `x`. It knows an **address**.
+#
+# **Predict first.** `x = x + 100` instead of `x.fill_(...)`, then a replay. What is in `out`?
+
+# %%
+if is_simulated():
+    x = x + 100
+    try:
+        graph.replay()
+    except accelerator.CaptureError as error:
+        print("CaptureError:", error)
+
+# %% [markdown]
+# `x + 100` is a new tensor at a new address, and the old one was given back to the allocator. The simulated GPU says
+# so. CUDA says nothing: it reads whatever lies at the old address by now. Hence slots with static tensors, since
+# chapter 3, filled by `copy_`.
+#
+# ## 2. What it saves
+#
+# **Predict first.** The next cell times a decode forward twice for each batch size: launched operation by operation,
+# and as a graph. On the simulated GPU a launch is declared to keep the host for 0.1 ms and each of the tiny model's 135
+# kernels to take about 0.06 ms, so that they stand for a large model's 1,600. What will the host's and the device's
+# times be?
+
+# %%
+print(f"{'rows':>4}  {'':22} {'host':>9} {'until the device is done':>26}")
+for row in forward(load):
+    times = f"{row['host_ms']:6.2f} ms {row['device_ms']:23.2f} ms"
+    print(f"{row['rows']:4}  {row['forward']:22} {times}   ({row['clock']} clock)")
+
+# %% [markdown]
+# Launched one by one, the forward takes as long as its *launches*, and the host has no time for anything else. As a
+# graph it takes as long as its *kernels*, and the host is free after one launch. For an 8B shape chapter 3 has recorded
+# both, on an H100 too; and these are this chapter's recordings (the picture names the device):
+
+# %%
+for recording in recorded("ch03_forward"):
+    for row in recording["rows"]:
+        times = f"host {row['host_ms']:6.2f} ms, device {row['device_ms']:6.2f} ms"
+        print(f"{recording['device']:24} {row['forward']:17} {row['rows']:3} rows: {times} ({row['clock']} clock)")
+if not any(recording["rows"][0]["clock"] == "cuda" for recording in recorded("ch06_forward")):
+    print("Chapter 6 itself has not been recorded on a GPU yet: the pictures below are simulated.")
+
+# %% [markdown]
+# ![A decode forward, launched operation by operation and as a graph](../../figures/ch06_forward.png)
+#
+# ## 3. A few sizes for all batches
+#
+# A graph has one shape for ever. A batch has any number of rows from 1 to `max_rows`, and each captured size costs time
+# and memory. So a few sizes are captured, the **buckets**: 1, 2, 4, 8, ... and `max_rows`. A batch uses the smallest
+# bucket that holds it. The rows left over are *padding*: they compute nonsense.
+#
+# Nonsense that must harm nobody. A padding row writes keys and values like any other row. Where? `IOSlot.load` (chapter
+# 3) has put the answer behind each batch since then: into the **trash block**, one block more than the block manager
+# knows of. And nobody reads what a padding row samples.
+#
+# ### Exercise 6.1: a few sizes for all batches (10 minutes)
+#
+# In `chapters/ch06_graphs/buckets.py`, fill `bucket_sizes` and `bucket_for`. In a terminal at the repository's root:
+#
+#     make check CH=6
+#     make hint EX=6.1
+#
+# The next cell draws the batches up to 12 rows in your buckets: `#` is a row of the batch, `.` is padding.
+
+# %%
+sizes = bucket_sizes(12)
+print("buckets:", sizes)
+for rows in range(1, 13):
+    bucket = bucket_for(rows, sizes)
+    print(f"{rows:3} rows in the bucket of {bucket:2}  " + "#" * rows + "." * (bucket - rows))
+
+# %% [markdown]
+# A padding row costs device time, but not as much as it seems: a decode forward mostly reads the weights, and those are
+# read once for all rows.
+#
+# ## 4. Capture
+#
+# Three rules:
+#
+# 1. **Warm up first.** The first call of a kernel loads it, and libraries allocate workspaces. In a capture CUDA may
+#    refuse both. So the step is run once before.
+# 2. **Not on the default stream.** A capture takes place on a stream of its own, and so does its warm-up. The inputs
+#    were written on another stream; you know since chapter 4 what that means.
+# 3. **Never wait for the device in a capture.** No `.item()`, no `.cpu()`: there is nothing to wait for, and CUDA
+#    raises.
+#
+# What the recorded operations allocate on their way comes from a **pool**: memory that stays reserved for the replays.
+#
+# ### Exercise 6.2: capture a step (20 minutes)
+#
+# In `chapters/ch06_graphs/graph_forward.py`, fill `GraphForward.capture`, seven lines. `self.step(...)` queues one
+# forward on the current stream; `self.capturing` is the stream and `self.pool` the pool to use. `make hint EX=6.2`.
+#
+# The next cell captures a step of a small forward and prints what your code called.
+
+
+# %%
+calls = []
+
+
+def small_forward(inputs, storage, sizes):
+    """Ids that are the inputs plus 100. It writes down when it is called."""
+    what = "recorded" if accelerator.is_current_stream_capturing() else "run"
+    calls.append(f"{sizes.rows} rows {'greedy' if sizes.greedy else 'sampled'} {what}")
+    return inputs["input_ids"][: sizes.samples] + 100
+
+
+def small_box():
+    """A box around small_forward, and the tensors of two slots with 4 rows."""
+    start_afresh()
+    calls.clear()
+    made = GraphForward(small_forward, torch.zeros(1, device=DEVICE))
+    inputs = [{"input_ids": torch.arange(4, device=DEVICE) + 10 * slot} for slot in range(2)]
+    outputs = [torch.zeros(4, dtype=torch.int64, device=DEVICE) for _ in range(2)]
+    return made, inputs, outputs
+
+
+from ch06_graphs import decode_step
+from toolkit.sealed_forward import Sizes
+
+full = Sizes(tokens=4, rows=4, samples=4, width=1, num_decode_rows=4, max_query_length=1, greedy=True)
+box, inputs, outputs = small_box()
+graph = box.capture(inputs[0], outputs[0], decode_step(full, rows=2, greedy=True))
+print("calls of the forward in capture:", calls)
+outputs[0].zero_()
+calls.clear()
+graph.replay()
+print("calls of the forward in replay: ", calls)
+print("the ids after the replay:       ", outputs[0].tolist())
+
+# %% [markdown]
+# ## 5. The right graph
+#
+# Two slots, several buckets, greedy or sampled: each combination is a graph of its own. They are kept in a dictionary.
+# What belongs into the key? *Everything that a capture fixes and that differs between the graphs.* What is forgotten
+# does not raise an error. It replays another batch's graph, quickly and reliably.
+#
+# ### Exercise 6.3: the right graph for a batch (15 minutes)
+#
+# In the same file, fill `graph_key` and `GraphForward.launch`. A step with prompts in it has a shape of its own, and is
+# launched operation by operation with `self.step`. `make hint EX=6.3`.
+#
+# ### Exercise 6.4: one pool for all graphs (15 minutes)
+#
+# In the same file: `__init__` makes the pool and the capturing stream, `seal` captures every bucket of a slot, the
+# largest first. `make hint EX=6.4`. The next cell seals two slots and looks at the keys.
+
+# %%
+box, inputs, outputs = small_box()
+for slot in range(2):
+    box.seal(inputs[slot], outputs[slot], full)
+print("calls of the forward:", *calls, sep="\n    ")
+names = {output.data_ptr(): f"slot {slot}" for slot, output in enumerate(outputs)}
+print("keys:", *([names.get(part, part) for part in key] for key in box.graphs), sep="\n    ")
+
+# %% [markdown]
+# ## 6. The engine
+#
+# `GraphEngine` is chapter 5's engine with your box. On the simulated GPU its model is moved to the device, and the
+# model's own operations are what is captured: each of them by itself, as on CUDA.
+#
+# **Predict first.** Two runs of the same engine: with forwards launched operation by operation, and with your graphs.
+# How large is the device's idle share in either? Which lane will be full?
+
+# %%
+eager = serve(eager_engine(), load, costs=large_model_costs())
+print(f"one by one: device idle {eager.recording.idle_share():6.1%}, {eager.ms_per_step:6.2f} ms per step")
+plot_timeline(eager.recording, title="Two slots, forwards launched one by one")
+
+# %%
+graphs = serve(GraphEngine, load, costs=large_model_costs())
+print(f"graphs:     device idle {graphs.recording.idle_share():6.1%}, {graphs.ms_per_step:6.2f} ms per step")
+print(f"tokens that differ: {graphs.wrong_share(eager.outputs):.1%}")
+if is_simulated():
+    print(f"races: {len(accelerator.races())}")
+plot_timeline(graphs.recording, title="Two slots, each forward one graph")
+
+# %% [markdown]
+# Launched one by one, the *host* lane is full: it launches all the time, and every prepare and commit makes the device
+# wait. Double buffering was of no use, since the host had no time to spare. With graphs the host launches and is free.
+# That is why the chapters before needed the sealed box to show anything.
+#
+# (Even within the green bars of the first picture the device waits, between any two kernels; a bar goes from the first
+# kernel to the last.)
+#
+# ## 7. One pool
+#
+# A graph keeps the memory of its temporaries as long as it exists, since their addresses are written down in it. With
+# 32 rows (six buckets), two slots, greedy and sampled, that is 24 times. Unless they share.
+#
+# **Predict first.** A pool for each graph, a pool for each slot, one pool for all: how much memory do the graphs of 1
+# and of 2 slots hold, relative to each other?
+
+# %%
+print(f"{'':24} {'1 slot':>10} {'2 slots':>10}")
+rows = memory(load)
+for pools in dict.fromkeys(row["pools"] for row in rows):
+    held = [row["reserved_mb"] for row in rows if row["pools"] == pools]
+    print(f"{pools:24} {held[0]:7.2f} MB {held[1]:7.2f} MB   ({rows[0]['graphs']} and {rows[1]['graphs']} graphs)")
+
+# %% [markdown]
+# With one pool a second slot costs hardly more than its own tensors. The recordings, for 32 rows (a GPU's also by what
+# the driver says is gone, since part of a graph lives outside torch's accounting):
+#
+# ![Memory of the graphs](../../figures/ch06_memory.png)
+
+# %%
+for recording in recorded("ch06_memory"):
+    rows = recording["rows"]
+    print(f"{recording['device']}, {rows[0]['max_rows']} rows")
+    for pools in dict.fromkeys(row["pools"] for row in rows):
+        one, two = (row for row in rows if row["pools"] == pools)
+        ratio = two["reserved_mb"] / one["reserved_mb"]
+        print(f"    {pools:22} {one['reserved_mb']:9.1f} MB, two slots {two['reserved_mb']:9.1f} MB: {ratio:.2f} times")
+
+# %% [markdown]
+# (The simulated allocator reuses a block for exactly its own size, so there a small bucket cannot use a large one's
+# memory within the pool. CUDA's allocator splits blocks, and largest-first pays. The ratios are what to look at; the
+# megabytes are those of a tiny model, and of an attention in plain torch that gathers each row's whole block table.)
+#
+# ## 8. Why that is legal
+#
+# The graphs write their temporaries over each other, at the same addresses. Two conditions make that harmless, and both
+# are needed:
+#
+# 1. **Two graphs of a pool never run at the same time.** All replays are queued on the one compute stream.
+# 2. **No graph reads what another one has left in the pool,** nor does anybody else. What outlives a replay, the
+#    sampled ids, was allocated *before* the capture, outside the pool. So were the inputs and the KV cache.
+#
+# (PyTorch's notes on graphs ask for a third: that they be replayed in the order of their capture. That protects a
+# tensor which one graph leaves in the pool for a later one. Condition 2 rules out such tensors, so here any order will
+# do.)
+#
+# Break the first one. Your box, two slots, each replayed on a stream of its own. **Predict first:** what is reported?
+
+# %%
+if is_simulated():
+    box, inputs, outputs = small_box()
+    for slot in range(2):
+        box.seal(inputs[slot], outputs[slot], decode_step(full, rows=1, greedy=True))
+    accelerator.synchronize()
+    try:
+        for slot in range(2):
+            with accelerator.stream(new_stream(f"compute {slot}")):
+                box.launch(inputs[slot], outputs[slot], decode_step(full, rows=1, greedy=True))
+    except accelerator.RaceError as race:
+        print(race)
+
+# %% [markdown]
+# Now the second one. Somebody saves an allocation: the sampled ids of each slot are made *in* a capture. All replays
+# are on one stream, and each step's ids are copied out on `d2h`, behind an event, as always. Meanwhile the other slot's
+# graph runs. **Predict first:** where do slot 1's ids lie?
+
+# %%
+if is_simulated():
+    box, inputs, outputs = small_box()
+    for slot in range(2):
+        with accelerator.graph(accelerator.CUDAGraph(), pool=box.pool, stream=box.capturing):
+            outputs[slot] = torch.zeros(4, dtype=torch.int64, device=DEVICE)
+        box.seal(inputs[slot], outputs[slot], decode_step(full, rows=4, greedy=True))
+    accelerator.synchronize()
+    compute, d2h = new_stream("compute"), new_stream("d2h")
+    try:
+        for slot in (0, 1, 0):
+            with accelerator.stream(compute):
+                box.launch(inputs[slot], outputs[slot], decode_step(full, rows=4, greedy=True))
+            d2h.wait_stream(compute)
+            with accelerator.stream(d2h):
+                outputs[slot].to("cpu", non_blocking=True)
+    except accelerator.RaceError as race:
+        print(race)
+
+# %% [markdown]
+# When slot 1's ids were allocated, the pool had free memory: the temporaries of slot 0's graphs. There they lie, and
+# slot 0's next replay writes over them while they are being copied. With a pool for each slot it would have gone well,
+# which is how such a bug gets into an engine: it was right until somebody saved memory.
+#
+# ## 9. Find the bug
+#
+# Somebody finds `copy_in` clumsy: allocate and copy, when `.to(...)` does both? Without graphs it works.
+
+
+# %%
+class TidyEngine(GraphEngine):
+    """One call instead of two."""
+
+    def copy_in(self, batch, slot):
+        for name, host in slot.host_inputs.items():
+            slot.device_inputs[name] = host.to(DEVICE, non_blocking=True)
+
+
+if is_simulated():
+    try:
+        serve(TidyEngine, load)
+    except accelerator.CaptureError as error:
+        print("CaptureError:", error)
+else:
+    print(f"wrong tokens: {serve(TidyEngine, load).wrong_share(graphs.outputs):.0%}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# `.to` makes a *new* tensor, and the slot's dictionary now holds that one. The graph still reads the old address, which
+# belongs to nobody, or to somebody else. A prefill step is launched eagerly and reads the new tensors, so the first
+# token of each request is right. On CUDA all further ones would be computed from whatever lies there, without any
+# message. The simulated GPU knows that the memory was freed, and says so.
+#
+# </details>
+
+# %% [markdown]
+# ## 10. What this step cost, and what comes next
+#
+# - **Time at the start.** Each graph is warmed up and captured, before the first request: two slots, a handful of
+#   buckets, greedy and sampled.
+# - **Memory** that is reserved for ever: with one pool about that of the largest graph, and for each graph the list
+#   itself.
+# - **Fixed shapes.** Padding rows are computed. The block table keeps its full width, so an attention that reads all of
+#   it, as the plain one does, works as hard for a short context as for the longest. (That is why `make run` leaves this
+#   engine out: on the simulated GPU it would take most of the time.) Steps with prompts are still launched one by one.
+# - **Whatever a Python `if` decided in the capture is decided for ever.** Greedy or sampled had to go into the key for
+#   that reason.
+#
+# The box is open, and small half batches have graphs of their own size. But they are still half batches: chapter 7
+# lets a request be in batch N and in batch N + 1, with a row map that is applied *inside* the graph.
