@@ -1,4 +1,7 @@
-"""Chapter 6 as a whole: the engine whose decode steps are graphs, on the simulated GPU, model and all."""
+"""Chapter 6 as a whole: the engine whose decode steps are graphs, on the simulated GPU, model and all.
+
+One test runs on CUDA as well.
+"""
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ import torch
 from ch02_continuous_batching import BlockManager, Engine, Request, Row, SamplingParams, pack
 from ch05_double_buffering import DoubleBufferedEngine
 from ch06_graphs import GraphEngine
+from tests.ch05_double_buffering.test_forced_races import tokens_of
 from tests.helpers import tiny_model
 from tests.simulated import (
     PROMPTS,
@@ -18,8 +22,6 @@ from tests.simulated import (
     run_simulated,
 )
 
-pytestmark = needs_simulator
-
 FEW_ROWS = {"max_rows": 4}  # half batches of at most 2 rows; 12 graphs
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(5))]
 
@@ -29,12 +31,14 @@ def seen() -> Seen:
     return run_simulated(GraphEngine, **FEW_ROWS)
 
 
+@needs_simulator
 @pytest.mark.exercise("6.4")
 def test_there_is_no_race(seen: Seen):
     """Over the whole run every two operations on the same bytes are ordered, those on the pool included."""
     assert_no_race(seen)
 
 
+@needs_simulator
 @pytest.mark.exercise("6.4")
 @pytest.mark.parametrize("policy", POLICIES)
 def test_right_under_every_policy(policy: str):
@@ -45,6 +49,7 @@ def test_right_under_every_policy(policy: str):
     )
 
 
+@needs_simulator
 def test_full_batches_and_odd_buckets():
     """With max_rows 6 the buckets are 1, 2, 4 and 6, and half batches of 3 rows run in the bucket of 4."""
     run = run_simulated(GraphEngine, "random:7")
@@ -52,6 +57,7 @@ def test_full_batches_and_odd_buckets():
     assert run.outputs == expected()
 
 
+@needs_simulator
 def test_right_under_preemption():
     """Blocks that are freed while a batch is in flight are reused at once; padding rows never write into them."""
     run = run_simulated(GraphEngine, "random:5", num_blocks=12, **FEW_ROWS)
@@ -77,11 +83,13 @@ def sampled_outputs(engine_class: type) -> list[list[int]]:
     return outputs
 
 
+@needs_simulator
 def test_sampled_requests_get_the_tokens_of_chapter_2():
     """Sampled and greedy requests in one batch: the tokens are those of the synchronous engine without graphs."""
     assert sampled_outputs(GraphEngine) == sampled_outputs(Engine)
 
 
+@needs_simulator
 def test_the_host_still_works_while_the_device_computes(seen: Seen):
     """Chapter 5's overlap is kept: no capture, no launch and no replay makes the host wait."""
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]
@@ -90,6 +98,7 @@ def test_the_host_still_works_while_the_device_computes(seen: Seen):
     assert overlap_ms(seen.recording, ("prepare", "commit", "launch")) > 0
 
 
+@needs_simulator
 def test_decode_steps_are_replays():
     """Nearly every step is one launch on the compute stream; only those with prompts are many."""
     from toolkit import simgpu
@@ -132,6 +141,7 @@ def touched_blocks(rows: int, before: int) -> tuple[set[int], set[int], int]:
     return set(torch.nonzero(written).flatten().tolist()), owned, engine.config.num_blocks
 
 
+@needs_simulator
 @pytest.mark.exercise("6.3")
 def test_padding_rows_touch_only_the_trash_block():
     """Three rows in the bucket of four, after four in the same slot: only their blocks and the trash block change."""
@@ -143,6 +153,7 @@ def test_padding_rows_touch_only_the_trash_block():
     )
 
 
+@needs_simulator
 def test_the_model_in_host_memory_is_left_alone():
     """On the simulated GPU the engine works on a copy; other engines may go on with the model itself."""
     from toolkit import simgpu
@@ -152,3 +163,9 @@ def test_the_model_in_host_memory_is_left_alone():
     engine = GraphEngine(model, num_blocks=8, block_size=4, max_rows=1)
     assert model.device.type == "cpu" and engine.model.device.type == "sim"
     assert isinstance(engine, DoubleBufferedEngine)
+
+
+@pytest.mark.both
+def test_right_on_either_device():
+    """The tokens of generate, on a GPU as on the simulated one."""
+    assert tokens_of(GraphEngine, "lazy") == expected()

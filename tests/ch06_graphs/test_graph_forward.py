@@ -1,6 +1,7 @@
 """Exercises 6.2 to 6.4: capture, the right graph, one pool. With a forward of a few operations.
 
-The memory tests count what the simulated GPU's allocator holds; everything else runs on CUDA as well.
+Those that look at the race detector, at simulated spans or at the simulated allocator need the simulated GPU; the
+others run on CUDA as well.
 """
 
 import pytest
@@ -9,8 +10,6 @@ import torch
 from tests.ch06_graphs.toy_forward import FULL, ROWS, TEMPORARY, Toy, expected_ids
 from tests.simulated import needs_simulator
 from toolkit.device import accelerator
-
-pytestmark = needs_simulator
 
 
 def only_report(toy: Toy) -> str:
@@ -27,6 +26,7 @@ def captured(toy: Toy, rows: int = 2) -> object:
     return toy.box.capture(toy.inputs[0], toy.outputs[0], decode_step(FULL, rows, greedy=True))
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.2")
 def test_the_step_is_run_once_before_it_is_captured():
     """The forward is called eagerly first, to warm up, and then once more to be recorded."""
@@ -40,18 +40,20 @@ def test_the_step_is_run_once_before_it_is_captured():
     )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.2")
 def test_the_warm_up_is_on_the_capturing_stream():
     """Both calls of the step are on the stream `capturing`, so that what the first one prepares serves the second."""
     toy = Toy(on_race="collect")
     captured(toy)
     streams = [getattr(stream, "name", stream) for _, _, stream in toy.calls]
-    assert all(stream is toy.box.capturing for _, _, stream in toy.calls), (
+    assert all(stream == toy.box.capturing for _, _, stream in toy.calls), (
         f"the step was called on {streams}; both calls belong on self.capturing: libraries keep a workspace for each "
         "stream, and the allocator keeps memory apart by stream"
     )
 
 
+@needs_simulator
 @pytest.mark.exercise("6.2")
 def test_the_warm_up_waits_for_the_inputs():
     """The inputs were written on another stream: the warm-up is ordered behind that, so there is no race."""
@@ -60,6 +62,7 @@ def test_the_warm_up_waits_for_the_inputs():
     assert not accelerator.races(), only_report(toy)
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.2")
 def test_a_graph_computes_what_its_inputs_hold_at_replay():
     """A replay runs the recorded step on what the input tensors hold then, and leaves the ids in the output."""
@@ -76,6 +79,7 @@ def test_a_graph_computes_what_its_inputs_hold_at_replay():
     )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.2")
 def test_temporaries_come_from_the_pool():
     """What the step allocates while it is captured lies in the box's pool, not in one of the graph's own."""
@@ -90,6 +94,7 @@ def test_temporaries_come_from_the_pool():
 # --- 6.3: the right graph ---
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_every_capture_has_a_key_of_its_own():
     """Two slots, three buckets, greedy and sampled: 12 graphs, and none has taken another one's place."""
@@ -101,6 +106,7 @@ def test_every_capture_has_a_key_of_its_own():
     )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.3")
 @pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (4, 4)])
 def test_a_batch_replays_its_bucket(rows: int, bucket: int):
@@ -114,6 +120,7 @@ def test_a_batch_replays_its_bucket(rows: int, bucket: int):
     )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_greedy_and_sampled_have_graphs_of_their_own():
     """What is captured for greedy takes the most likely token; a sampled batch must not replay it, nor the reverse."""
@@ -126,6 +133,7 @@ def test_greedy_and_sampled_have_graphs_of_their_own():
         )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_each_slot_has_graphs_of_its_own():
     """A graph is bound to addresses: launching a slot reads that slot's inputs and writes that slot's ids."""
@@ -138,6 +146,7 @@ def test_each_slot_has_graphs_of_its_own():
         )
 
 
+@needs_simulator
 @pytest.mark.exercise("6.3")
 def test_a_decode_step_is_one_launch():
     """A decode step queues one operation and calls no Python of the forward."""
@@ -149,6 +158,7 @@ def test_a_decode_step_is_one_launch():
     assert seen == ["graph replay"], f"one launch, a graph replay, was wanted; the device got {seen}"
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_a_step_with_prompts_is_launched_eagerly():
     """A step in which some row computes several tokens has a shape of its own: it is run by `step`, on this stream."""
@@ -158,7 +168,7 @@ def test_a_step_with_prompts_is_launched_eagerly():
     mixed = replace(FULL, tokens=4, rows=2, samples=2, num_decode_rows=1, max_query_length=3)
     with accelerator.stream(toy.compute):
         toy.box.launch(toy.inputs[0], toy.outputs[0], mixed)
-    sizes = [sizes for sizes, _, stream in toy.calls if stream is toy.compute]
+    sizes = [sizes for sizes, _, stream in toy.calls if stream == toy.compute]
     assert sizes == [mixed], (
         "a step of 2 rows, one of them with 3 tokens, must not replay a graph of decode rows (one token each): call "
         f"self.step with its own sizes, on the current stream; the forward was called with {sizes}"
@@ -182,6 +192,7 @@ def growth(slots: int = 2) -> list[int]:
     return grown
 
 
+@needs_simulator
 @pytest.mark.exercise("6.4")
 def test_the_second_slot_needs_hardly_any_memory():
     """All graphs take their temporaries from one pool: a second slot's graphs fit into what the first one's left."""
@@ -194,6 +205,7 @@ def test_the_second_slot_needs_hardly_any_memory():
     )
 
 
+@needs_simulator
 @pytest.mark.exercise("6.4")
 def test_greedy_and_sampled_share_too():
     """Within a slot, too, graphs of the same size use the same memory."""
@@ -205,6 +217,7 @@ def test_greedy_and_sampled_share_too():
     )
 
 
+@pytest.mark.both
 @pytest.mark.exercise("6.4")
 def test_every_bucket_is_captured_largest_first():
     """Each slot's captures go from the largest bucket to the smallest, greedy and sampled each."""
@@ -237,6 +250,7 @@ def overlap_slots(toy: Toy) -> str:
     return only_report(toy)
 
 
+@needs_simulator
 @pytest.mark.exercise("6.4")
 def test_ids_are_read_while_the_other_slots_graph_runs():
     """The sampled ids lie outside the pool: they may be copied out while the other slot's graph uses the pool."""
@@ -244,6 +258,7 @@ def test_ids_are_read_while_the_other_slots_graph_runs():
     assert not report, f"slot 0's ids were copied out while slot 1's graph ran, and the reverse: {report}"
 
 
+@needs_simulator
 @pytest.mark.exercise("6.3")
 def test_graphs_take_turns_on_the_callers_stream():
     """Replays are queued on the current stream, one behind the other: two graphs of one pool never run at once."""
@@ -256,6 +271,7 @@ def test_graphs_take_turns_on_the_callers_stream():
 # --- what the simulated GPU says of graphs that are used wrongly ---
 
 
+@needs_simulator
 def test_two_graphs_of_one_pool_at_once_are_reported():
     """Replayed on two streams that nothing orders, two slots' graphs overwrite each other's temporaries: a race."""
     toy = Toy(on_race="collect").seal()
@@ -265,6 +281,7 @@ def test_two_graphs_of_one_pool_at_once_are_reported():
     assert "memory that two graphs of one pool share" in only_report(toy)
 
 
+@needs_simulator
 def test_ids_kept_in_the_pool_are_reported():
     """Ids that were allocated in a capture lie where another graph writes: copying them out meanwhile is a race."""
     toy = Toy(on_race="collect")
@@ -276,6 +293,7 @@ def test_ids_kept_in_the_pool_are_reported():
     assert "memory of a graph pool" in overlap_slots(toy)
 
 
+@needs_simulator
 def test_a_graph_that_reads_what_another_keeps_in_the_pool_is_wrong():
     """A tensor that one graph leaves in the pool holds another graph's temporaries by the time it is read."""
     toy = Toy().seal()
@@ -295,6 +313,7 @@ def test_a_graph_that_reads_what_another_keeps_in_the_pool_is_wrong():
     assert kept_is.tolist() != [10, 11, 12, 13], "slot 0's graph ran in between; its temporaries lie there"
 
 
+@needs_simulator
 def test_inputs_moved_after_the_capture_are_an_error():
     """A new tensor under the old name is at a new address, which the graph does not know: the replay says so."""
     toy = Toy().seal()

@@ -1,7 +1,9 @@
 """A forward of a few operations, whose sampled ids say which capture computed them; and a box around it."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -52,11 +54,19 @@ class Toy:
         return self
 
     def launch(self, slot: int, rows: int, greedy: bool = True) -> None:
-        """Queue a decode step of `rows` rows in a slot."""
+        """Queue a decode step of `rows` rows in a slot; its block table is narrower than the slot's."""
         from ch06_graphs import decode_step
 
-        with accelerator.stream(self.compute):
-            self.box.launch(self.inputs[slot], self.outputs[slot], decode_step(FULL, rows, greedy))
+        sizes = replace(decode_step(FULL, rows, greedy), width=1)
+        try:
+            with accelerator.stream(self.compute):
+                self.box.launch(self.inputs[slot], self.outputs[slot], sizes)
+        except KeyError as missing:
+            pytest.fail(
+                f"a decode step of {rows} rows asked for the graph {missing}, which was not captured; there are "
+                f"{list(self.box.graphs)}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, "
+                "and nothing that differs from batch to batch"
+            )
 
     def ids(self, slot: int, rows: int, greedy: bool = True) -> list[int]:
         """Launch a step and wait for what it samples."""
