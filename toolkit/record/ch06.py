@@ -7,10 +7,12 @@ forward, and more than that for its launches. Memory there is what the simulated
 
 import gc
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
+from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, now_ms, serve
@@ -91,7 +93,7 @@ def held() -> tuple[int, int | None]:
 
 
 def memory(load: Load) -> list[Row]:
-    """What the graphs of one and of two slots hold, by how their pools are shared; and how long their capture takes.
+    """What the graphs of one and of two slots hold, by how their pools are shared; and how long the set-up takes.
 
     The slots' own tensors are part of it; they are some kilobytes.
     """
@@ -131,7 +133,6 @@ def memory(load: Load) -> list[Row]:
 def forward(load: Load) -> list[Row]:
     """A decode forward of each bucket, launched operation by operation and as a graph: host's time and device's."""
     from ch06_graphs import GraphEngine, decode_step
-    from solutions.ch00_measuring.timing import measure
 
     if device.is_simulated():
         device.accelerator.reset(on_race="collect", costs=large_model_costs())
@@ -142,11 +143,8 @@ def forward(load: Load) -> list[Row]:
     for bucket in box.buckets:
         sizes = decode_step(slot.full_decode, bucket, greedy=True)
         for name, queue in (("operation by operation", box.step), ("graph", box.launch)):
-            timing = measure(
-                lambda queue=queue, sizes=sizes: queue(engine.inputs_of(slot), slot.device_ids, sizes),  # type: ignore[misc]
-                device.accelerator,
-                now=lambda: now_ms() / 1e3,
-            )
+            launch = partial(queue, engine.inputs_of(slot), slot.device_ids, sizes)
+            timing = measure(launch, device.accelerator, now=lambda: now_ms() / 1e3)
             rows.append(
                 {
                     "forward": name,
