@@ -3,6 +3,8 @@
 One test runs on CUDA as well.
 """
 
+import random
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from ch02_continuous_batching import BlockManager, Engine, Request, Row, Samplin
 from ch05_double_buffering import DoubleBufferedEngine
 from ch06_graphs import GraphEngine
 from tests.ch05_double_buffering.test_forced_races import tokens_of
-from tests.helpers import tiny_model
+from tests.helpers import VOCABULARY, tiny_model
 from tests.simulated import (
     PROMPTS,
     STEP_LIMIT,
@@ -169,3 +171,22 @@ def test_the_model_in_host_memory_is_left_alone():
 def test_right_on_either_device():
     """The tokens of generate, on a GPU as on the simulated one."""
     assert tokens_of(GraphEngine, "lazy") == expected()
+
+
+@needs_simulator
+def test_no_report_while_requests_come_and_go():
+    """Random arrivals, greedy and sampled, into a pool of blocks that is too small: no race, and no block is lost."""
+    from toolkit import simgpu
+
+    simgpu.reset("random:1")  # a race raises
+    rng = random.Random(7)
+    engine = GraphEngine(tiny_model(), num_blocks=14, block_size=4, max_rows=4, token_budget=16)
+    finished = 0
+    while engine.num_steps < 150 or engine.has_work:
+        if engine.num_steps < 150 and len(engine.scheduler.waiting) < 3:
+            prompt = [rng.randrange(3, VOCABULARY) for _ in range(rng.randint(1, 20))]
+            params = SamplingParams(max_tokens=rng.randint(1, 12), temperature=rng.choice([0.0, 1.0]))
+            engine.add_request(str(engine.num_requests), prompt, params)
+        finished += sum(output.finish_reason is not None for output in engine.step())
+    assert finished == engine.num_requests, f"{engine.num_requests} requests came, {finished} were finished"
+    assert engine.blocks.num_free_blocks == 14, "the engine is idle, but not all blocks are free"

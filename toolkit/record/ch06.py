@@ -15,7 +15,7 @@ import torch
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.course import use
-from toolkit.decoding import Load, now_ms, serve
+from toolkit.decoding import Load, Served, now_ms, serve
 from toolkit.record.accelerated import clock, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 
@@ -34,12 +34,13 @@ def large_model_costs() -> Any:  # noqa: ANN401 (simgpu.Costs; None on a GPU)
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     load = open_load()
+    served = serve_engines(load)
     return {
+        "ch06_engines": [{"engine": name, **numbers(each)} for name, each in served.items()],
+        "ch06_steps": list(served["graphs in buckets"].recording.rows()),
+        "ch06_eager_steps": list(served["operation by operation"].recording.rows()),
         "ch06_forward": forward(load),
         "ch06_memory": memory(load),
-        "ch06_engines": engines(load),
-        "ch06_steps": steps(load, eager=False),
-        "ch06_eager_steps": steps(load, eager=True),
     }
 
 
@@ -157,20 +158,13 @@ def forward(load: Load) -> list[Row]:
     return rows
 
 
-def engines(load: Load) -> list[Row]:
+def serve_engines(load: Load) -> dict[str, Served]:
     """Eager launches against graphs in the same engine; on a GPU chapter 5's, whose box has one size, beside them."""
     from ch05_double_buffering import DoubleBufferedEngine
     from ch06_graphs import GraphEngine
 
-    choices = [("operation by operation", eager_engine()), ("graphs in buckets", GraphEngine)]
+    choices = {"operation by operation": eager_engine(), "graphs in buckets": GraphEngine}
     if not device.is_simulated():
-        choices.insert(1, ("one graph of the full size (chapter 5)", DoubleBufferedEngine))
+        choices["one graph of the full size (chapter 5)"] = DoubleBufferedEngine
         serve(GraphEngine, load)  # warm-up
-    return [{"engine": name, **numbers(serve(engine, load, costs=large_model_costs()))} for name, engine in choices]
-
-
-def steps(load: Load, eager: bool) -> list[Row]:
-    from ch06_graphs import GraphEngine
-
-    served = serve(eager_engine() if eager else GraphEngine, load, costs=large_model_costs())
-    return list(served.recording.rows())
+    return {name: serve(engine, load, costs=large_model_costs()) for name, engine in choices.items()}

@@ -1,0 +1,53 @@
+"""Chapter 6's measurements, and what its lesson says of the committed recordings."""
+
+import torch
+
+from tests.helpers import tiny_model
+from tests.simulated import needs_simulator
+from toolkit.decoding import Load
+from toolkit.figures import FIGURES
+from toolkit.figures.__main__ import draw_all
+from toolkit.recordings import DATA, read_recording, write_recording
+
+
+@needs_simulator
+def test_chapter_6_is_recorded_and_drawn(tmp_path, monkeypatch):
+    """On the simulated GPU: every row says so, and each figure of the chapter is drawn from the recordings."""
+    from toolkit.record import ch06
+
+    monkeypatch.setattr(ch06, "open_load", lambda: Load(tiny_model(), 2, 4, 8))
+    where = ch06.recorded_on(torch.device("cpu"))
+    for name, rows in ch06.record(torch.device("cpu")).items():
+        assert {row["clock"] for row in rows} == {"simulated"}, name
+        write_recording(name, rows, command="test", device=where, folder=tmp_path / "data")
+    report = draw_all(tmp_path / "data", tmp_path / "figures")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {name for name in FIGURES if name.startswith("ch06")}, report
+
+
+def test_a_figure_of_a_gpu_shows_both_counts_of_memory():
+    """With the driver's count beside torch's, as a GPU records it, the memory figure has four bars for each way."""
+    from toolkit.figures.ch06 import memory
+
+    recording = read_recording(DATA / "simulated" / "ch06_memory.json")
+    rows = [{**row, "in_use_mb": row["reserved_mb"] + 20, "clock": "cuda"} for row in recording["rows"]]
+    axes = memory({**recording, "device": "made up", "rows": rows}).axes[0]
+    assert len(axes.patches) == 12
+
+
+def test_what_the_lesson_says_of_the_recordings():
+    """Sentences of the lesson that stand and fall with the committed recordings, simulated or of a GPU."""
+    recordings = [read_recording(path)["rows"] for path in DATA.glob("*/ch06_memory.json")]
+    assert recordings
+    for rows in recordings:
+        held = {(row["pools"], row["slots"]): row["reserved_mb"] for row in rows}
+        assert held["one pool", 2] <= 1.05 * held["one pool", 1], "a second slot costs hardly anything with one pool"
+        assert held["a pool for each slot", 2] > 1.5 * held["a pool for each slot", 1]
+        assert held["a pool for each graph", 1] > held["one pool", 1]
+    for path in DATA.glob("*/ch06_forward.json"):
+        for row in read_recording(path)["rows"]:
+            one_by_one = row["forward"] == "operation by operation"
+            assert (row["host_ms"] > 0.8 * row["device_ms"]) == one_by_one, "the host launches all the time, or once"
+    for path in DATA.glob("*/ch06_engines.json"):
+        idle = {row["engine"]: row["idle_share"] for row in read_recording(path)["rows"]}
+        assert idle["graphs in buckets"] < 0.01 < idle["operation by operation"]
