@@ -163,8 +163,9 @@ carry_map(["of P", "of A", "of B"], ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"
 #
 # ## 3. On the device
 #
-# The map has to be applied without the host: no `if`, no `.item()`, and no boolean mask either, because
-# `ids[mask] = ...` must know how many there are. One expression for all tokens:
+# The map has to be applied without the host: no `if`, no `.item()`, and no boolean mask either, because with
+# `ids[mask] = previous_ids[...]` the host has to know how many there are, and waits for it. One expression for all
+# tokens:
 #
 #     torch.where(index >= 0, previous_ids[index.clamp_min(0)], input_ids)
 #
@@ -365,8 +366,9 @@ print(f"on: {accelerator.get_device_name()}, {load.requests} requests, clock: {s
 plot_timeline(served["asynchronous"].recording, title="Carry-over")
 
 # %% [markdown]
-# Follow a token from one forward to the next: it does not leave the device on the way. Its copy for the host comes
-# later. While batch N runs, the host commits N - 1 and prepares N + 1. Both lie under a forward.
+# Follow a token from one forward to the next: it does not leave the device on the way. The host gets a copy of it
+# meanwhile, and has until the end of the next forward to look at it. While batch N runs, the host commits N - 1 and
+# prepares N + 1. Both lie under a forward.
 #
 # The same with 32 requests, and the comparison over 8, 32 and 128, recorded on the **simulated** GPU:
 #
@@ -457,8 +459,11 @@ draw(traced)
 print(f"dropped (x): {traced.dropped};", "tokens right" if tokens == [t[:12] for t in right[:5]] else "tokens WRONG")
 
 # %% [markdown]
-# (A row that computes an unfinished prompt would be a c.) For greedy requests the lost token comes again because the
-# model is the same; for sampled ones because the random number belongs to (seed, position), as chapter 2 has it.
+# Requests 4 and 3 are preempted with a token in flight (x). They come back in batch 12, when blocks are free again, and
+# end with all their tokens. (A row with an unfinished prompt would be drawn as c.)
+#
+# For greedy requests the lost token comes again because the model is the same; for sampled ones because the random
+# number belongs to (seed, position), as chapter 2 has it.
 #
 # ## 8. When it is got wrong
 #
