@@ -24,7 +24,7 @@ class IOSlot:
         device: "cuda", or "sim".
 
     Attributes:
-        padding: for each input, its values where no row uses it; ordinary host memory.
+        padding: for each input, its values where no row uses it; ordinary host memory. Both sides start with them.
         host_inputs: the inputs by name, in pinned host memory; names and dtypes of BatchInputs, at their largest.
         device_inputs: the same on the device.
         device_ids, host_ids: (rows,) int64, the sampled ids on the device and, pinned, on the host.

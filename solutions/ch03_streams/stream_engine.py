@@ -92,7 +92,10 @@ class StreamEngine(Engine):
         return self.slots[0]
 
     def queue(self, batch: Batch, slot: IOSlot) -> None:
-        """Queue `copy_in`, `run_forward` and `copy_out`, each on its own stream: h2d, compute and d2h."""
+        """Queue this engine's `copy_in`, `run_forward` and `copy_out` (see below), each on its own stream.
+
+        The streams are `self.h2d`, `self.compute` and `self.d2h`.
+        """
         # BEGIN SOLUTION 3.3
         with accelerator.stream(self.h2d):
             self.copy_in(batch, slot)

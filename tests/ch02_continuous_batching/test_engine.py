@@ -116,9 +116,9 @@ def test_a_stop_string_ends_a_request_and_is_cut_off(model, expected):
     """A request ends as soon as a stop string appears, even across two tokens; the text ends before it."""
     tokenizer = tiny_tokenizer()
     text = tokenizer.decode(expected[0])
-    stop = text[5:7]
+    stop = text[5:8]  # three tokens
     engine = Engine(model, tokenizer)
-    (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=20, stop=("never there", stop)))
+    (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=8, stop=("never there", stop)))
     assert result.finish_reason is FinishReason.STOP, (
         f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}"
     )

@@ -284,3 +284,33 @@ def test_everybody_finishes_in_a_pool_that_is_too_small(policy: str, num_blocks:
     assert scheduler.blocks.num_free_blocks == num_blocks, (
         f"all have finished, but {num_blocks - scheduler.blocks.num_free_blocks} blocks are missing from the pool"
     )
+
+
+@pytest.mark.exercise("2.2")
+def test_a_recomputed_chunk_samples_only_at_the_last_known_token():
+    """After a preemption the output is known as well: a chunk that ends inside it yields no token."""
+    scheduler, (request,) = scheduler_with(4, token_budget=8)
+    request.output_ids = [7] * 8  # as after a preemption: 12 known tokens, none computed
+    request.epoch = 3
+    (first,) = scheduler.schedule()
+    (second,) = scheduler.schedule()
+    assert [first.samples, second.samples] == [False, True], (
+        "4 prompt tokens and 8 of the output are known, 8 and 4 of them are computed: only the second row samples; "
+        f"seen: {[first.samples, second.samples]}. Compare with num_tokens, not with the length of the prompt"
+    )
+    assert first.epoch == 3, (
+        f"the request's epoch is 3, the row says {first.epoch}; a row remembers its request's epoch"
+    )
+
+
+@pytest.mark.exercise("2.3")
+def test_make_room_takes_no_more_than_the_step_needs():
+    """A chunk gets blocks for its own tokens, not for the whole prompt."""
+    scheduler, (request,) = scheduler_with(20, token_budget=8)
+    owned = []
+    for _ in range(3):
+        scheduler.schedule()
+        owned.append(len(request.block_table))
+    assert owned == [2, 4, 5], (
+        f"8, 16 and 20 tokens take 2, 4 and 5 blocks of 4; seen: {owned}. What is computed and what is new, no more"
+    )

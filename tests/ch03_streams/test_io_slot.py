@@ -90,6 +90,22 @@ def test_copies_do_not_make_the_host_wait(slot: IOSlot):
 
 
 @pytest.mark.exercise("3.2")
+def test_large_copies_do_not_make_the_host_wait_either():
+    """Inputs of more than 64 KB are copied without waiting too: their source is the pinned tensor itself."""
+    from toolkit import simgpu
+
+    simgpu.reset("lazy", on_race="collect")
+    large = IOSlot(tokens=10_000, rows=4, width=5, trash_block=9, block_size=4, device="sim")
+    before = len(waits())
+    large.copy_in()
+    seen = waits()[before:]
+    assert not seen, (
+        f"with 10,000 tokens the host waited in: {seen[0]}. Small copies from pageable memory are staged and hide it; "
+        "copy from the pinned tensor itself, not from a temporary"
+    )
+
+
+@pytest.mark.exercise("3.2")
 def test_tensors_stay_where_they_are(slot: IOSlot):
     """The slot's tensors keep their addresses: a captured forward reads and writes these very ones."""
 

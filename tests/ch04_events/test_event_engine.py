@@ -55,6 +55,31 @@ def test_launching_does_not_make_the_host_wait():
     )
 
 
+@pytest.mark.exercise("4.1")
+def test_d2h_done_stands_behind_the_copy_out():
+    """The event d2h_done stands behind the copy out: once it is reached, the host may read the sampled ids."""
+    from ch02_continuous_batching import SamplingParams
+    from tests.helpers import tiny_model
+    from toolkit import simgpu
+
+    simgpu.reset("lazy", on_race="collect")
+    engine = EventEngine(tiny_model(), num_blocks=20)
+    engine.add_request("a", [5, 6, 7], SamplingParams())
+    slot = engine.launch(engine.prepare())
+    before = len(simgpu.races())
+    engine.events[id(slot)].d2h_done.synchronize()
+    slot.read_ids(1)
+    races = [str(race) for race in simgpu.races()[before:]]
+    assert not races, (
+        f"the host waited for d2h_done, and the sampled ids may still be missing. Is it recorded behind copy_out?\n"
+        f"{races[0]}"
+    )
+    lanes = {name: {span.lane for span in simgpu.spans() if span.name == name} for name in ("forward", "D2H copy")}
+    assert lanes == {"forward": {"compute"}, "D2H copy": {"d2h"}}, (
+        f"each kind of work keeps the stream that it has in chapter 3; seen: {lanes}"
+    )
+
+
 @pytest.mark.exercise("4.2")
 def test_there_is_no_race(seen: Seen):
     """Over the whole run every two operations on the same bytes are ordered, the host's reads and writes included."""
@@ -63,7 +88,7 @@ def test_there_is_no_race(seen: Seen):
 
 @pytest.mark.exercise("4.2")
 def test_the_host_waits_once_a_step_for_d2h_done(seen: Seen):
-    """The host waits in one place: for the event d2h_done of the slot, once a step, and for nothing else."""
+    """The host waits in one place: once a step, for an event, and for nothing more than that."""
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]
     assert not others, (
         f"the host waited in {others[0]} ({len(others)} times). That waits for more than the sampled ids; "

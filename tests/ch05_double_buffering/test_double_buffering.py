@@ -77,7 +77,10 @@ def test_batches_in_flight_have_their_own_slots():
     """Two batches that are in flight at the same time use different slots: tensors and events of their own."""
     engine = fresh_engine()
     assert len(engine.slots) == 2, f"two batches in flight need 2 slots; the engine has {len(engine.slots)}"
-    slots = [engine.free_slot(engine.prepare()) for _ in range(2)]
+    for _ in range(2):
+        batch = engine.prepare()
+        engine.in_flight.append((batch, engine.free_slot(batch)))
+    slots = [slot for _, slot in engine.in_flight]
     assert slots[0] is not slots[1], "two batches in a row got the same slot: the second overwrites the first's inputs"
     shared = [name for name in slots[0].host_inputs if slots[0].host_inputs[name] is slots[1].host_inputs[name]]
     assert not shared, f"the slots share the pinned tensors {shared}: the host overwrites them while they are copied"
@@ -90,7 +93,7 @@ def test_slots_are_never_written_in_flight():
     launched = [engine.prepare(), engine.prepare()]
     try:
         for batch in launched:
-            engine.launch(batch)
+            engine.in_flight.append((batch, engine.launch(batch)))
     except RuntimeError as race:
         pytest.fail(f"two batches were launched, each into the slot that free_slot gave it, and then:\n{race}")
 

@@ -37,6 +37,7 @@ class Event:
         runtime.clock.host_call()
         moment = self._recorded("wait")
         if moment is None:
+            stream.waited_in_vain = caller_site()
             return
         if runtime.capture is not None and not self._captured:
             raise CaptureError("dependency created on uncaptured work while capturing a graph: wait before the capture")
@@ -46,7 +47,9 @@ class Event:
         """The host waits for the point recorded last; without one it returns at once."""
         runtime.refuse_in_capture("Event.synchronize")
         moment = self._recorded("synchronize")
-        if moment is not None:
+        if moment is None:
+            runtime.host.waited_in_vain = caller_site()
+        else:
             runtime.host_wait(moment, "Event.synchronize")
 
     def query(self) -> bool:

@@ -25,6 +25,7 @@ class Actor:
         self.name = name
         self.knows: dict[Actor, int] = {}
         self.waited_for: dict[Actor, WaitedFor] = {}
+        self.waited_in_vain: Site | None = None  # where it last waited for an event that was never recorded
 
     def count_operation(self) -> int:
         """Number the next operation of this actor, from 1."""

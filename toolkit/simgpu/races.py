@@ -81,4 +81,6 @@ def _race(old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race
     early = actor.waited_for.get(old.actor)
     if early is not None and early.covers < old.number:
         edge += f"\n  ({second} did wait for an event of {first}, but for one recorded before the first: {early.site})"
+    elif early is None and actor.waited_in_vain is not None:
+        edge += f"\n  ({second} did wait for an event, but for one that was never recorded: {actor.waited_in_vain})"
     return Race(buffer, old.party, party, edge)

@@ -57,9 +57,10 @@ def test_each_mistake_gives_right_numbers_with_luck_and_wrong_ones_without(bug):
 
 def test_a_thousand_steps_without_a_false_alarm_and_without_growth():
     """No report over 1,000 steps; histories stay short and memory flat."""
+    before = simgpu.memory_allocated()  # what earlier tests may have left for the garbage collector
     results, expected = serve("eager", steps=1000)
     torch.testing.assert_close(results, expected)
     assert simgpu.races() == []
     weights = torch.ones(2, device="sim")
     assert len(weights.footprint().block.history) <= 1
-    assert simgpu.max_memory_allocated() < 20 * 1024
+    assert simgpu.max_memory_allocated() - before < 20 * 1024
