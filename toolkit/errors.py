@@ -4,6 +4,7 @@ A `UserError` says what is wrong, where, and what to do about it. Everything els
 the course and keeps its traceback.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -18,14 +19,19 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
     Args:
         main: returns the exit code; None counts as 0.
 
-    A `UserError` is printed to stderr as `error: ...` and ends with code 2; Ctrl-C ends with 130, as a shell expects.
+    A `UserError` is printed to stderr as `error: ...` and ends with code 2; Ctrl-C ends with 130 and a closed pipe with 141, as a shell expects.
     """
     try:
         code = main() or 0
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
     sys.exit(code)

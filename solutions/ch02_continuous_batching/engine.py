@@ -134,8 +134,8 @@ class Engine:
         `token_ids` has one entry per entry of `batch.sampling_rows`, in that order.
 
         A row whose epoch is not the request's any more is dropped: the request has finished or was preempted since.
-        For the others: one pending sample less, the token is appended, and `finish_reason` decides whether to finish.
-        `_output` makes the output.
+        For the others: one pending sample less, the token is appended, `request.finish_reason` is set (`finish_reason`
+        decides), a request with a reason is finished (`scheduler.finish`), and then `_output` makes the output.
         """
         outputs: list[RequestOutput] = []
         for row, token_id in zip(batch.sampling_rows, token_ids, strict=True):
