@@ -19,7 +19,8 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
     Args:
         main: returns the exit code; None counts as 0.
 
-    A `UserError` is printed to stderr as `error: ...` and ends with code 2; Ctrl-C ends with 130 and a closed pipe with 141, as a shell expects.
+    A `UserError` is printed to stderr as `error: ...` and ends with code 2; Ctrl-C ends with 130
+    and a closed pipe with 141, as a shell expects.
     """
     try:
         code = main() or 0
