@@ -62,6 +62,7 @@ def apply_carry(input_ids: Tensor, carry_index: Tensor, previous_ids: Tensor) ->
         (tokens,) int64. Nothing here depends on a value on the host, so it can be captured in a graph.
     """
     # BEGIN SOLUTION 7.2
-    # An index of -1 must not be looked up, even though the result is thrown away: on CUDA it would kill the process.
+    # -1 must not be looked up, even though where() drops the result: here it would quietly mean the last id, and in
+    # other lookups (gather, index_select, an embedding) CUDA ends the process.
     return torch.where(carry_index >= 0, previous_ids[carry_index.clamp_min(0)], input_ids)
     # END SOLUTION

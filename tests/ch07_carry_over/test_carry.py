@@ -105,10 +105,10 @@ def test_any_mixture(data: st.DataObject):
 
 @pytest.mark.exercise("7.2")
 def test_keep_is_never_looked_up():
-    """-1 is no index: on CUDA looking it up ends the process, or silently takes the last id."""
+    """-1 is no index: looking it up quietly takes the last id, or ends the process, as the kernel has it."""
 
     class Strict(torch.Tensor):
-        """A tensor that refuses negative indices, as a CUDA kernel with asserts does."""
+        """A tensor that refuses negative indices, as some CUDA kernels do."""
 
         def __getitem__(self, key: torch.Tensor) -> torch.Tensor:
             assert int(key.min()) >= 0, "previous_ids was indexed with -1. Clamp the index first; where() then drops it"

@@ -2,7 +2,7 @@
 
 python -m toolkit.record ch00                  # on the GPU if there is one, else on the CPU
 python -m toolkit.record ch00 --device cpu
-python -m toolkit.record ch03                  # chapters 3 to 5: without a GPU, the simulated one
+python -m toolkit.record ch03                  # chapters 3 and up: without a GPU, the simulated one
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the measurements of chapters 3 to 5 share: the accelerator, loads for it, and engines to compare with.
+"""What the measurements of chapters 3 and up share: the accelerator, loads for it, and engines to compare with.
 
 Without a GPU the same measurements are taken on the simulated one. Its recordings say so in every row and lie in a
 folder of their own, figures/data/simulated/. They are the same on every machine.
