@@ -127,7 +127,9 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
     device.accelerator.synchronize()
     engine.timeline = device.new_timeline()
     waits_before = len(_waits())
-    first_step, before, start = engine.num_steps, sum(map(len, outputs)), now_ms()
+    # A batch that is in flight by now was launched before the measurement, so its tokens are not counted either.
+    launched = sum(len(batch.sampling_rows) for batch, _ in getattr(engine, "in_flight", ()))
+    first_step, before, start = engine.num_steps, sum(map(len, outputs)) + launched, now_ms()
     while engine.has_work:
         step()
     device.accelerator.synchronize()
