@@ -87,6 +87,17 @@ def test_free_returns_every_block():
     assert r.block_table == [], f"a freed request owns nothing, but its block table is {r.block_table}"
 
 
+def test_freed_blocks_stand_last():
+    """Freed blocks go to the right end of the pool: those that have been free for longest are used first."""
+    manager, a, b = BlockManager(4, 4), request("a"), request("b", 1)
+    manager.allocate(a, 8)
+    manager.allocate(b, 4)
+    manager.free(a)
+    assert list(manager.free_blocks) == [3, 0, 1], (
+        f"block 3 was free, then 0 and 1 came back: the pool should be [3, 0, 1]; it is {list(manager.free_blocks)}"
+    )
+
+
 def test_freeing_twice_is_harmless():
     """Freeing a request again does not put its blocks into the pool twice."""
     manager, r = BlockManager(4, 4), request()
