@@ -87,6 +87,12 @@ def assert_no_race(seen: Seen) -> None:
     assert not seen.races, f"{len(seen.races)} races; the first one:\n{seen.races[0]}"
 
 
+def assert_tokens_right(seen: Seen, gpu_policy: str) -> None:
+    assert seen.outputs == expected(), f"under the policy {gpu_policy!r} the tokens differ from generate's; " + (
+        f"the first of {len(seen.races)} races:\n{seen.races[0]}" if seen.races else "and no race was found"
+    )
+
+
 def overlap_ms(recording: Recording, host_names: tuple[str, ...]) -> float:
     """Simulated time in which the host did work of these names while the device computed."""
     forwards = recording.intervals("compute")

@@ -1,8 +1,10 @@
 """The limits that an engine runs under."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from ch02_continuous_batching.scheduler import Policy
+from toolkit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,9 @@ class EngineConfig:
         max_rows: requests in a step, at most.
         token_budget: tokens in a step, at most.
         policy: see Scheduler.
+
+    Raises:
+        UserError: a limit is below 1, or the policy is unknown.
     """
 
     num_blocks: int = 256
@@ -21,3 +26,10 @@ class EngineConfig:
     max_rows: int = 16
     token_budget: int = 256
     policy: Policy = "fcfs"
+
+    def __post_init__(self) -> None:
+        for name in ("num_blocks", "block_size", "max_rows", "token_budget"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; an engine needs at least 1")
+        if self.policy not in get_args(Policy):
+            raise UserError(f"policy is {self.policy!r}; take one of {', '.join(get_args(Policy))}")

@@ -44,9 +44,10 @@ class StreamEngine(Engine):
         trash_block = config.num_blocks
         cache = PagedKVCache.allocate(model, config.num_blocks + 1, config.block_size, DEVICE)
         self.box = self.make_box(cache.storage)
+        tokens = max(config.token_budget, config.max_rows)  # a decode step of all rows fits in any case
         width = min(self.blocks.blocks_for(self.max_length), config.num_blocks)
         self.slots = [
-            self.slot_class(config.token_budget, config.max_rows, width, trash_block, config.block_size, DEVICE)
+            self.slot_class(tokens, config.max_rows, width, trash_block, config.block_size, DEVICE)
             for _ in range(self.num_slots)
         ]
         for slot in self.slots:

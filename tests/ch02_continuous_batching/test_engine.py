@@ -268,3 +268,12 @@ def test_sampling_params_out_of_range_are_refused(wrong):
     """A value out of range is refused at once, with its name in the message."""
     with pytest.raises(UserError, match=next(iter(wrong)).split("_")[0]):
         SamplingParams(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_blocks": 0}, {"block_size": 0}, {"max_rows": 0}, {"token_budget": -1}, {"policy": "lifo"}]
+)
+def test_limits_out_of_range_are_refused(model, wrong):
+    """An engine that could never run anything is refused when it is made, with the limit's name."""
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Engine(model, **wrong)

@@ -8,6 +8,7 @@ from tests.simulated import (
     STEP_LIMIT,
     Seen,
     assert_no_race,
+    assert_tokens_right,
     expected,
     needs_simulator,
     overlap_ms,
@@ -107,9 +108,7 @@ def test_the_host_waits_once_a_step_for_d2h_done(seen: Seen):
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
     seen = run_simulated(EventEngine, policy)
-    assert seen.outputs == expected(), f"under the policy {policy!r} the tokens differ from generate's; " + (
-        f"the first of {len(seen.races)} races:\n{seen.races[0]}" if seen.races else "and no race was found"
-    )
+    assert_tokens_right(seen, policy)
 
 
 def test_right_under_preemption():

@@ -12,6 +12,7 @@ from tests.simulated import (
     PROMPTS,
     Seen,
     assert_no_race,
+    assert_tokens_right,
     expected,
     needs_simulator,
     overlap_ms,
@@ -150,9 +151,7 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
     seen = run_simulated(DoubleBufferedEngine, policy)
-    assert seen.outputs == expected(), f"under the policy {policy!r} the tokens differ from generate's; " + (
-        f"the first of {len(seen.races)} races:\n{seen.races[0]}" if seen.races else "and no race was found"
-    )
+    assert_tokens_right(seen, policy)
 
 
 def test_right_under_preemption():

@@ -18,6 +18,7 @@ from tests.simulated import (
     STEP_LIMIT,
     Seen,
     assert_no_race,
+    assert_tokens_right,
     expected,
     needs_simulator,
     overlap_ms,
@@ -46,9 +47,7 @@ def test_there_is_no_race(seen: Seen):
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
     run = run_simulated(GraphEngine, policy, **FEW_ROWS)
-    assert run.outputs == expected(), f"under the policy {policy!r} the tokens differ from generate's; " + (
-        f"the first of {len(run.races)} races:\n{run.races[0]}" if run.races else "and no race was found"
-    )
+    assert_tokens_right(run, policy)
 
 
 @needs_simulator

@@ -1,0 +1,73 @@
+"""Every scheduler of the course under random loads: nobody starves, no block is lost, no limit is exceeded.
+
+Without a model: a step brings each row that sampled one token. Batches in flight are committed as an engine does it,
+one or two at a time, and requests end at random or with their length.
+"""
+
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, Scheduler
+from ch05_double_buffering import HalfBatchScheduler
+from ch07_carry_over import CarryScheduler
+
+MOST_STEPS = 3000  # some ten times what any of these loads takes
+
+
+@pytest.mark.parametrize(
+    ("scheduler_class", "max_in_flight"),
+    [(Scheduler, 1), (HalfBatchScheduler, 2), (CarryScheduler, 1), (CarryScheduler, 2)],
+)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_everybody_finishes(scheduler_class: type[Scheduler], max_in_flight: int, seed: int):
+    """Under any arrivals, lengths and limits every request ends, within its limit, and all blocks come back."""
+    rng = random.Random(seed)
+    block_size = rng.choice([1, 2, 4])
+    requests = [
+        Request(str(i), [1] * rng.randint(1, 12), SamplingParams(max_tokens=rng.randint(1, 10)), arrival=i)
+        for i in range(rng.randint(1, 8))
+    ]
+    largest = max(-(-(len(r.prompt_ids) + r.params.max_tokens) // block_size) for r in requests)
+    num_blocks = largest + rng.randint(0, 6)
+    policy = rng.choice(["fcfs", "prefill_first"])
+    scheduler = scheduler_class(BlockManager(num_blocks, block_size), rng.randint(1, 6), rng.randint(1, 20), policy)
+    arrivals = deque(sorted((rng.randint(0, 10), i) for i in range(len(requests))))
+    in_flight: deque[list[Row]] = deque()
+    for step in range(MOST_STEPS):
+        while arrivals and arrivals[0][0] <= step:
+            scheduler.add(requests[arrivals.popleft()[1]])
+        rows = scheduler.schedule()
+        check_step(rows, scheduler, block_size)
+        if rows:
+            in_flight.append(rows)
+        if in_flight and (len(in_flight) == max_in_flight or not rows):
+            commit(in_flight.popleft(), scheduler, rng)
+        if not (arrivals or scheduler.waiting or scheduler.running or in_flight):
+            break
+    else:
+        pytest.fail(f"after {MOST_STEPS} steps there is still work: requests wait for each other, or starve")
+    assert scheduler.blocks.num_free_blocks == num_blocks, "all requests have ended, but not all blocks are free"
+    assert all(1 <= len(r.output_ids) <= r.params.max_tokens for r in requests)
+
+
+def check_step(rows: list[Row], scheduler: Scheduler, block_size: int) -> None:
+    assert sum(row.num_tokens for row in rows) <= scheduler.token_budget, f"the step exceeds its token budget: {rows}"
+    assert len({id(row.request) for row in rows}) == len(rows) <= scheduler.max_rows, f"a request has two rows: {rows}"
+    for row in rows:
+        owned = len(row.request.block_table) * block_size
+        assert owned >= row.start + row.num_tokens, f"{row} computes beyond the {owned} positions of its blocks"
+
+
+def commit(rows: list[Row], scheduler: Scheduler, rng: random.Random) -> None:
+    for row in rows:
+        request = row.request
+        if row.samples and row.epoch == request.epoch:
+            request.pending_samples -= 1
+            request.output_ids.append(7)
+            if len(request.output_ids) == request.params.max_tokens or rng.random() < 0.05:
+                scheduler.finish(request)
