@@ -6,7 +6,6 @@ spends its life. On the simulated GPU all times are those of the virtual clock.
 """
 
 import gc
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,11 +128,11 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
     waits_before = len(_waits())
     # A batch that is in flight by now was launched before the measurement, so its tokens are not counted either.
     launched = sum(len(batch.sampling_rows) for batch, _ in getattr(engine, "in_flight", ()))
-    first_step, before, start = engine.num_steps, sum(map(len, outputs)) + launched, now_ms()
+    first_step, before, start = engine.num_steps, sum(map(len, outputs)) + launched, device.now_ms()
     while engine.has_work:
         step()
     device.accelerator.synchronize()
-    seconds = (now_ms() - start) / 1e3
+    seconds = (device.now_ms() - start) / 1e3
     recording = steady(engine.timeline.finish())
     served = Served(
         outputs,
@@ -162,8 +161,3 @@ def steady(recording: Recording) -> Recording:
 def _waits() -> list[Any]:
     """What the simulated GPU has written down; a real one writes nothing down."""
     return device.accelerator.synchronisations() if device.is_simulated() else []
-
-
-def now_ms() -> float:
-    """The host's clock, in ms: the virtual one where the GPU is simulated."""
-    return device.accelerator.now_ms() if device.is_simulated() else time.perf_counter() * 1e3

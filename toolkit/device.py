@@ -11,6 +11,7 @@ Use torch's own names wherever they exist on both: `accelerator.Stream()`, `Even
 """
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,11 @@ def host_work(ms: float, name: str = "host work") -> None:
     CUDA."""
     if is_simulated():
         _accelerator().host_work(ms, name)
+
+
+def now_ms() -> float:
+    """The host's clock, in ms: the virtual one where the GPU is simulated."""
+    return float(_accelerator().now_ms()) if is_simulated() else time.perf_counter() * 1e3
 
 
 def new_timeline() -> "Timeline":

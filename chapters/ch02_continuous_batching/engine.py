@@ -49,7 +49,8 @@ class Engine:
         self.config = EngineConfig(**limits)
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
         self.scheduler = self.make_scheduler()
-        self.max_length: int = model.config.max_position_embeddings
+        context: int = model.config.max_position_embeddings
+        self.max_length = min(context, self.config.max_length or context)
         self.eos_ids = eos_ids(model)
         self.num_requests = 0
         self.num_steps = 0
@@ -66,7 +67,7 @@ class Engine:
         """Refuse what can never be served, before it is queued.
 
         Raises:
-            UserError: the prompt is empty, or prompt and max_tokens together exceed the model's context or the pool, or
+            UserError: the prompt is empty, or prompt and max_tokens together exceed `max_length` or the pool, or
                 stop strings were asked for without a tokenizer.
         """
         total = len(prompt_ids) + params.max_tokens
@@ -75,7 +76,7 @@ class Engine:
         if not prompt_ids:
             raise UserError(f"request {request_id}: the prompt has no tokens; give it at least one")
         if total > self.max_length:
-            raise UserError(f"{needs} exceed the model's context of {self.max_length}; shorten one of them")
+            raise UserError(f"{needs} exceed the context of {self.max_length}; shorten one of them")
         if total > pool:
             raise UserError(f"{needs} can never fit the KV cache of {pool} tokens; shorten it or add blocks")
         if params.stop and self.tokenizer is None:

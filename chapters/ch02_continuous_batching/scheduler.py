@@ -93,17 +93,22 @@ class Scheduler:
     def _admit_waiting(self, rows: list[Row]) -> None:
         """Let waiting requests in, in their order, while there are budget, rows and free blocks for them."""
         while self.waiting and len(self.running) < self.max_rows and len(rows) < self.rows_limit():
-            request = self.waiting[0]
-            num_tokens = self.num_tokens_for(request, rows)
-            # Its whole prompt must fit, and one more block for each running request, or it would be thrown out soon.
-            spare = self.blocks.num_free_blocks - self.blocks.num_missing_blocks(request, request.num_tokens)
-            if num_tokens == 0 or spare < len(self.running):
-                break
-            self.waiting.popleft()
-            request.status = RequestStatus.RUNNING
-            insort(self.running, request, key=lambda running: running.arrival)
-            self.blocks.allocate(request, num_tokens)
-            rows.append(self._row(request, num_tokens))
+            if not self._admit(self.waiting[0], rows):
+                return
+
+    def _admit(self, request: Request, rows: list[Row]) -> bool:
+        """Let the next waiting request in and append its row, or return False if it has to wait on."""
+        num_tokens = self.num_tokens_for(request, rows)
+        # Its whole prompt must fit, and one more block for each running request, or it would be thrown out soon.
+        spare = self.blocks.num_free_blocks - self.blocks.num_missing_blocks(request, request.num_tokens)
+        if num_tokens == 0 or spare < len(self.running):
+            return False
+        self.waiting.popleft()
+        request.status = RequestStatus.RUNNING
+        insort(self.running, request, key=lambda running: running.arrival)
+        self.blocks.allocate(request, request.num_computed_tokens + num_tokens)
+        rows.append(self._row(request, num_tokens))
+        return True
 
     def num_tokens_for(self, request: Request, rows: list[Row]) -> int:
         """How many tokens of `request` the step can still compute, given the rows chosen so far (0 or more).

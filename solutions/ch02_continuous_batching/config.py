@@ -16,6 +16,7 @@ class EngineConfig:
         max_rows: requests in a step, at most.
         token_budget: tokens in a step, at most.
         policy: see Scheduler.
+        max_length: tokens of a request, prompt and output together, at most. None: the model's whole context.
 
     Raises:
         UserError: a limit is below 1, or the policy is unknown.
@@ -26,10 +27,12 @@ class EngineConfig:
     max_rows: int = 16
     token_budget: int = 256
     policy: Policy = "fcfs"
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_blocks", "block_size", "max_rows", "token_budget"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; an engine needs at least 1")
+        for name in ("num_blocks", "block_size", "max_rows", "token_budget", "max_length"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise UserError(f"{name} is {limit}; an engine needs at least 1")
         if self.policy not in get_args(Policy):
             raise UserError(f"policy is {self.policy!r}; take one of {', '.join(get_args(Policy))}")

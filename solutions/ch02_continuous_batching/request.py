@@ -63,6 +63,8 @@ class FinishReason(Enum):
     LENGTH = "length"  # max_tokens reached
     EOS = "eos"  # the model ended the sequence
     STOP = "stop"  # a stop string appeared
+    CANCELLED = "cancelled"  # the caller took it back (chapter 8)
+    ERROR = "error"  # it could not be served to its end (chapter 8)
 
 
 @dataclass(eq=False)  # compared by identity: two requests may well carry the same text

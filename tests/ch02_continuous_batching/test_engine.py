@@ -237,7 +237,7 @@ def test_a_step_without_work_does_nothing(model):
     ("prompt", "params", "words"),
     [
         ([], {}, "no tokens"),
-        ([1] * 250, {"max_tokens": 7}, "exceed the model's context of 256"),
+        ([1] * 250, {"max_tokens": 7}, "exceed the context of 256"),
         ([1] * 70, {"max_tokens": 11}, "can never fit the KV cache of 80 tokens"),
         ([1], {"stop": ("x",)}, "need a tokenizer"),
     ],

@@ -9,7 +9,7 @@ import torch
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.course import use
-from toolkit.decoding import Load, now_ms, serve
+from toolkit.decoding import Load, serve
 from toolkit.record.accelerated import RUNS, clock, numbers, one_stream_engine, open_load, opened, policies, recorded_on
 from toolkit.recordings import Row
 
@@ -60,17 +60,17 @@ def default_stream() -> list[Row]:
             device.accelerator.synchronize()
             with device.accelerator.stream(sleeping):
                 device.sleep(SLEEP_MS)
-            start = now_ms()
+            start = device.now_ms()
             with device.accelerator.stream(other):
                 kernel()
-            launched = now_ms()
+            launched = device.now_ms()
             other.synchronize()
             rows.append(
                 {
                     "streams": name,
                     "call": call,
                     "launched_ms": round(launched - start, 4),
-                    "done_ms": round(now_ms() - start, 4),
+                    "done_ms": round(device.now_ms() - start, 4),
                     "sleep_ms": SLEEP_MS,
                     "clock": clock(),
                 }
@@ -104,9 +104,9 @@ def host_waits() -> list[Row]:
         call()
         device.accelerator.synchronize()
         device.sleep(SLEEP_MS)
-        start = now_ms()
+        start = device.now_ms()
         call()
-        rows.append({"call": name, "ms": round(now_ms() - start, 4), "sleep_ms": SLEEP_MS, "clock": clock()})
+        rows.append({"call": name, "ms": round(device.now_ms() - start, 4), "sleep_ms": SLEEP_MS, "clock": clock()})
         device.accelerator.synchronize()
     return rows
 
@@ -124,7 +124,7 @@ def forward(load: Load) -> list[Row]:
     def launch() -> None:
         engine.box.launch(slot.device_inputs, slot.device_ids, slot.full_decode)
 
-    timed = partial(measure, launch, device.accelerator, now=lambda: now_ms() / 1e3)
+    timed = partial(measure, launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
     with opened(engine.box):
         eager = timed()
     sealed = timed()

@@ -15,7 +15,7 @@ import torch
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.course import use
-from toolkit.decoding import Load, Served, now_ms, serve
+from toolkit.decoding import Load, Served, serve
 from toolkit.record.accelerated import clock, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 
@@ -145,7 +145,7 @@ def forward(load: Load) -> list[Row]:
         sizes = decode_step(slot.full_decode, bucket, greedy=True)
         for name, queue in (("operation by operation", box.step), ("graph", box.launch)):
             launch = partial(queue, engine.inputs_of(slot), slot.device_ids, sizes)
-            timing = measure(launch, device.accelerator, now=lambda: now_ms() / 1e3)
+            timing = measure(launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
             rows.append(
                 {
                     "forward": name,
