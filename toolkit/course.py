@@ -36,7 +36,7 @@ class Choice:
         chapter: the folder name of the only chapter that is the learner's; None: `code` holds for all.
         fill: unsolved exercises of the learner's files run as the reference.
         root: the repository.
-        overlay: (chapter folder, file name) -> text that stands in for the file on disk; for planted mistakes.
+        overlay: (chapter folder, file in it) -> text that stands in for the file on disk; for planted mistakes.
     """
 
     code: str
@@ -171,7 +171,9 @@ class _ChapterLoader(importlib.machinery.SourceFileLoader):
 
     def get_data(self, path: str) -> bytes:
         assert _choice is not None
-        planted = _choice.overlay.get((Path(path).parent.name, Path(path).name))
+        package = self.name.partition(".")[0]
+        folder = _choice.root / ("chapters" if _choice.is_mine(package) else "solutions") / package
+        planted = _choice.overlay.get((package, Path(path).relative_to(folder).as_posix()))
         return super().get_data(path) if planted is None else planted.encode()
 
     def exec_module(self, module: ModuleType) -> None:

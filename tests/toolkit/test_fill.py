@@ -27,13 +27,14 @@ def untouched(tmp_path, restore_choice):
 def test_every_unsolved_function_gets_the_references_code(untouched, capsys):
     """With all exercises unsolved, each exercise function runs code of solutions/, after a line that says so."""
     course.use("mine", fill=True, root=untouched)
-    for exercise in EXERCISES.values():
+    gaps = [exercise for exercise in EXERCISES.values() if not exercise.is_bug]
+    for exercise in gaps:
         module = importlib.import_module(f"{exercise.chapter}.{exercise.file.removesuffix('.py')}")
         for name in exercise.functions:
             code = find_function(module, name).__code__
             assert code.co_filename.startswith(str(untouched / "solutions")), f"{exercise.id}: {name} was not filled"
     lines = capsys.readouterr().out.splitlines()
-    for exercise in EXERCISES.values():
+    for exercise in gaps:
         start = f"{exercise.message.partition(':')[0]} ({exercise.file}, "
         (line,) = (line for line in lines if line.startswith(start))
         assert all(name in line for name in exercise.functions)

@@ -1,7 +1,8 @@
 """Tests the learner's code of a chapter: `make check CH=2`, or `python -m toolkit.exercises.check 2` (or `2.1`).
 
-Exercises that are not started are not run. The others run their own tests, in one process, with the reference standing
-in for what is not written yet. Exit code 0 only when everything that was asked about is solved.
+Exercises that are not started are not run, except a bug that is asked for by its number: its failure is what there is
+to read. The others run their own tests, in one process, with the reference standing in for what is not written yet;
+for a bug nothing ever stands in. Exit code 0 only when everything that was asked about is solved.
 COURSE_CODE=solutions checks the reference; COURSE_CODE=mine takes the learner's code of the other chapters too.
 """
 
@@ -29,6 +30,7 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
     exercises = load(root)
     asked = [find(exercises, what)] if re.fullmatch(r"\d+\.\d+", what.strip()) else None
     chapter = asked[0].chapter if asked else find_chapter(what, root)
+    asked_alone = asked is not None
     asked = asked or of_chapter(exercises, chapter)
     if not asked:
         raise UserError(f"{chapter} has no exercises; nothing to check")
@@ -41,7 +43,11 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
     if own_code:
         for path in sorted((root / "chapters" / chapter).glob("*.py")):
             read_file(path, path.relative_to(root).as_posix())
-    run_now = [exercise for exercise in asked if not own_code or standings[exercise.id].state in ("written", "partly")]
+    run_now = [
+        exercise
+        for exercise in asked
+        if not own_code or standings[exercise.id].state in ("written", "partly") or (exercise.is_bug and asked_alone)
+    ]
     groups = [exercise.id for exercise in run_now]
     whole_chapter = len(run_now) == len(of_chapter(exercises, chapter))
     order = Order(

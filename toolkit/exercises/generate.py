@@ -4,8 +4,9 @@
     python -m toolkit.exercises.generate --check     # writes nothing; exit code 1 if chapters/ is out of date
 
 Every module of a chapter is copied; each solution region becomes one `raise NotImplementedError("ch02 exercise 1:
-...")`. chapters/.generated.json holds the sha256 of every file as generated. A file on disk with another sum was edited
-by a learner and is never replaced without asking.
+...")`, and a region with `# BUG` lines becomes these lines, uncommented, without a trace. chapters/.generated.json
+holds the sha256 of every file as generated. A file on disk with another sum was edited by a learner and is never
+replaced without asking.
 """
 
 import argparse
@@ -24,7 +25,7 @@ MANIFEST = ".generated.json"
 
 
 def make_stub(text: str, exercises: dict[str, Exercise], where: str, only: str | None = None) -> str:
-    """A solution's text with its regions replaced by placeholders.
+    """A solution's text with its regions replaced by placeholders, or by the bug that is to be found.
 
     Args:
         where: the file's name for error messages.
@@ -36,7 +37,9 @@ def make_stub(text: str, exercises: dict[str, Exercise], where: str, only: str |
             raise UserError(f"{where}:{region.first}: no exercise {region.id} in exercises.toml")
         if only in (None, region.id):
             message = json.dumps(exercises[region.id].message, ensure_ascii=False)
-            lines[region.first - 1 : region.last] = [f"{region.indent}raise NotImplementedError({message})\n"]
+            placeholder = (f"{region.indent}raise NotImplementedError({message})",)
+            shipped = placeholder if region.bug is None else region.bug
+            lines[region.first - 1 : region.last] = [f"{line}\n" for line in shipped]
     return "".join(lines)
 
 

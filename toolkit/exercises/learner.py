@@ -18,11 +18,12 @@ class Standing:
 
     Attributes:
         state: "not started": as generated. "begun": edited, but every placeholder still stands. "partly": some of its
-            functions are written. "written": all are, rightly or wrongly.
+            functions are written. "written": all are, rightly or wrongly. A bug has no placeholder and may be mended
+            anywhere in its file: it is "written" as soon as that file's code differs from the generated one.
         function: the function to work on: the first that is not written, or the first of all.
         line: where that function starts in the learner's file; `raise_line` is the line of its placeholder, if any.
         waiting: the functions in which the placeholder still stands.
-        digest: changes when a function of the exercise is edited.
+        digest: changes when a function of the exercise is edited; for a bug, when its file is.
     """
 
     exercise: Exercise
@@ -35,6 +36,8 @@ class Standing:
 
     @property
     def place(self) -> str:
+        if self.exercise.is_bug:
+            return self.exercise.path  # where in it is for the learner to find
         return f"{self.exercise.path}, {self.function} (line {self.line})"
 
 
@@ -45,6 +48,8 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
         UserError: the learner's file is missing, is not valid Python, or has lost a function of the exercise.
     """
     text = read_file(root / exercise.path, exercise.path)
+    if exercise.is_bug:
+        return _look_at_bug(exercise, text, root)
     functions = dict(functions_in(ast.parse(text)))
     for name in exercise.functions:
         if name not in functions:
@@ -66,8 +71,19 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
         functions[function].lineno,
         unsolved[function].raise_line if waiting else None,
         waiting,
-        hashlib.sha256("".join(_dumps(text, exercise.functions)).encode()).hexdigest()[:16],
+        _digest("".join(_dumps(text, exercise.functions))),
     )
+
+
+def _look_at_bug(exercise: Exercise, text: str, root: Path) -> Standing:
+    code = ast.dump(ast.parse(text))
+    as_shipped = ast.dump(ast.parse(_stub(exercise, root)))
+    state = "not started" if code == as_shipped else "written"
+    return Standing(exercise, state, exercise.functions[0], 1, None, (), _digest(code))
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def read_file(path: Path, name: str) -> str:

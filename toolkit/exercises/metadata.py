@@ -2,6 +2,9 @@
 
 An exercise is one or more regions of a solution file, between `# BEGIN SOLUTION 2.1` and `# END SOLUTION`, each inside
 one of the functions that the metadata names. Its tests carry the marker `exercise("2.1")`.
+
+A *bug* to be found has regions with `# BUG` lines in them: these are what the learner gets in the region's place, and
+nothing in their file says where it was. Its metadata has a `symptom` and `says`, which other exercises have not.
 """
 
 import ast
@@ -16,12 +19,18 @@ from toolkit.exercises.fill import functions_in
 
 BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$")
 END = re.compile(r"^\s*# END SOLUTION\s*$")
+BUG = re.compile(r"^(?P<indent>\s*)# BUG(?: (?P<code>.*))?$")
 _ID = re.compile(r"(\d{1,2})\.(\d{1,2})")
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise; `chapter` is its folder's name, the other fields are those of exercises.toml."""
+    """One exercise; `chapter` is its folder's name, the other fields are those of exercises.toml.
+
+    Attributes:
+        symptom: only for a bug: one line that says what a user of the faulty engine sees.
+        says: only for a bug: a regular expression that is found in every failure message of the faulty engine.
+    """
 
     id: str
     chapter: str
@@ -32,6 +41,13 @@ class Exercise:
     minutes: int
     lines: int
     hints: tuple[str, ...]
+    symptom: str = ""
+    says: str = ""
+
+    @property
+    def is_bug(self) -> bool:
+        """Whether the learner gets a faulty text to mend, and not a gap to fill."""
+        return bool(self.symptom)
 
     @property
     def message(self) -> str:
@@ -47,12 +63,16 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Region:
-    """Lines `first` to `last` (from 1, the two comments included) of a solution file belong to exercise `id`."""
+    """Lines `first` to `last` (from 1, the two comments included) of a solution file belong to exercise `id`.
+
+    `bug` holds what its `# BUG` lines say, uncommented; None if it has none.
+    """
 
     id: str
     indent: str
     first: int
     last: int
+    bug: tuple[str, ...] | None
 
 
 def load(root: Path = ROOT) -> dict[str, Exercise]:
@@ -85,7 +105,8 @@ def find(exercises: dict[str, Exercise], text: str) -> Exercise:
 def find_regions(text: str, where: str) -> list[Region]:
     """The solution regions of a source text. Unpaired comments raise a UserError that starts with `where`."""
     regions, begin, first = [], None, 0
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
         if match := BEGIN.match(line):
             if begin:
                 raise UserError(f"{where}:{number}: BEGIN SOLUTION inside the region that starts at line {first}")
@@ -93,7 +114,10 @@ def find_regions(text: str, where: str) -> list[Region]:
         elif END.match(line):
             if begin is None:
                 raise UserError(f"{where}:{number}: END SOLUTION without a BEGIN SOLUTION before it")
-            regions.append(Region(begin["id"], begin["indent"], first, number))
+            found = [match for inside in lines[first : number - 1] if (match := BUG.match(inside))]
+            # `# BUG` with nothing behind it: the region is simply missing.
+            bug = tuple(match["indent"] + match["code"] for match in found if match["code"]) if found else None
+            regions.append(Region(begin["id"], begin["indent"], first, number, bug))
             begin = None
     if begin:
         raise UserError(f"{where}:{first}: BEGIN SOLUTION has no END SOLUTION")
@@ -106,6 +130,8 @@ def validate(exercises: dict[str, Exercise], root: Path = ROOT) -> list[str]:
     for exercise in exercises.values():
         if len(exercise.hints) != 3 or not all(exercise.hints):
             problems.append(f"exercise {exercise.id}: has {len(exercise.hints)} hints, and three are needed")
+        if bool(exercise.symptom) != bool(exercise.says):
+            problems.append(f"exercise {exercise.id}: a bug has both, symptom and says; other exercises have neither")
         if not 1 <= exercise.difficulty <= 3:
             problems.append(f"exercise {exercise.id}: difficulty is {exercise.difficulty}, and must be 1, 2 or 3")
         if exercise.id not in _marked_ids(root / "tests" / exercise.chapter):
@@ -128,6 +154,10 @@ def _validate_file(exercises: dict[str, Exercise], path: Path, where: str) -> li
         if owner is None:
             problems.append(f"{where}:{region.first}: no exercise {region.id} of this file is in exercises.toml")
             continue
+        if owner.is_bug != (region.bug is not None):
+            problems.append(
+                f"{where}:{region.first}: a region has # BUG lines if its exercise has a symptom, else none"
+            )
         holders = [
             name
             for name in owner.functions
@@ -170,7 +200,10 @@ def _exercise(id_: str, entry: dict, path: Path, root: Path) -> Exercise:
     chapter = next((name for name in chapter_names(root) if int(name[2:4]) == int(match[1])), None)
     if chapter is None:
         raise UserError(f'{path}: [exercise."{id_}"]: solutions/ has no chapter {match[1]}')
-    expected = {field.name for field in fields(Exercise)} - {"id", "chapter"}
-    if set(entry) != expected:
-        raise UserError(f'{path}: [exercise."{id_}"]: must have exactly {", ".join(sorted(expected))}')
+    optional = {"symptom", "says"}
+    expected = {field.name for field in fields(Exercise)} - {"id", "chapter"} - optional
+    if set(entry) - optional != expected:
+        raise UserError(
+            f'{path}: [exercise."{id_}"]: must have exactly {", ".join(sorted(expected))}; a bug also symptom and says'
+        )
     return Exercise(id_, chapter, **(entry | {"functions": tuple(entry["functions"]), "hints": tuple(entry["hints"])}))

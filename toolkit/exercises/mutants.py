@@ -2,7 +2,9 @@
 
 A mutant (tests/chNN_name/mutants.toml) is the solution with one piece of text replaced; the test that it names must
 fail, with a message that says why. An *unsolved* exercise is the solution with that one exercise as generated; each of
-its tests must fail with the exercise's own message. Neither touches a file: the changed text is an overlay.
+its tests must fail with the exercise's own message. A *bug* as shipped must fail at least one of its tests, with a
+message that shows what its metadata says; its other tests are there for wrong repairs. None of them touches a file: the
+changed text is an overlay.
 
     python -m toolkit.exercises.mutants 2        # all planted mistakes of a chapter, one line each
 """
@@ -82,17 +84,24 @@ def find_escape(mutant: Mutant, root: Path = ROOT, context: BaseContext | None =
 
 
 def find_gap(exercise: Exercise, root: Path = ROOT, context: BaseContext | None = None) -> str | None:
-    """Which tests of an exercise do not fail with its own message while it is unsolved; None if all do."""
+    """Which tests of an exercise do not fail with its own message while it is unsolved; None if all is as it should be.
+
+    A bug may pass some of its tests, but not all.
+    """
     name = f"solutions/{exercise.chapter}/{exercise.file}"
     stub = make_stub((root / name).read_text(encoding="utf-8"), load(root), name, only=exercise.id)
     overlay = {(exercise.chapter, exercise.file): stub}
     results = _run(root, f"tests/{exercise.chapter}", overlay, (exercise.id,), context)
     if all(result.outcome == "skipped" for result in results):
         return f"exercise {exercise.id}: none of its tests ran"
+    if exercise.is_bug and all(result.outcome in ("passed", "skipped") for result in results):
+        return f"exercise {exercise.id}: its tests pass with the bug in"
+    said = exercise.says if exercise.is_bug else re.escape(exercise.message)
+    harmless = ("skipped", "passed") if exercise.is_bug else ("skipped",)
     problems = [
         f"  {result.test}: {result.outcome} {result.message}".rstrip()
         for result in results
-        if result.outcome != "skipped" and (result.outcome != "failed" or exercise.message not in result.message)
+        if result.outcome not in harmless and (result.outcome != "failed" or not re.search(said, result.message))
     ]
     if not problems:
         return None

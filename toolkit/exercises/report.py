@@ -27,7 +27,10 @@ def sign(good: bool) -> str:
 def print_waiting(exercise: Exercise, standing: Standing) -> None:
     """An exercise that nothing was run for."""
     name = f"{exercise.id} {exercise.title}"
-    if standing.state == "not started":
+    if exercise.is_bug:
+        print(f"{name}: not started\n  {exercise.symptom}")
+        print(f"  find the bug in {standing.place}\n  see it fail: make check EX={exercise.id}\n")
+    elif standing.state == "not started":
         print(f"{name}: not started\n  open {standing.place}\n  hint: make hint EX={exercise.id}\n")
     else:
         print(
