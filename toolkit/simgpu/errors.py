@@ -40,8 +40,12 @@ class Race:
         )
 
 
-class RaceError(RuntimeError):
-    """Raised where the second operation of a race is issued. `.race` holds the facts."""
+class RaceError(BaseException):
+    """Raised where the second operation of a race is issued. `.race` holds the facts.
+
+    No Exception, so that an engine which gets over errors (chapter 8) cannot get over this one: a race is a mistake in
+    the program.
+    """
 
     def __init__(self, race: Race) -> None:
         super().__init__(str(race))

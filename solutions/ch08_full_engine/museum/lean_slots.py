@@ -1,0 +1,37 @@
+"""Half of the pinned memory: both slots share one set of pinned input tensors.
+
+Pinned memory cannot be swapped out, so there is never much of it. The device has its own inputs for each slot anyway.
+
+A true story: vLLM reuses pinned input tensors from step to step, and its asynchronous scheduling gave wrong results
+until a first repair (September 2025), which turned out to guard too little; a second one followed within days.
+https://github.com/vllm-project/vllm/pull/25279
+"""
+
+from transformers import PreTrainedModel
+
+from ch02_continuous_batching import Batch
+from ch03_streams import IOSlot
+from ch07_carry_over import AsyncEngine
+
+
+class LeanEngine(AsyncEngine):
+    """The asynchronous engine with one set of pinned inputs for both slots."""
+
+    def set_up_device(self, model: PreTrainedModel) -> None:
+        super().set_up_device(model)
+        first, second = self.slots
+        second.host_inputs = first.host_inputs
+
+    def launch(self, batch: Batch) -> IOSlot:
+        """As in chapter 3: write the batch into its slot's pinned tensors, then queue copies and forward."""
+        slot = self.free_slot(batch)
+        with self.timeline.host("launch", step=batch.step):
+            # BEGIN SOLUTION 8.6
+            # BUG
+            if self.in_flight:  # its inputs leave the same pinned tensors: wait for these copies, and for no more
+                _, last_slot = self.in_flight[-1]
+                self.events[id(last_slot)].h2d_done.synchronize()
+            # END SOLUTION
+            slot.load(batch.inputs)
+            self.queue(batch, slot)
+        return slot

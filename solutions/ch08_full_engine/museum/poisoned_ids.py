@@ -1,0 +1,41 @@
+"""Poison in the slots: an id that no batch has written is noticed, and never reaches a request.
+
+Before a slot is used, and again once its ids were read, its host side is filled with a number that is no token.
+
+A true story: a new version of vLLM no longer had an attribute that vllm-omni asked for, with False as a silent
+default. Everything still worked, and 240 ms of every step were lost.
+https://github.com/vllm-project/vllm-omni/pull/4860
+"""
+
+from typing import Any
+
+import torch
+
+from ch07_carry_over import AsyncEngine
+from ch07_carry_over.async_engine import CarrySlot
+
+UNWRITTEN = -1
+
+
+class PoisonedSlot(CarrySlot):
+    """A slot whose host side holds UNWRITTEN wherever no batch has left an id."""
+
+    def __init__(self, *sizes: Any) -> None:  # noqa: ANN401 (those of IOSlot)
+        super().__init__(*sizes)
+        # BEGIN SOLUTION 8.9
+        # BUG self.host_ids = torch.full_like(self.host_ids, UNWRITTEN)
+        self.host_ids.fill_(UNWRITTEN)  # a new tensor, even "like" a pinned one, would not be pinned
+        # END SOLUTION
+
+    def read_ids(self, samples: int) -> list[int]:
+        ids = super().read_ids(samples)
+        self.host_ids.fill_(UNWRITTEN)
+        if torch.tensor(ids).eq(UNWRITTEN).any():
+            raise RuntimeError(f"the ids {ids} were read before they were written")
+        return ids
+
+
+class PoisonedEngine(AsyncEngine):
+    """The asynchronous engine over poisoned slots."""
+
+    slot_class = PoisonedSlot
