@@ -1,0 +1,37 @@
+"""The floor under a decode step: the bytes that it must read, over the memory bandwidth that this GPU reaches.
+
+A decode step reads every weight once, whatever the batch, and the keys and values of every row. Nothing that an engine
+does about scheduling can be quicker than that.
+"""
+
+import torch
+from transformers import PreTrainedModel
+
+COPY_BYTES = 2**30
+COPIES = 20
+
+
+def step_bytes(model: PreTrainedModel, rows: int, context: float) -> int:
+    """Bytes that a decode step of `rows` rows reads, each with `context` tokens in the cache."""
+    config = model.config
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())  # shared ones count once
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embedding.weight is not head.weight:  # of the input embedding only a few rows are looked up
+        weights -= embedding.weight.numel() * embedding.weight.element_size()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * model.dtype.itemsize
+    return int(weights + rows * context * per_token)
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second that a large copy within the GPU's memory reads and writes."""
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    target.copy_(source)
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(COPIES):
+        target.copy_(source)
+    end.record()
+    end.synchronize()
+    return 2 * COPY_BYTES * COPIES / (start.elapsed_time(end) / 1e3)

@@ -1,0 +1,48 @@
+"""The comparison as a table for the terminal."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+COLUMNS = ("engine", "tokens/s", "ms/step", "TTFT ms", "p99", "ITL ms", "p99", "GPU active", "kernels", "rounds")
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """A block for each case, a line for each engine; medians over the rounds."""
+    ordered = sorted(rows, key=case_of)
+    return "\n\n".join(block(case, list(mine)) for case, mine in groupby(ordered, key=case_of))
+
+
+def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["workload"], row["new_tokens"], row["batch"], row["requests"]
+
+
+def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
+    model, workload, new_tokens, batch, requests = case
+    length = f"up to {new_tokens:,}" if workload == "ragged" else f"{new_tokens:,}"
+    title = f"{model}, {workload}: {requests} requests, {batch} in a batch, {length} new tokens each"
+    floor = next((row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]), None)
+    if floor:
+        title += f"; a step must read memory for {floor:.2f} ms"
+    lines = [COLUMNS] + [line(row) for row in sorted(rows, key=lambda row: row["tokens_per_s"])]
+    kernels = sorted({f"  {row['engine']}: attention by {row['attention']}" for row in rows})
+    return "\n".join([title, *aligned(lines), *kernels])
+
+
+def line(row: dict[str, Any]) -> tuple[str, ...]:
+    name = f"{row['engine']} {row['mode']}" + ", compiled" * row["compiled"]
+    numbers = [f"{row['tokens_per_s']:,.0f}", f"{row['ms_per_step']:.2f}"]
+    numbers += [f"{row[key]:.1f}" for key in ("ttft_ms", "ttft_p99_ms", "itl_ms", "itl_p99_ms")]
+    shares = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("gpu_active", "kernel_active")]
+    return (name, *numbers, *shares, str(row["rounds"]))
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells in columns: the first to the left, the others to the right."""
+    widths = [max(len(cells[i]) for cells in lines) for i in range(len(lines[0]))]
+    return [
+        "  "
+        + cells[0].ljust(widths[0])
+        + "".join(f"  {cell.rjust(w)}" for cell, w in zip(cells[1:], widths[1:], strict=True))
+        for cells in lines
+    ]
