@@ -1,6 +1,6 @@
 """Chapter 8, the full engine: everything together, and what a service needs.
 
-Read in this order: prefix_blocks, managed_engine, text_stream, metrics, full_engine, gate, server.
+Read in this order: prefix_blocks, managed_engine, text_stream, metrics, step_graphs, full_engine, gate, server.
 """
 
 from ch08_full_engine.full_engine import FullEngine
@@ -9,6 +9,7 @@ from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
 from ch08_full_engine.metrics import Metrics
 from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
 from ch08_full_engine.server import Server
+from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
 from ch08_full_engine.text_stream import TextStream, held_back
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Gate",
     "ManagedEngine",
     "Metrics",
+    "MixedSlot",
     "PrefixBlockManager",
     "PrefixScheduler",
     "Server",
+    "StepGraphs",
     "StreamedOutput",
     "TextStream",
     "held_back",

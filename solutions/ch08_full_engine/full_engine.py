@@ -22,9 +22,13 @@ from ch06_graphs import GraphForward
 from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
 from ch08_full_engine.metrics import Metrics
 from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
+from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
 from ch08_full_engine.text_stream import TextStream
 from toolkit import device
 from toolkit.device import accelerator
+from toolkit.errors import UserError
+from toolkit.models.compiled import compile_forward
+from toolkit.paged_attention import attention_kernel_name
 
 
 class FullEngine(ManagedEngine):
@@ -32,6 +36,7 @@ class FullEngine(ManagedEngine):
 
     Args:
         prefix_sharing: whether requests share the blocks of a common beginning.
+        compiled: run the model's layers through torch.compile, in place; GPU only. Takes some seconds once.
         The others are those of AsyncEngine.
 
     Attributes:
@@ -39,15 +44,21 @@ class FullEngine(ManagedEngine):
         texts: the text of each request that has not ended.
     """
 
+    slot_class = MixedSlot
+
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *arguments: Any,  # noqa: ANN401 (those of AsyncEngine)
         prefix_sharing: bool = True,
+        compiled: bool = False,
         **options: Any,  # noqa: ANN401
     ) -> None:
+        if compiled and device.is_simulated():
+            raise UserError("compiled: the simulated GPU has no compiler; leave it out, or use a machine with a GPU")
         self.prefix_sharing = prefix_sharing
+        self.compiled = compiled
         self.metrics = Metrics()
         self.texts: dict[Request, TextStream] = {}
         self.forwards: deque[tuple[Any, Any]] = deque()  # of each batch in flight, the events around its forward
@@ -61,9 +72,17 @@ class FullEngine(ManagedEngine):
         self.blocks = PrefixBlockManager(config.num_blocks, config.block_size)
         return PrefixScheduler(self.blocks, config.max_rows, config.token_budget, config.policy)
 
+    def set_up_device(self, model: PreTrainedModel) -> None:
+        if self.compiled:
+            compile_forward(model)
+        super().set_up_device(model)
+
     def make_box(self, storage: Tensor) -> Any:  # noqa: ANN401 (see chapter 3)
-        # The simulated GPU could run the graphs of chapter 6 too, operation by operation, but it would take very long.
-        return super().make_box(storage) if device.is_simulated() else GraphForward(self.forward, storage)
+        if device.is_simulated():  # it could run graphs too, operation by operation, but that takes very long
+            return super().make_box(storage)
+        if attention_kernel_name(storage) == "plain torch":
+            return GraphForward(self.forward, storage)
+        return StepGraphs(self.forward, storage, self.config.token_budget)
 
     def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
         text = TextStream(self.tokenizer, params.stop)

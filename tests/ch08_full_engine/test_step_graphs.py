@@ -1,0 +1,90 @@
+"""Graphs for mixed steps: every step is a replay, and the tokens stay right."""
+
+import copy
+
+import pytest
+import torch
+
+from ch02_continuous_batching import BatchInputs, SamplingParams
+from ch08_full_engine import FullEngine, MixedSlot, StepGraphs
+from tests.helpers import tiny_model
+from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
+
+pytestmark = needs_simulator
+
+
+class GraphedEngine(FullEngine):
+    """The full engine as it is on a GPU with the Triton kernels: the simulated GPU runs the graphs one by one."""
+
+    def set_up_device(self, model) -> None:
+        super().set_up_device(copy.deepcopy(model).to("sim"))
+
+    def make_box(self, storage: torch.Tensor) -> StepGraphs:
+        return StepGraphs(self.forward, storage, self.config.token_budget)
+
+
+def run(policy: str, **limits) -> tuple[GraphedEngine, list[list[int]]]:
+    from toolkit import simgpu
+
+    simgpu.reset(policy, on_race="raise")
+    limits = {"num_blocks": 80, "block_size": 4, "max_rows": 6, "token_budget": 32, "max_length": 40} | limits
+    engine = GraphedEngine(tiny_model(), **limits)
+
+    def not_captured(*arguments) -> None:
+        pytest.fail("a step was launched operation by operation; with graphs for mixed steps none has to be")
+
+    engine.box.step = not_captured
+    outputs = engine.generate(PROMPTS, SamplingParams(max_tokens=MAX_TOKENS))
+    return engine, [list(output.output_ids) for output in outputs]
+
+
+@pytest.mark.parametrize("policy", ["eager", "lazy", "random:1"])
+def test_every_step_is_a_replay(policy: str):
+    """Prompts, mixed and decode steps are all replayed, and give generate's tokens without a race."""
+    _, outputs = run(policy)
+    assert outputs == expected(), (
+        "a mixed step's padding (rows without tokens, tokens without a row) reached a real row"
+    )
+
+
+def test_chunks_and_preemption():
+    """Prompts in chunks, and requests computed anew in a small pool, are mixed steps like any other."""
+    _, outputs = run("random:2", num_blocks=12, token_budget=16)
+    assert outputs == expected()
+
+
+def test_a_graph_for_each_bucket_and_slot():
+    """Numbers of tokens from 16 up to the budget are captured, for both slots, greedy and sampled."""
+    engine, _ = run("eager", token_budget=40)
+    assert engine.box.token_buckets == [16, 32, 40]
+    addresses = {slot.device_ids.data_ptr() for slot in engine.slots}
+    assert set(engine.box.mixed_graphs) == {(a, t, g) for a in addresses for t in (16, 32, 40) for g in (True, False)}
+
+
+def test_rows_beyond_the_batch_have_no_token():
+    """Behind the rows of a mixed batch query_start stays at its last value; in a decode batch each row has a token."""
+    slot = MixedSlot(tokens=8, rows=4, width=2, trash_block=9, block_size=4, device="sim")
+
+    def inputs(query_start: list[int], num_decode_rows: int) -> BatchInputs:
+        rows, tokens = len(query_start) - 1, query_start[-1]
+        return BatchInputs(
+            input_ids=torch.ones(tokens, dtype=torch.int64),
+            position_ids=torch.zeros(tokens, dtype=torch.int64),
+            slot_mapping=torch.zeros(tokens, dtype=torch.int64),
+            query_start=torch.tensor(query_start, dtype=torch.int32),
+            kv_lengths=torch.ones(rows, dtype=torch.int32),
+            block_table=torch.zeros(rows, 1, dtype=torch.int32),
+            sample_index=torch.zeros(rows, dtype=torch.int64),
+            temperature=torch.zeros(rows),
+            top_k=torch.zeros(rows, dtype=torch.int64),
+            top_p=torch.ones(rows),
+            uniform=torch.zeros(rows),
+            num_decode_rows=num_decode_rows,
+            max_query_length=5,
+            greedy=True,
+        )
+
+    slot.load(inputs([0, 1, 6], num_decode_rows=1))
+    assert slot.host_inputs["query_start"].tolist() == [0, 1, 6, 6, 6]
+    slot.load(inputs([0, 1, 2], num_decode_rows=2))
+    assert slot.host_inputs["query_start"].tolist() == [0, 1, 2, 3, 4]
