@@ -15,6 +15,7 @@ naming by a chain of hashes is vLLM's "automatic prefix caching".
 from array import array
 from collections import Counter
 from hashlib import blake2b
+from weakref import WeakKeyDictionary
 
 from ch02_continuous_batching import BlockManager, Request, Row
 from ch07_carry_over import CarryScheduler
@@ -28,7 +29,8 @@ class PrefixBlockManager(BlockManager):
         block_of: name of a full block -> the block.
         name_of: the same the other way round.
         reusable: named blocks without an owner, the longest unused one first. `free_blocks` holds the nameless ones.
-        names: for each request, the names of its full blocks, as far as they were needed.
+        names: for each request that lives, the names of its full blocks, as far as they were needed. They stay right
+            when it loses its blocks: tokens are only ever added.
         num_shared_tokens: tokens that were not computed because their block was there.
     """
 
@@ -38,7 +40,7 @@ class PrefixBlockManager(BlockManager):
         self.block_of: dict[bytes, int] = {}
         self.name_of: dict[int, bytes] = {}
         self.reusable: dict[int, None] = {}  # a dict, for its order and for quick removal
-        self.names: dict[Request, list[bytes]] = {}
+        self.names: WeakKeyDictionary[Request, list[bytes]] = WeakKeyDictionary()
         self.num_shared_tokens = 0
 
     @property
@@ -115,7 +117,6 @@ class PrefixBlockManager(BlockManager):
                 self.free_blocks.append(block)
         # END SOLUTION
         request.block_table.clear()
-        self.names.pop(request, None)
 
 
 class PrefixScheduler(CarryScheduler):
