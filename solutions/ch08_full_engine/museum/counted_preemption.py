@@ -1,7 +1,7 @@
 """What preemption costs: a scheduler that counts the computed tokens that it throws away.
 
-A true story: vLLM's asynchronous scheduler dropped the output in flight in one of the places where it preempted, and
-forgot it in the other; requests that came back repeated a token, or the whole engine ended with a failed assertion.
+A true story: vLLM's asynchronous scheduler dropped the output in flight when it preempted for one reason, and not when
+it preempted for lack of memory. Reported were repeated tokens, and a failed assertion that ended the engine.
 https://github.com/vllm-project/vllm/pull/38624 and https://github.com/vllm-project/vllm/pull/47900
 """
 

@@ -3,7 +3,7 @@
 The verdicts, one per row, come home with the ids: computed behind the forward, copied out on the d2h stream.
 
 A true story: vLLM copied the numbers of accepted draft tokens to pinned memory without waiting, and read them in the
-next step. It had worked as long as something else happened to wait in between; asynchronous scheduling took that away.
+next step. It showed under asynchronous scheduling, where nothing else happens to wait in between.
 https://github.com/vllm-project/vllm/pull/36013
 """
 

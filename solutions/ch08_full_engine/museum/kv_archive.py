@@ -4,7 +4,8 @@ When a request ends, its blocks go back to the pool at once. Their content is co
 the forwards that wrote it, so that nobody has to wait.
 
 A true story: vLLM's offloading connector assumes that blocks with a transfer in flight are not given to a new request.
-It was found in 2026 that, combined with another connector, they could be, and that the copy then holds foreign data.
+In 2026 it was reported that, combined with another connector, they may be, and that the copy is then not what it was
+thought to be.
 https://github.com/vllm-project/vllm/issues/46951
 """
 

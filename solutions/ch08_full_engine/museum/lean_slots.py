@@ -2,8 +2,8 @@
 
 Pinned memory cannot be swapped out, so there is never much of it. The device has its own inputs for each slot anyway.
 
-A true story: vLLM reuses pinned input tensors from step to step, and its asynchronous scheduling gave wrong results
-until a first repair (September 2025), which turned out to guard too little; a second one followed within days.
+A true story: vLLM reuses pinned input tensors from step to step, which raced with its asynchronous scheduling. A first
+repair turned out to guard too few of them, and a second one followed (September 2025).
 https://github.com/vllm-project/vllm/pull/25279
 """
 

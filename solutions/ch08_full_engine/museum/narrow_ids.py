@@ -1,7 +1,7 @@
 """Half the bytes: token ids fit into 32 bits, so they are narrowed on the device before they are copied out.
 
-A true story: torchrec moved tensors to the host on a side stream and released their device memory, and a training run
-got NaN. The repair is one line; the project then built a benchmark that does nothing but reproduce the bug.
+A true story: torchrec copied tensors to the host on a side stream and released their device memory, and values became
+NaN. The repair is one line; a benchmark was then written that does nothing but reproduce the bug.
 https://github.com/meta-pytorch/torchrec/pull/4231
 """
 

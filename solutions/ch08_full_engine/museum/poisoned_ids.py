@@ -3,7 +3,7 @@
 Before a slot is used, and again once its ids were read, its host side is filled with a number that is no token.
 
 A true story: a new version of vLLM no longer had an attribute that vllm-omni asked for, with False as a silent
-default. Everything still worked, and 240 ms of every step were lost.
+default. Everything still worked, and a step with a long prompt lost about 240 ms.
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 

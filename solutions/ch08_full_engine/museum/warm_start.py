@@ -1,7 +1,7 @@
 """A warm start: the first step launches two batches, so that the device is never without work from then on.
 
 A true story: the asynchronous continuous batching of transformers prepared its first batch as soon as its thread ran.
-Whether a server came up depended on a race with its first request. (August 2026; repaired.)
+Whether it came up depended on a race with the first request (reported in August 2026).
 https://github.com/huggingface/transformers/issues/48303
 """
 

@@ -1,0 +1,56 @@
+"""How the museum's engines are run and looked at. They are imported when a test asks for them, each by itself, so that
+one that cannot be loaded fails its own tests only."""
+
+from importlib import import_module
+from typing import Any
+
+from ch02_continuous_batching import SamplingParams
+from tests.helpers import tiny_model
+from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, Seen, run_simulated
+
+# The race detector needs one of them; wrong numbers show under the unlucky ones only.
+POLICIES = ["eager", "lazy", *(f"random:{seed}" for seed in range(6))]
+
+
+def exhibit(module: str, name: str) -> Any:
+    return getattr(import_module(f"ch08_full_engine.museum.{module}"), name)
+
+
+def engine_on(engine_class: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Any:
+    """A new engine on a fresh simulated GPU, with roomy limits."""
+    from toolkit import simgpu
+
+    simgpu.reset(gpu_policy, on_race=on_race)
+    return engine_class(tiny_model(), **({"num_blocks": 80, "block_size": 4, "max_rows": 6} | limits))
+
+
+def add_prompts(engine: Any, count: int = len(PROMPTS), **params: Any) -> None:
+    for i, prompt in enumerate(PROMPTS[:count]):
+        engine.add_request(str(i), prompt, SamplingParams(**({"max_tokens": MAX_TOKENS} | params)))
+
+
+def run_on(engine: Any, outputs: dict[str, list[int]] | None = None) -> dict[str, list[int]]:
+    """Step until there is no work; request id -> its tokens, added to those in `outputs`."""
+    outputs = {} if outputs is None else outputs
+    for _ in range(STEP_LIMIT):
+        if not engine.has_work:
+            return outputs
+        take(engine.step(), outputs)
+    raise AssertionError(f"after {STEP_LIMIT} steps there is still work: some step neither launches nor commits")
+
+
+def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
+    for output in results:
+        outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
+
+
+def assert_overlap(seen: Seen, reference_class: Any, **limits: Any) -> None:
+    """The engine takes hardly more simulated time than the right engine it derives from, and waits for nothing else."""
+    right = run_simulated(reference_class, **limits)
+    waits = [wait for wait in seen.hidden_waits or seen.waits if not wait.startswith("Event.synchronize")]
+    also = f". It waits in: {waits[0]}" if waits else ""
+    assert seen.simulated_ms < 1.05 * right.simulated_ms, (
+        f"the tokens may be right, but host and device no longer overlap: the run takes {seen.simulated_ms:.1f} "
+        f"simulated ms, and {right.simulated_ms:.1f} without what this engine adds{also}"
+    )
+    assert not waits, f"the host waited for the device {len(waits)} times beside the wait for the ids{also}"

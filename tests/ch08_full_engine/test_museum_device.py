@@ -1,0 +1,299 @@
+"""The bug museum, exercises 8.6 to 8.13: memory, copies, streams and graphs.
+
+For each bug there is a test that it fails, and others that its wrong repairs fail: waiting for everything makes every
+race go away, and the overlap with it.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ch06_graphs import GraphEngine
+from ch07_carry_over import AsyncEngine
+from tests.ch08_full_engine.museum_runs import POLICIES, add_prompts, assert_overlap, engine_on, exhibit, run_on
+from tests.simulated import PROMPTS, assert_no_race, assert_tokens_right, expected, needs_simulator, run_simulated
+
+pytestmark = needs_simulator
+every_policy = pytest.mark.parametrize("policy", POLICIES)
+
+
+# --- 8.6 ---
+
+
+@pytest.mark.exercise("8.6")
+@every_policy
+def test_inputs_arrive_as_they_were_packed(policy: str):
+    """Every batch computes what was packed for it, and the tokens are right in whatever order the device runs."""
+    seen = run_simulated(exhibit("lean_slots", "LeanEngine"), policy)
+    assert_no_race(seen)
+    assert_tokens_right(seen, policy)
+
+
+@pytest.mark.exercise("8.6")
+def test_lean_slots_overlap():
+    """The engine with half of the pinned memory is as fast as the one with all of it."""
+    engine = exhibit("lean_slots", "LeanEngine")
+    assert_overlap(run_simulated(engine), AsyncEngine)
+
+
+# --- 8.7 ---
+
+
+@pytest.mark.exercise("8.7")
+@every_policy
+def test_verdicts_are_read_when_they_are_there(policy: str):
+    """No batch is refused, since all ids are good, and no verdict is read while its copy may be under way."""
+    engine = engine_on(exhibit("guarded_ids", "GuardedEngine"), policy)
+    add_prompts(engine)
+    refused, outputs = "", {}
+    try:
+        run_on(engine, outputs)
+    except RuntimeError as error:
+        refused = f"a good batch was refused ({error}), and "
+    races = [str(race) for race in _races()]
+    assert not races and not refused, (
+        f"under the policy {policy!r} {refused}there are {len(races)} races; the first one:\n{[*races, 'none'][0]}"
+    )
+    assert outputs == dict(zip(outputs, expected(), strict=True))
+
+
+@pytest.mark.exercise("8.7")
+def test_a_bad_id_is_refused():
+    """The check still checks: an id that is not in the vocabulary ends the run with an error."""
+    engine = engine_on(exhibit("guarded_ids", "GuardedEngine"), "eager")
+    engine.vocabulary = 3
+    add_prompts(engine)
+    with pytest.raises(RuntimeError, match="not in the vocabulary"):
+        run_on(engine)
+
+
+@pytest.mark.exercise("8.7")
+def test_guarded_ids_overlap():
+    """Checking the ids costs nothing: the host waits for the ids, and for nothing else."""
+    assert_overlap(run_simulated(exhibit("guarded_ids", "GuardedEngine")), AsyncEngine)
+
+
+def _races() -> list[Any]:
+    from toolkit import simgpu
+
+    return simgpu.races()
+
+
+# --- 8.8 ---
+
+
+@pytest.mark.exercise("8.8")
+def test_the_meter_makes_nobody_wait():
+    """With the meter the engine is as fast as without, and the host waits for the sampled ids only."""
+    assert_overlap(run_simulated(exhibit("context_meter", "MeteredEngine")), AsyncEngine)
+
+
+@pytest.mark.exercise("8.8")
+def test_the_meter_is_right():
+    """The longest context is that of the longest prompt with all its tokens but the last, and the tokens are right."""
+    engine = engine_on(exhibit("context_meter", "MeteredEngine"))
+    add_prompts(engine)
+    outputs = run_on(engine)
+    longest = max(len(prompt) for prompt in PROMPTS) + 7
+    assert engine.longest_context == longest, (
+        f"the longest row that was in a batch had {longest} tokens; the meter says {engine.longest_context}"
+    )
+    assert outputs == dict(zip(outputs, expected(), strict=True))
+
+
+# --- 8.9 ---
+
+
+@pytest.mark.exercise("8.9")
+def test_poison_makes_nobody_wait():
+    """Over poisoned slots the engine is as fast as over clean ones, and the host waits for the sampled ids only."""
+    assert_overlap(run_simulated(exhibit("poisoned_ids", "PoisonedEngine")), AsyncEngine)
+
+
+@pytest.mark.exercise("8.9")
+@every_policy
+def test_no_poison_reaches_a_request(policy: str):
+    """The tokens are right in whatever order the device runs, and no slot is read before it is written."""
+    seen = run_simulated(exhibit("poisoned_ids", "PoisonedEngine"), policy)
+    assert_no_race(seen)
+    assert_tokens_right(seen, policy)
+
+
+@pytest.mark.exercise("8.9")
+def test_slots_start_with_poison():
+    """Before any batch has used them, the host sides of both slots hold no token."""
+    engine = engine_on(exhibit("poisoned_ids", "PoisonedEngine"))
+    ids = [slot.host_ids.tolist() for slot in engine.slots]
+    assert ids == [[-1] * 6] * 2, f"both slots' host ids should be all -1 at the start; they are {ids}"
+
+
+# --- 8.10 ---
+
+
+def archived(policy: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """What the archive holds after a run in which blocks are reused soon, and the races."""
+    engine = engine_on(exhibit("kv_archive", "ArchiveEngine"), policy, num_blocks=26, max_rows=4)
+    add_prompts(engine)
+    outputs = run_on(engine)
+    engine.saving.synchronize()
+    assert outputs == dict(zip(outputs, expected(), strict=True)), "the tokens are wrong"
+    return {name: kept.clone() for name, kept in engine.archive.items()}, [str(race) for race in _races()]
+
+
+@pytest.mark.exercise("8.10")
+@every_policy
+def test_the_archive_holds_the_requests_own_keys_and_values(policy: str):
+    """What is archived is the same in whatever order the device runs: no block is overwritten while it is saved."""
+    kept, races = archived(policy)
+    wrong = [name for name, right in archived("eager")[0].items() if not torch.equal(kept[name], right)]
+    assert len(kept) == len(PROMPTS), f"{len(PROMPTS)} requests ended; archived are {sorted(kept)}"
+    assert not races and not wrong, (
+        f"under the policy {policy!r} the archive is wrong for requests {wrong}; the first of {len(races)} races:\n"
+        f"{races[0] if races else 'none was found'}"
+    )
+
+
+@pytest.mark.exercise("8.10")
+def test_the_archive_overlaps():
+    """Saving keeps nobody waiting: the run takes hardly longer than one without an archive."""
+    assert_overlap(run_simulated(exhibit("kv_archive", "ArchiveEngine")), AsyncEngine)
+
+
+# --- 8.11 ---
+
+
+@pytest.mark.exercise("8.11")
+@every_policy
+def test_narrow_ids_arrive_whole(policy: str):
+    """The ids that come home are those that were sampled, in whatever order the device runs."""
+    seen = run_simulated(exhibit("narrow_ids", "NarrowEngine"), policy)
+    assert_no_race(seen)
+    assert_tokens_right(seen, policy)
+
+
+@pytest.mark.exercise("8.11")
+def test_narrow_ids_overlap():
+    """Narrowing costs nothing: the host waits for the ids, and for nothing else."""
+    assert_overlap(run_simulated(exhibit("narrow_ids", "NarrowEngine")), AsyncEngine)
+
+
+@pytest.mark.exercise("8.11")
+def test_ids_come_home_in_32_bits():
+    """Half the bytes is what the engine is for."""
+    engine = engine_on(exhibit("narrow_ids", "NarrowEngine"))
+    assert {slot.host_ids.dtype for slot in engine.slots} == {torch.int32}
+
+
+# --- 8.12 ---
+
+
+def foreign_blocks(engine: Any) -> list[str]:
+    """Run the prompts; one line for each step that changed a block of the cache that none of its rows owns."""
+    found, run_forward, cache = [], engine.run_forward, engine.box.storage
+
+    def watch(batch: Any, slot: Any) -> None:
+        before = cache.cpu()
+        run_forward(batch, slot)
+        changed = changed_blocks(before, cache.cpu())
+        own = {block for row in batch.rows for block in row.request.block_table}
+        owners = {block: request.request_id for request in engine.scheduler.running for block in request.block_table}
+        for block in changed - own - {engine.config.num_blocks}:
+            owner = f"request {owners[block]}'s" if block in owners else "nobody's"
+            found.append(f"step {batch.step}, {len(batch.rows)} rows: it wrote into block {block}, which is {owner}")
+
+    engine.run_forward = watch
+    add_prompts(engine)
+    run_on(engine)
+    return found
+
+
+def changed_blocks(before: torch.Tensor, after: torch.Tensor) -> set[int]:
+    """The blocks that differ, (2, layers, blocks, ...) each."""
+    return set((before != after).transpose(0, 2).flatten(1).any(dim=1).nonzero().flatten().tolist())
+
+
+@pytest.mark.exercise("8.12")
+def test_a_step_writes_into_its_own_blocks():
+    """A step changes blocks of its own rows and the trash block, and no other."""
+    found = foreign_blocks(engine_on(exhibit("quick_load", "QuickEngine")))
+    assert not found, (
+        f"{len(found)} times a step wrote into a block of none of its rows; the first: {found[0]}. A graph is captured "
+        "for a bucket of rows: those beyond the batch run, too. Where do their inputs come from?"
+    )
+
+
+@pytest.mark.exercise("8.12")
+def test_quick_load_gives_the_right_tokens():
+    """The tokens equal those of generate: no request finds somebody else's keys and values in its blocks."""
+    seen = run_simulated(exhibit("quick_load", "QuickEngine"))
+    wrong = [i for i, (mine, right) in enumerate(zip(seen.outputs, expected(), strict=True)) if mine != right]
+    assert not wrong, (
+        f"the tokens of requests {wrong} differ from generate's, with no race: somebody wrote into their blocks. "
+        f"Request {wrong[0]} got {seen.outputs[wrong[0]]}, right is {expected()[wrong[0]]}"
+    )
+
+
+# --- 8.13 ---
+
+
+def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[int]], list[tuple[int, int]]]:
+    """Run the prompts. Returns the tokens, and for each replay (columns the batch needs, columns of its graph)."""
+    box, captured, replays = exhibit("narrow_graphs", "TwoWidths"), {}, []
+    capture, launch = box.capture, box.launch
+    needed = []
+
+    def note_capture(self: Any, inputs: Any, output: Any, sizes: Any) -> Any:
+        graph = capture(self, inputs, output, sizes)
+        replay, captured[id(graph)] = graph.replay, graph
+        graph.replay = lambda: (replays.append((needed[-1], sizes.width)), replay())
+        return graph
+
+    def note_launch(self: Any, inputs: Any, output: Any, sizes: Any) -> None:
+        needed.append(sizes.width)
+        launch(self, inputs, output, sizes)
+
+    monkeypatch.setattr(box, "capture", note_capture)
+    monkeypatch.setattr(box, "launch", note_launch)
+    engine = engine_on(exhibit("narrow_graphs", "TwoWidthsEngine"), max_rows=4, num_blocks=60)
+    add_prompts(engine)
+    return run_on(engine), replays
+
+
+@pytest.mark.exercise("8.13")
+def test_a_graph_is_as_wide_as_its_batch(monkeypatch: pytest.MonkeyPatch):
+    """A batch replays a graph whose block table holds its longest context; short ones replay a narrow graph."""
+    outputs, replays = replays_by_width(monkeypatch)
+    cut = [(needs, has) for needs, has in replays if has < needs]
+    widths = sorted({has for _, has in replays})
+    wrong = [name for name, right in zip(outputs, expected(), strict=True) if outputs[name] != right]
+    assert not cut, (
+        f"{len(cut)} of {len(replays)} decode steps replayed a graph that reads too little of the block table: one "
+        f"needed {cut[0][0]} columns and its graph reads {cut[0][1]}, so its context was cut. Graphs of the widths "
+        f"{widths} were replayed; requests {wrong} got wrong tokens. How does a launch find its graph?"
+    )
+    wide = [(needs, has) for needs, has in replays if needs <= 4 < has]
+    assert not wide, (
+        f"{len(wide)} of {len(replays)} decode steps needed at most 4 columns and replayed a graph that reads "
+        f"{wide[0][1]}: right tokens, but the narrow graphs are there for these"
+    )
+    assert not wrong, f"the tokens of requests {wrong} differ from generate's"
+
+
+@pytest.mark.exercise("8.13")
+@pytest.mark.parametrize("policy", ["lazy", "random:1"])
+def test_two_widths_give_the_right_tokens(policy: str):
+    """The tokens equal those of generate, for short and for long contexts."""
+    seen = run_simulated(exhibit("narrow_graphs", "TwoWidthsEngine"), policy, max_rows=4)
+    assert_no_race(seen)
+    wrong = [i for i, (mine, right) in enumerate(zip(seen.outputs, expected(), strict=True)) if mine != right]
+    assert not wrong, (
+        f"the tokens of requests {wrong} differ from generate's, with no race. Which contexts are long? "
+        f"The prompts have {[len(prompt) for prompt in PROMPTS]} tokens: does a long one meet a graph for short ones?"
+    )
+
+
+def test_the_museums_engines_are_as_fast_as_their_chapters():
+    """With graphs, too: chapter 6's engine and the museum's take the same simulated time."""
+    for module, name in (("quick_load", "QuickEngine"), ("narrow_graphs", "TwoWidthsEngine")):
+        assert_overlap(run_simulated(exhibit(module, name), max_rows=2), GraphEngine, max_rows=2)

@@ -1,0 +1,174 @@
+"""The bug museum, exercises 8.14 to 8.17: what becomes of a request while a batch of it is in flight. No races here."""
+
+from typing import Any
+
+import pytest
+
+from ch02_continuous_batching import SamplingParams
+from ch07_carry_over import AsyncEngine
+from tests.ch08_full_engine.museum_runs import add_prompts, assert_overlap, engine_on, exhibit, run_on, take
+from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
+
+pytestmark = needs_simulator
+
+every_step = pytest.mark.parametrize("step", range(1, MAX_TOKENS))
+
+
+def preempt_at(engine: Any, step: int) -> dict[str, list[int]]:
+    """Run some prompts; before one of the steps preempt the request that arrived last, with its batch in flight."""
+    outputs: dict[str, list[int]] = {}
+    add_prompts(engine, count=4)
+    for _ in range(step):
+        take(engine.step(), outputs)
+    engine.scheduler.preempt(engine.scheduler.running[-1])
+    return run_on(engine, outputs)
+
+
+def assert_preempted_right(outputs: dict[str, list[int]], step: int) -> None:
+    for name, right in zip("0123", expected(), strict=False):
+        seen = outputs[name]
+        first = next((i for i, (a, b) in enumerate(zip(seen, right, strict=False)) if a != b), len(right))
+        twice = 0 < first < len(seen) and seen[first] == seen[first - 1] and seen[:first] == right[:first]
+        what = f"token {seen[first]} came twice, at places {first - 1} and {first}; " if twice else ""
+        assert seen == right, (
+            f"request {name!r}: {what}its tokens differ from generate's: {seen}, right is {right}. Request '3' was "
+            f"preempted after step {step}, while a batch with a row of it was in flight. What becomes of that row, and "
+            "of its token?"
+        )
+
+
+# --- 8.14 ---
+
+
+@pytest.mark.exercise("8.14")
+@pytest.mark.parametrize("end", range(MAX_TOKENS - 1))
+def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
+    """A request with the name of one that has just ended, wherever it ended, gets the tokens of its own prompt."""
+    engine = engine_on(exhibit("short_map", "ShortMapEngine"))
+    engine.eos_ids = {expected()[0][end]}
+    right = expected()[0][: expected()[0].index(expected()[0][end]) + 1]
+    add_prompts(engine, count=1)
+    first: dict[str, list[int]] = {}
+    while engine.scheduler.running or engine.scheduler.waiting:
+        take(engine.step(), first)
+    engine.add_request("0", PROMPTS[1], SamplingParams(max_tokens=MAX_TOKENS, ignore_eos=True))
+    second = run_on(engine)
+    assert first == {"0": right}
+    assert second == {"0": expected()[1]}, (
+        f"the first request '0' ended with an end-of-sequence token; a second one '0', with another prompt, came at "
+        f"once. Its tokens should be {expected()[1]}, seen: {second['0']}. A row of the first was still in flight: was "
+        "its token put in the place of the last token of its prompt?"
+    )
+
+
+@pytest.mark.exercise("8.14")
+@every_step
+def test_a_preempted_request_carries_nothing_over(step: int):
+    """A request that is preempted and comes back at once recomputes what is known, and takes no token in flight."""
+    outputs = preempt_at(engine_on(exhibit("short_map", "ShortMapEngine")), step)
+    assert_preempted_right(outputs, step)
+
+
+@pytest.mark.exercise("8.14")
+def test_the_short_map_overlaps():
+    """Tokens in flight are still carried over: the engine is as fast as chapter 7's, and its tokens are right."""
+    seen = run_simulated(exhibit("short_map", "ShortMapEngine"))
+    assert seen.outputs == expected(), f"the tokens differ from generate's: {seen.outputs}"
+    assert_overlap(seen, AsyncEngine)
+
+
+# --- 8.15 ---
+
+
+@pytest.mark.exercise("8.15")
+@every_step
+def test_a_preempted_request_loses_and_repeats_nothing(step: int):
+    """Whenever a request is preempted, with a row of it in flight, it ends with generate's tokens, each once."""
+    outputs = preempt_at(engine_on(exhibit("counted_preemption", "CountingEngine")), step)
+    assert_preempted_right(outputs, step)
+
+
+@pytest.mark.exercise("8.15")
+@pytest.mark.parametrize("num_blocks", [6, 10, 12])
+def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
+    """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
+    engine = engine_on(exhibit("counted_preemption", "CountingEngine"), num_blocks=num_blocks, token_budget=12)
+    add_prompts(engine)
+    outputs = run_on(engine)
+    wrong = {name: tokens for name, tokens in outputs.items() if tokens != expected()[int(name)]}
+    assert not wrong, (
+        f"with {num_blocks} blocks, in which requests preempt each other, the tokens of {sorted(wrong)} differ from "
+        f"generate's: request {next(iter(wrong))!r} got {next(iter(wrong.values()))}, "
+        f"right is {expected()[int(next(iter(wrong)))]}"
+    )
+    assert engine.scheduler.wasted_tokens > 0, "requests were preempted, and the scheduler has counted nothing"
+    assert engine.blocks.num_free_blocks == num_blocks
+
+
+# --- 8.16 ---
+
+
+def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
+    """The results of some steps; an exception becomes a failure that says when it came."""
+    try:
+        return [output for _ in range(count) for output in engine.step()]
+    except (AttributeError, IndexError, TypeError) as error:
+        pytest.fail(
+            f"step() of an engine {when} ended with {type(error).__name__}: {error}. prepare() returns None when "
+            "there is nothing to launch"
+        )
+
+
+@pytest.mark.exercise("8.16")
+def test_an_engine_may_start_before_its_first_request():
+    """With an empty queue a step does nothing; the request that comes later is served."""
+    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    assert steps(engine, "that has not had a request yet") == [], "step() on an engine without requests brings nothing"
+    assert engine.num_steps == 0, f"step() on an engine without requests launched {engine.num_steps} batches"
+    add_prompts(engine, count=1)
+    outputs = run_or_fail(engine, "whose first request came late")
+    assert outputs == {"0": expected()[0]}
+
+
+def run_or_fail(engine: Any, when: str) -> dict[str, list[int]]:
+    outputs: dict[str, list[int]] = {}
+    for _ in range(100):
+        take(steps(engine, when, count=1), outputs)
+        if not engine.has_work:
+            return outputs
+    raise AssertionError(f"step() of an engine {when} was called 100 times, and there is still work")
+
+
+@pytest.mark.exercise("8.16")
+def test_an_engine_may_run_out_of_requests_and_start_again():
+    """The last batch in flight is committed, then steps do nothing, and the next request starts all over."""
+    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    for i in range(2):
+        engine.add_request(str(i), PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+        outputs = run_or_fail(engine, "that is running out of requests")
+        assert outputs == {str(i): expected()[i]}, f"request {i} should get {expected()[i]}, seen: {outputs}"
+        assert steps(engine, "that has run out of requests") == []
+    assert engine.blocks.num_free_blocks == 80 and not engine.in_flight
+
+
+@pytest.mark.exercise("8.16")
+def test_a_request_of_one_token_is_alone():
+    """One request that ends with its first token: there is no second batch to launch."""
+    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    engine.add_request("0", PROMPTS[0], SamplingParams(max_tokens=1))
+    assert run_or_fail(engine, "with a request of a single token") == {"0": expected()[0][:1]}
+
+
+@pytest.mark.exercise("8.16")
+def test_the_warm_start_overlaps():
+    """The warm start is kept: two batches in flight after the first step, and no time lost."""
+    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    add_prompts(engine)
+    steps(engine, "that has just been started", count=1)
+    launched = engine.num_steps
+    assert launched == 2, f"the first step of a warm start launches 2 batches; seen: {launched}"
+    try:
+        seen = run_simulated(exhibit("warm_start", "WarmStartEngine"))
+    except AttributeError as error:
+        pytest.fail(f"step() of an engine that has nothing left to launch ended with AttributeError: {error}")
+    assert_overlap(seen, AsyncEngine)
