@@ -1,4 +1,4 @@
-"""Attention over a paged KV cache, in plain torch, for any Llama-family model of the transformers library.
+"""Attention over a paged KV cache, for any Llama-family model of the transformers library.
 
 The model's code stays the library's. Its attention layers call whatever function is registered under the name in
 `config._attn_implementation`; here that is "paged". The function gets what the engine prepared for this step, a
@@ -10,6 +10,9 @@ Rows are *packed*: the query tokens of all requests stand one behind the other i
 between them. Idea and names: Kwon et al., "Efficient Memory Management for Large Language Model Serving with
 PagedAttention", SOSP 2023.
 
+What computes it is chosen by itself (`attention_kernel_name`): Triton kernels on NVIDIA GPUs of compute capability 8.0
+and higher, for head sizes 64 and 128 in float16 or bfloat16 (toolkit/triton_attention.py); elsewhere the plain torch code below.
+
 Nothing here reads a tensor's value on the host, so the device never has to be waited for.
 """
 
@@ -19,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
+
+from toolkit import triton_attention
 
 PAGED = "paged"
 
@@ -72,6 +77,19 @@ class PagedBatch:
     max_query_length: int
 
 
+def attention_kernel_name(tensor: Tensor) -> str:
+    """What computes the attention, in words for outputs and recordings: "triton paged attention" or "plain torch".
+
+    Args:
+        tensor: queries, keys, values or a cache's storage: device and dtype count, and the last dimension, head_dim.
+    """
+    return "triton paged attention" if _uses_triton(tensor) else "plain torch"
+
+
+def _uses_triton(tensor: Tensor) -> bool:
+    return triton_attention.supports(tensor) and triton_attention.available(tensor.device)
+
+
 def write_kv(cache: Tensor, slot_mapping: Tensor, new: Tensor) -> None:
     """Store this step's keys (or values), (tokens, kv_heads, head_dim), at their slots of one layer's cache."""
     cache.flatten(0, 1).index_copy_(0, slot_mapping, new)
@@ -89,6 +107,13 @@ def paged_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBat
     Returns:
         (tokens, heads, head_dim), in the dtype of `query`.
     """
+    if _uses_triton(query):
+        return triton_attention.attention(query, keys, values, batch, scale)
+    return plain_attention(query, keys, values, batch, scale)
+
+
+def plain_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> Tensor:
+    """`paged_attention` in plain torch, on any device: a row's keys and values are copied out of the cache first."""
     decode = batch.num_decode_rows
     parts = []
     if decode > 0:
@@ -128,6 +153,7 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, rows
     return out.transpose(1, 2)
 
 
+@torch.compiler.disable  # a compiled layer calls it as it is: see toolkit/models/compiled.py
 def _paged_attention_forward(
     module: nn.Module,
     query: Tensor,
@@ -148,8 +174,12 @@ def _paged_attention_forward(
             raise NotImplementedError(f"paged attention has no {extra}, which {type(module).__name__} asks for")
     layer: int = module.layer_idx  # type: ignore[assignment]
     keys, values = paged.cache.keys[layer], paged.cache.values[layer]
-    write_kv(keys, paged.slot_mapping, key[0].transpose(0, 1))
-    write_kv(values, paged.slot_mapping, value[0].transpose(0, 1))
+    new_keys, new_values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    if _uses_triton(keys):
+        triton_attention.write_kv(keys, values, paged.slot_mapping, new_keys, new_values)
+    else:
+        write_kv(keys, paged.slot_mapping, new_keys)
+        write_kv(values, paged.slot_mapping, new_values)
     out = paged_attention(query[0].transpose(0, 1), keys, values, paged, scaling)
     return out[None], None
 

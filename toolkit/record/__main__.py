@@ -1,8 +1,9 @@
-"""Record a chapter's measurements on this machine.
+"""Record a chapter's measurements on this machine, or how near the decode step comes to its floor.
 
 python -m toolkit.record ch00                  # on the GPU if there is one, else on the CPU
 python -m toolkit.record ch00 --device cpu
 python -m toolkit.record ch03                  # chapters 3 and up: without a GPU, the simulated one
+python -m toolkit.record roofline              # on a GPU only
 """
 
 import argparse
@@ -17,7 +18,8 @@ from toolkit.recordings import ROOT, write_recording
 
 
 def main() -> None:
-    chapters = sorted(name for _, name, _ in pkgutil.iter_modules(toolkit.record.__path__) if name.startswith("ch"))
+    modules = (name for _, name, _ in pkgutil.iter_modules(toolkit.record.__path__))
+    chapters = sorted(name for name in modules if name.startswith("ch") or name == "roofline")
     parser = argparse.ArgumentParser(prog="python -m toolkit.record", description="Record a chapter's measurements.")
     parser.add_argument("chapter", help=f"one of: {', '.join(chapters)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,43 @@
+"""torch.compile for the parts of a model between the attentions: fewer kernels, and so fewer passes over memory.
+
+A decoder layer launched operation by operation runs some 30 small kernels beside its matrix products: a normalisation
+alone is six of them, each reads its input from memory and writes its output there. torch.compile fuses such chains into
+one kernel each; the matrix products stay with cuBLAS.
+
+What is compiled is one layer, not the model ("regional compilation"): all layers have the same code, so they share one
+compilation, which takes seconds instead of minutes. The number of tokens is a symbol in the compiled code, so
+steps of any size share it too; only a step of one token is compiled apart, since torch treats the size 1 as special.
+
+The attention over the cache stays outside (`torch.compiler.disable` in toolkit/paged_attention.py): the compiler ends
+one piece before it and begins another behind it. Nothing is lost by that, because nothing could be fused across, and
+much is won: the attention may read its layer's number, which differs from layer to layer, and launch kernels of its own.
+"""
+
+from collections.abc import Callable
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+
+def compile_forward(model: PreTrainedModel, backend: str | Callable[..., Any] = "inductor") -> Callable[[], None]:
+    """Compile the decoder layers and the last normalisation of a model, in place. Compiling itself happens in the first forward.
+
+    That takes some seconds for a step with several tokens, and again for one with a single token. So run both
+    once before anything is timed; a capture runs its step once before anyway. Merge projections first, if at all.
+    Compiling a compiled model changes nothing.
+
+    Returns:
+        undo: a function that puts the model's own forwards back.
+    """
+    parts = [*model.base_model.layers, model.base_model.norm]
+    for part in parts:
+        if "forward" not in vars(part):
+            part.forward = torch.compile(part.forward, dynamic=True, backend=backend)
+
+    def undo() -> None:
+        for part in parts:
+            vars(part).pop("forward", None)
+
+    return undo

@@ -1,0 +1,188 @@
+"""Paged attention for NVIDIA GPUs: how the Triton kernels of toolkit/triton_kernels.py are chosen sizes for and launched.
+
+Plain torch (toolkit/paged_attention.py) first copies a row's keys and values out of the cache, as wide as the block
+table, and then attends. These kernels look the blocks up while they read: each key and value is read once, and only up
+to the row's true length. Decode is bound by that reading, so how much of the memory's bandwidth it reaches is all that
+counts there.
+
+- *Decode* (FlashDecoding: Dao, Haziza, Massa, Sizov, 2023). With one query token a row there is little to run side by
+  side: rows times KV heads programs, and a GPU wants several on each of its processors. So a row's keys are *split* over
+  several programs, and a second, small kernel combines their results. With rows enough there is one split, and none is
+  combined.
+- *Prefill chunks and mixed steps* (FlashAttention): a program takes a few query tokens of one row, and walks over the
+  keys that they may see.
+
+A captured graph fixes the grid, and with it the number of splits. So both come from shapes alone, which the host knows
+(rows, heads, the block table's width, the number of processors); lengths are read on the device, where they change from
+replay to replay. A split that finds nothing to do weighs nothing in the combination: the logarithm of its sum is -inf.
+"""
+
+import functools
+import importlib.util
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from toolkit.paged_attention import PagedBatch
+
+# Tile sizes, warps (groups of 32 threads) and pipeline stages. There is no tuning at run time: a capture
+# must be quick, and the same every time.
+DECODE = {"TILE": 64, "num_warps": 4, "num_stages": 3}
+PREFILL = {"TILE": 64, "num_warps": 4, "num_stages": 3}
+PREFILL_QUERIES = 64  # tokens times padded group of query heads, in a program's tile
+PROGRAMS_PER_PROCESSOR = 4  # decode: splits are added until there are so many programs
+MAX_SPLITS = 32
+
+
+@functools.cache
+def available(device: torch.device) -> bool:
+    """Whether the kernels run there: an NVIDIA GPU of compute capability 8.0 or higher, and Triton is installed."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def supports(tensor: Tensor) -> bool:
+    """Whether the kernels compute with such queries, keys or values, whose last dimension is head_dim."""
+    return tensor.shape[-1] in (64, 128) and tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+@functools.cache
+def num_processors(device: torch.device) -> int:
+    """Streaming multiprocessors of a GPU (an H100 has 132). Elsewhere, under Triton's interpreter, some number."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
+
+
+def num_splits(rows: int, kv_heads: int, capacity: int, processors: int) -> int:
+    """Into how many parts decode splits each row's keys. From shapes alone, so that a graph can fix it.
+
+    Args:
+        rows, kv_heads: of the batch; there are so many programs without splits.
+        capacity: key positions that the block table has room for. More splits than it has tiles would be empty.
+        processors: of the GPU.
+    """
+    wanted = round(PROGRAMS_PER_PROCESSOR * processors / (rows * kv_heads))
+    return max(1, min(wanted, math.ceil(capacity / DECODE["TILE"]), MAX_SPLITS))
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> Tensor:
+    """What `toolkit.paged_attention.paged_attention` computes: same arguments, same result.
+
+    Packed tokens that belong to no row (from query_start[-1] on) come out as zeros. Lengths and row starts that do not
+    fit the batch give wrong numbers, never an address outside the tensors.
+    """
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    if batch.num_decode_rows > 0:
+        decode(out, query, keys, values, batch, scale)
+    if batch.num_decode_rows < query.shape[0]:
+        prefill(out, query, keys, values, batch, scale)
+    return out
+
+
+def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> None:
+    """Write the results of the first `batch.num_decode_rows` rows, which have one token each."""
+    from toolkit.triton_kernels import combine_kernel, decode_kernel
+
+    rows, heads, head_dim = batch.num_decode_rows, *query.shape[1:]
+    block_size, kv_heads = keys.shape[1:3]
+    capacity = batch.block_table.shape[1] * block_size
+    splits = num_splits(rows, kv_heads, capacity, num_processors(query.device))
+    group = heads // kv_heads
+    float32 = {"dtype": torch.float32, "device": out.device}
+    parts = out if splits == 1 else torch.empty(splits, rows, heads, head_dim, **float32)
+    log_sums = torch.empty(splits, rows, heads, **float32)
+    decode_kernel[kv_heads, rows, splits](
+        parts,
+        log_sums,
+        query,
+        keys,
+        values,
+        batch.block_table,
+        batch.kv_lengths,
+        query.stride(0),
+        query.stride(1),
+        keys.stride(1),
+        keys.stride(2),
+        batch.block_table.stride(0),
+        capacity,
+        scale * math.log2(math.e),
+        GROUP=group,
+        QUERIES=max(16, _power_of_two(group)),
+        SPLITS=splits,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=block_size,
+        **DECODE,
+    )
+    if splits > 1:
+        sizes = {"SPLITS": splits, "SPLITS_PADDED": _power_of_two(splits), "HEAD_DIM": head_dim}
+        combine_kernel[(rows * heads,)](out, parts, log_sums, num_warps=1, **sizes)
+
+
+def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> None:
+    """Write the results of all other rows, and zeros for tokens without a row."""
+    from toolkit.triton_kernels import prefill_kernel
+
+    tokens, heads, head_dim = query.shape
+    block_size, kv_heads = keys.shape[1:3]
+    first, rows = batch.num_decode_rows, batch.kv_lengths.shape[0]
+    group = _power_of_two(heads // kv_heads)
+    tile_tokens = max(1, PREFILL_QUERIES // group)
+    # One program for each full tile of tokens, one for each row, whose last tile is partly filled, and one for no row.
+    programs = tokens // tile_tokens - first // tile_tokens + rows - first + 1
+    prefill_kernel[programs, kv_heads](
+        out,
+        query,
+        keys,
+        values,
+        batch.block_table,
+        batch.query_start,
+        batch.kv_lengths,
+        query.stride(0),
+        query.stride(1),
+        keys.stride(1),
+        keys.stride(2),
+        batch.block_table.stride(0),
+        batch.block_table.shape[1] * block_size,
+        scale * math.log2(math.e),
+        tokens,
+        first,
+        rows,
+        (rows - first + 1).bit_length(),
+        GROUP=heads // kv_heads,
+        GROUP_PADDED=group,
+        TOKENS=tile_tokens,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=block_size,
+        **PREFILL,
+    )
+
+
+def write_kv(keys: Tensor, values: Tensor, slot_mapping: Tensor, new_keys: Tensor, new_values: Tensor) -> None:
+    """Store this step's keys and values, (tokens, kv_heads, head_dim), at their slots of one layer: one launch for both."""
+    from toolkit.triton_kernels import write_kernel
+
+    tokens, kv_heads, head_dim = new_keys.shape
+    width = kv_heads * head_dim
+    write_kernel[(tokens,)](
+        keys,
+        values,
+        slot_mapping,
+        new_keys,
+        new_values,
+        keys.stride(1),
+        new_keys.stride(0),
+        new_keys.stride(1),
+        new_values.stride(0),
+        new_values.stride(1),
+        HEAD_DIM=head_dim,
+        WIDTH=width,
+        WIDTH_PADDED=_power_of_two(width),
+    )
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest power of two that is not below `number`."""
+    return 1 << (number - 1).bit_length()
