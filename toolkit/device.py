@@ -33,6 +33,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module or a string)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@functools.cache  # asked for several times in every step, and the answer never changes
 def _accelerator() -> ModuleType:
     if torch.cuda.is_available():
         return torch.cuda
@@ -46,6 +47,7 @@ def _registered_name() -> str:
     return "sim"
 
 
+@functools.cache
 def is_simulated() -> bool:
     """Is the accelerator the simulated GPU?"""
     return not torch.cuda.is_available()

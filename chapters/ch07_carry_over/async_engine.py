@@ -28,7 +28,7 @@ from toolkit.sealed_forward import Sizes, Tensors
 class CarryScheduler(Scheduler):
     """Schedules tokens that are still in flight as if they were known: the device will fill them in."""
 
-    def num_tokens_for(self, request: Request, rows: list[Row]) -> int:
+    def num_tokens_for(self, request: Request) -> int:
         """As in chapter 2, but a pending sample counts as one more token that can be computed.
 
         0 for a request that will have all its `max_tokens` tokens once its pending samples are in: it ends there.

@@ -41,6 +41,7 @@ class Scheduler:
     Attributes:
         waiting: requests that own no blocks, in order of arrival; the left one is next.
         running: requests that own blocks, in order of arrival. At most `max_rows`.
+        tokens_in_step: tokens of the rows that the step being scheduled has so far.
         policy: "fcfs" serves running requests before it admits waiting ones, so tokens keep flowing; "prefill_first"
             serves unfinished prompts and admits waiting requests before it decodes, so first tokens come sooner.
     """
@@ -52,6 +53,7 @@ class Scheduler:
         self.policy = policy
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
+        self.tokens_in_step = 0
 
     def add(self, request: Request) -> None:
         """Put a request into the waiting queue, at its place by arrival: a new one stands last."""
@@ -64,6 +66,7 @@ class Scheduler:
             at most one row per request, `token_budget` tokens in all; empty if nothing can run.
         """
         rows: list[Row] = []
+        self.tokens_in_step = 0
         if self.policy == "fcfs":
             self._serve_running(list(self.running), rows)
             self._admit_waiting(rows)
@@ -86,9 +89,9 @@ class Scheduler:
                 return
             if request.status is not RequestStatus.RUNNING:
                 continue  # preempted a moment ago, to make room for an earlier one
-            num_tokens = self.num_tokens_for(request, rows)
+            num_tokens = self.num_tokens_for(request)
             if num_tokens > 0 and self.make_room(request, num_tokens, rows):
-                rows.append(self._row(request, num_tokens))
+                self._append_row(request, num_tokens, rows)
 
     def _admit_waiting(self, rows: list[Row]) -> None:
         """Let waiting requests in, in their order, while there are budget, rows and free blocks for them."""
@@ -98,7 +101,7 @@ class Scheduler:
 
     def _admit(self, request: Request, rows: list[Row]) -> bool:
         """Let the next waiting request in and append its row, or return False if it has to wait on."""
-        num_tokens = self.num_tokens_for(request, rows)
+        num_tokens = self.num_tokens_for(request)
         # Its whole prompt must fit, and one more block for each running request, or it would be thrown out soon.
         spare = self.blocks.num_free_blocks - self.blocks.num_missing_blocks(request, request.num_tokens)
         if num_tokens == 0 or spare < len(self.running):
@@ -107,16 +110,21 @@ class Scheduler:
         request.status = RequestStatus.RUNNING
         insort(self.running, request, key=lambda running: running.arrival)
         self.blocks.allocate(request, request.num_computed_tokens + num_tokens)
-        rows.append(self._row(request, num_tokens))
+        self._append_row(request, num_tokens, rows)
         return True
 
-    def num_tokens_for(self, request: Request, rows: list[Row]) -> int:
-        """How many tokens of `request` the step can still compute, given the rows chosen so far (0 or more).
+    def _append_row(self, request: Request, num_tokens: int, rows: list[Row]) -> None:
+        rows.append(self._row(request, num_tokens))
+        self.tokens_in_step += num_tokens  # a running sum: adding up all rows for every row is slow when they are many
 
-        All its uncomputed tokens, or, if the budget left over by `rows` is smaller, as many as that (a chunk).
+    def num_tokens_for(self, request: Request) -> int:
+        """How many tokens of `request` the step can still compute (0 or more).
+
+        All its uncomputed tokens, or, if the part of `token_budget` that the `tokens_in_step` have left over is
+        smaller, as many as that (a chunk).
         """
         # BEGIN SOLUTION 2.2
-        budget_left = self.token_budget - sum(row.num_tokens for row in rows)
+        budget_left = self.token_budget - self.tokens_in_step
         return min(request.num_uncomputed_tokens, budget_left)
         # END SOLUTION
 
@@ -145,8 +153,8 @@ class Scheduler:
         """
         # BEGIN SOLUTION 2.3
         total_tokens = request.num_computed_tokens + num_tokens
-        scheduled = {id(row.request) for row in rows}
         while not self.blocks.can_allocate(request, total_tokens):
+            scheduled = {id(row.request) for row in rows}
             victims = [r for r in self.running if r.arrival > request.arrival and id(r) not in scheduled]
             if not victims:
                 return False

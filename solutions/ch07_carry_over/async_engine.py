@@ -28,7 +28,7 @@ from toolkit.sealed_forward import Sizes, Tensors
 class CarryScheduler(Scheduler):
     """Schedules tokens that are still in flight as if they were known: the device will fill them in."""
 
-    def num_tokens_for(self, request: Request, rows: list[Row]) -> int:
+    def num_tokens_for(self, request: Request) -> int:
         """As in chapter 2, but a pending sample counts as one more token that can be computed.
 
         0 for a request that will have all its `max_tokens` tokens once its pending samples are in: it ends there.
@@ -36,7 +36,7 @@ class CarryScheduler(Scheduler):
         # BEGIN SOLUTION 7.3
         if len(request.output_ids) + request.pending_samples >= request.params.max_tokens:
             return 0
-        budget_left = self.token_budget - sum(row.num_tokens for row in rows)
+        budget_left = self.token_budget - self.tokens_in_step
         return min(request.num_uncomputed_tokens + request.pending_samples, budget_left)
         # END SOLUTION
 

@@ -77,6 +77,8 @@ class PrefixBlockManager(BlockManager):
     def allocate(self, request: Request, num_tokens: int) -> None:
         """As in chapter 2. When there are too few nameless blocks, the longest unused ones lose name and content."""
         missing = self.num_missing_blocks(request, num_tokens)
+        if missing == 0:  # as in nearly every row of a decode step
+            return
         if missing <= self.num_free_blocks:
             while len(self.free_blocks) < missing:
                 block = next(iter(self.reusable))
