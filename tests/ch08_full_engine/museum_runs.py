@@ -45,12 +45,15 @@ def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
 
 
 def assert_overlap(seen: Seen, reference_class: Any, **limits: Any) -> None:
-    """The engine takes hardly more simulated time than the right engine it derives from, and waits for nothing else."""
+    """The engine takes hardly more simulated time than the right engine it derives from, and waits for nothing else.
+
+    One percent is what separates them: right repairs cost 0.1 % and less, a wait for too much 1.5 % and more.
+    """
     right = run_simulated(reference_class, **limits)
     waits = [wait for wait in seen.hidden_waits or seen.waits if not wait.startswith("Event.synchronize")]
     also = f". It waits in: {waits[0]}" if waits else ""
-    assert seen.simulated_ms < 1.05 * right.simulated_ms, (
-        f"the tokens may be right, but host and device no longer overlap: the run takes {seen.simulated_ms:.1f} "
-        f"simulated ms, and {right.simulated_ms:.1f} without what this engine adds{also}"
+    assert seen.simulated_ms < 1.01 * right.simulated_ms, (
+        "the tokens may be right, but host and device no longer overlap as they did: the run takes "
+        f"{seen.simulated_ms:.1f} simulated ms, and {right.simulated_ms:.1f} without what this engine adds{also}"
     )
     assert not waits, f"the host waited for the device {len(waits)} times beside the wait for the ids{also}"

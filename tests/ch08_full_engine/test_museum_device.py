@@ -188,19 +188,22 @@ def test_ids_come_home_in_32_bits():
 # --- 8.12 ---
 
 
-def foreign_blocks(engine: Any) -> list[str]:
-    """Run the prompts; one line for each step that changed a block of the cache that none of its rows owns."""
+def foreign_writes(engine: Any) -> list[str]:
+    """Run the prompts; a line for each step that changed the cache where none of its tokens belongs."""
     found, run_forward, cache = [], engine.run_forward, engine.box.storage
+    size, trash = engine.config.block_size, engine.config.num_blocks
 
     def watch(batch: Any, slot: Any) -> None:
         before = cache.cpu()
         run_forward(batch, slot)
-        changed = changed_blocks(before, cache.cpu())
-        own = {block for row in batch.rows for block in row.request.block_table}
-        owners = {block: request.request_id for request in engine.scheduler.running for block in request.block_table}
-        for block in changed - own - {engine.config.num_blocks}:
-            owner = f"request {owners[block]}'s" if block in owners else "nobody's"
-            found.append(f"step {batch.step}, {len(batch.rows)} rows: it wrote into block {block}, which is {owner}")
+        own = {*batch.inputs.slot_mapping.tolist(), *range(trash * size, (trash + 1) * size)}
+        owners = {block: r.request_id for r in engine.scheduler.running for block in r.block_table}
+        for place in sorted(changed_places(before, cache.cpu()) - own):
+            owner = f"request {owners[place // size]!r}" if place // size in owners else "nobody"
+            found.append(
+                f"step {batch.step}, a batch of {len(batch.rows)} rows: it wrote into block {place // size}, offset "
+                f"{place % size}, which belongs to {owner} and to no token of this step"
+            )
 
     engine.run_forward = watch
     add_prompts(engine)
@@ -208,17 +211,18 @@ def foreign_blocks(engine: Any) -> list[str]:
     return found
 
 
-def changed_blocks(before: torch.Tensor, after: torch.Tensor) -> set[int]:
-    """The blocks that differ, (2, layers, blocks, ...) each."""
-    return set((before != after).transpose(0, 2).flatten(1).any(dim=1).nonzero().flatten().tolist())
+def changed_places(before: torch.Tensor, after: torch.Tensor) -> set[int]:
+    """The token positions of the cache, counted from block 0, that differ; (2, layers, blocks, block_size, ...)."""
+    differ = (before != after).flatten(4).any(dim=4).flatten(0, 1).any(dim=0)
+    return set(differ.flatten().nonzero().flatten().tolist())
 
 
 @pytest.mark.exercise("8.12")
-def test_a_step_writes_into_its_own_blocks():
-    """A step changes blocks of its own rows and the trash block, and no other."""
-    found = foreign_blocks(engine_on(exhibit("quick_load", "QuickEngine")))
+def test_a_step_writes_where_its_tokens_belong():
+    """A step changes the cache at the places of its own tokens and in the trash block, and nowhere else."""
+    found = foreign_writes(engine_on(exhibit("quick_load", "QuickEngine")))
     assert not found, (
-        f"{len(found)} times a step wrote into a block of none of its rows; the first: {found[0]}. A graph is captured "
+        f"{len(found)} times a step wrote where none of its tokens belongs; the first: {found[0]}. A graph is captured "
         "for a bucket of rows: those beyond the batch run, too. Where do their inputs come from?"
     )
 

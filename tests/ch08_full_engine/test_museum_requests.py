@@ -172,3 +172,65 @@ def test_the_warm_start_overlaps():
     except AttributeError as error:
         pytest.fail(f"step() of an engine that has nothing left to launch ended with AttributeError: {error}")
     assert_overlap(seen, AsyncEngine)
+
+
+# --- 8.17 ---
+
+
+def hang_up_at(step: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]], Any]:
+    """Run requests of two users, a and b; a hangs up after so many steps. Outputs by request, before and after."""
+    engine = engine_on(exhibit("hang_up", "HangUpEngine"), max_rows=3)
+    for i in range(5):
+        engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+    before: dict[str, list[Any]] = {}
+    after: dict[str, list[Any]] = {}
+    for number in range(100):
+        if number == step:
+            engine.hang_up("a/")
+        if not engine.has_work:
+            return before, after, engine
+        for output in engine.step():
+            (after if number >= step else before).setdefault(output.request_id, []).append(output)
+    raise AssertionError("after 100 steps there is still work")
+
+
+def describe(outputs: list[Any]) -> str:
+    each = [
+        f"tokens {list(o.new_token_ids)}, {o.finish_reason.value if o.finish_reason else 'goes on'}" for o in outputs
+    ]
+    return "; ".join(each) or "nothing at all"
+
+
+@pytest.mark.exercise("8.17")
+@pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
+def test_who_hangs_up_gets_one_last_output(step: int):
+    """Whenever a user hangs up, each request of theirs gets exactly one more output: cancelled, and no token."""
+    before, after, engine = hang_up_at(step)
+    for name in ("a/0", "a/2", "a/4"):
+        if any(output.finish_reason for output in before.get(name, [])):
+            assert name not in after, f"request {name!r} had ended, and then came: {describe(after[name])}"
+            continue
+        seen = after.get(name, [])
+        right = len(seen) == 1 and seen[0].finish_reason and seen[0].finish_reason.value == "cancelled"
+        assert right and not seen[0].new_token_ids, (
+            f"request {name!r} was taken back after step {step}; from then on its caller should get exactly one "
+            f"output, without a token and with the reason 'cancelled'. Seen: {describe(seen)}. A row of it may be in "
+            "flight: by what does commit know that it must be dropped? Who makes the output, if no batch brings one?"
+        )
+    assert engine.hang_up("a/") == 0, "the names of requests that have ended are free again"
+
+
+@pytest.mark.exercise("8.17")
+@pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
+def test_nobody_else_notices(step: int):
+    """The other user's requests get all their tokens, and in the end every block is free."""
+    before, after, engine = hang_up_at(step)
+    for i in (1, 3):
+        outputs = before.get(f"b/{i}", []) + after.get(f"b/{i}", [])
+        tokens = [token for output in outputs for token in output.new_token_ids]
+        assert tokens == expected()[i], (
+            f"user a hung up after step {step}; request 'b/{i}' should get exactly one output for each of its tokens "
+            f"{expected()[i]}, seen: {tokens}"
+        )
+    free, total = engine.blocks.num_free_blocks, engine.config.num_blocks
+    assert free == total, f"{total - free} of {total} blocks are still taken when all is over"
