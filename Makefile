@@ -11,7 +11,7 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test testgpu lab check hint progress figures exercises lessons lint
+.PHONY: help setup run test testgpu lab check hint progress bench figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ hint: setup ## the next hint for an exercise: make hint EX=2.1
 
 progress: setup ## which exercises are solved
 	@$(VENV) -m toolkit.exercises.progress
+
+bench: setup ## on a GPU: this engine against the transformers library, about 20 minutes; elsewhere a smoke test
+	@$(VENV) -m toolkit.bench $(BENCH)
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m toolkit.figures

@@ -32,6 +32,7 @@ ENGINES = NAMES[:-1]  # transformers compiled is an experiment: ask for it by na
 RAGGED_ENGINES = ("ours-sync-compiled", "ours-async-compiled", "transformers-sync", "transformers-async")
 ARTICLE_ENGINES = ("ours-async-compiled", "ours-sync-compiled")  # four to five minutes each for transformers'
 SMOKE_ENGINES = ("ours-sync", "ours-async", "transformers-sync", "transformers-async")
+SHORTEST = 192  # new tokens
 SMOKE_LABEL = "none: smoke test"
 
 
@@ -75,8 +76,8 @@ def measured_cases(options: argparse.Namespace) -> list[Case]:
         lengths = [int(text) for text in options.new_tokens.split(",")]
     except ValueError:
         raise UserError(f"--new-tokens: {options.new_tokens!r} is no list of numbers such as 256,1024") from None
-    if min(lengths) < 2:
-        raise UserError(f"--new-tokens: {min(lengths)}: take at least 2, a token alone has no latency after it")
+    if min(lengths) < SHORTEST:
+        raise UserError(f"--new-tokens: {min(lengths)}: take at least {SHORTEST}, the GPU is watched for that long")
     return make_cases(models, workloads, lengths, {name: SHAPES[name].vocab_size for name in models})
 
 

@@ -100,8 +100,8 @@ class Comparison:
         except NotHere as reason:
             print(f"note: {who} is left out: {reason}", flush=True)
         except Exception as error:  # whatever it is, the other engines are measured all the same
-            reason = (str(error).strip().splitlines() or [""])[0]
-            self.complain(f"{who}, {case}: {type(error).__name__}: {reason}")
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            self.complain(f"{who}, {case}: {type(error).__name__}: {first_line}")
         self.failed.add(who)
         alive.pop(who).close()  # outside the handlers: a traceback would hold the engine's memory
         release_memory()

@@ -11,8 +11,10 @@ it that, and are taken wherever they are installed.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 import transformers
 import transformers.modeling_flash_attention_utils as flash_utils
 from torch import Tensor
@@ -137,13 +139,14 @@ def check_kernel(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> N
         return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(dtype)
 
     q, k, v = random(sum(queries), 8, 64), random(sum(keys), 2, 64), random(sum(keys), 2, 64)
-    starts = [torch.tensor([0, n[0], n[0] + n[1], sum(n)], device=device, dtype=torch.int32) for n in (queries, keys)]
-    seen = torch_flash_varlen(q, k, v, *starts, max(queries), max(keys), causal=True)
-    for row, (few, many) in enumerate(zip(queries, keys, strict=True)):
-        a, b = sum(queries[:row]), sum(keys[:row])
+    q_starts, k_starts = (torch.tensor([0, *accumulate(n)], device=device, dtype=torch.int32) for n in (queries, keys))
+    seen = torch_flash_varlen(q, k, v, q_starts, k_starts, max(queries), max(keys), causal=True)
+    for few, many, a, b in zip(queries, keys, accumulate(queries), accumulate(keys), strict=True):
         mask = torch.ones(few, many, dtype=torch.bool, device=device).tril(many - few)
-        parts = (t.float().transpose(0, 1)[None] for t in (q[a : a + few], k[b : b + many], v[b : b + many]))
-        right = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=True)
-        worst = (seen[a : a + few].float() - right[0].transpose(0, 1)).abs().max().item()
+        row_q, row_k, row_v = (
+            t.float().transpose(0, 1)[None] for t in (q[a - few : a], k[b - many : b], v[b - many : b])
+        )
+        right = F.scaled_dot_product_attention(row_q, row_k, row_v, attn_mask=mask, enable_gqa=True)[0].transpose(0, 1)
+        worst = (seen[a - few : a].float() - right).abs().max().item()
         if not worst < 0.03:
             raise RuntimeError(f"torch's FlashAttention-2 differs from plain attention by {worst:.3f}")

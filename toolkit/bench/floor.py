@@ -15,9 +15,8 @@ def step_bytes(model: PreTrainedModel, rows: int, context: float) -> int:
     """Bytes that a decode step of `rows` rows reads, each with `context` tokens in the cache."""
     config = model.config
     weights = sum(p.numel() * p.element_size() for p in model.parameters())  # shared ones count once
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if embedding.weight is not head.weight:  # of the input embedding only a few rows are looked up
-        weights -= embedding.weight.numel() * embedding.weight.element_size()
+    if not config.tie_word_embeddings:  # of an input embedding of its own only a few rows are looked up
+        weights -= config.vocab_size * config.hidden_size * model.dtype.itemsize
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * model.dtype.itemsize
     return int(weights + rows * context * per_token)

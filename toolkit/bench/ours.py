@@ -13,7 +13,7 @@ from toolkit.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
 from toolkit.bench.contestant import Contender, Models, NotHere, release_memory
 from toolkit.bench.measured import Activity, Run
 from toolkit.decoding import BLOCK_SIZE
-from toolkit.paged_attention import attention_kernel_name, use_paged_attention
+from toolkit.paged_attention import PAGED, attention_kernel_name, use_paged_attention
 from toolkit.timeline import NO_TIMELINE
 
 WARM_UP_TOKENS = 16
@@ -44,10 +44,9 @@ class OurEngine:
     def build(self, case: Case) -> Any:  # noqa: ANN401 (a FullEngine, of whichever code runs)
         from ch08_full_engine import FullEngine
 
-        self.model = self.models.get(case.model, changed=self.who.compiled)
         blocks_each = 2 + case.longest // BLOCK_SIZE
         engine = FullEngine(
-            self.model,
+            self.models.get(case.model, changed=self.who.compiled),
             asynchronous=self.who.asynchronous,
             compiled=self.who.compiled,
             prefix_sharing=False,  # the prompts have nothing in common
@@ -82,6 +81,8 @@ class OurEngine:
             brought = engine.step()
             now = clock()
             for output in brought:
+                if getattr(output, "error", ""):
+                    raise RuntimeError(f"request {output.request_id}: {output.error}")
                 outputs[output.request_id] += output.new_token_ids
                 stamps[output.request_id] += [now] * len(output.new_token_ids)
         return Run(
@@ -93,8 +94,8 @@ class OurEngine:
 
     def start(self, case: Case) -> None:
         """Make the engine ready for a run."""
-        if not device.is_simulated():
-            use_paged_attention(self.model)  # transformers' engines may have used the model since
+        if self.engine.model.config._attn_implementation != PAGED:  # transformers' engines have used the model since
+            use_paged_attention(self.engine.model)
         self.engine.timeline = NO_TIMELINE
         self.engine.eos_ids = case.eos_ids
         gc.collect()  # of what earlier runs left, so that none of it is collected in this one

@@ -23,7 +23,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import CompileConfig, ContinuousBatchingConfig
 
-from toolkit.bench.activity import kernel_share
+from toolkit.bench.activity import kernel_share, start_profiler
 from toolkit.bench.cases import TOKEN_BUDGET, Case
 from toolkit.bench.contestant import Contender, Models, NotHere, release_memory
 from toolkit.bench.flash_for_transformers import best_attention
@@ -60,7 +60,8 @@ class TheirEngine:
         self.attention = self.best.kernel
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         config = ContinuousBatchingConfig(**self.limits(case))
-        self.manager = self.model.init_continuous_batching(greedy, config)
+        model: Any = self.model  # its annotations do not know the mixin with continuous batching
+        self.manager = model.init_continuous_batching(greedy, config)
         self.manager.warmup()
         self.workload, self.longest = case.workload, case.longest
         # Sizes grow until the end of a run, so only a whole one meets them all. The article's would take minutes.
@@ -140,7 +141,8 @@ class TheirEngine:
 
     def start(self) -> None:
         """Start the manager's thread, with the attention that other engines may have switched since."""
-        self.model.set_attn_implementation(self.best.implementation)
+        if self.model.config._attn_implementation != self.best.implementation:
+            self.model.set_attn_implementation(self.best.implementation)
         gc.collect()
         self.manager.current_batch = 0
         self.manager.start()
@@ -173,11 +175,14 @@ class TheirEngine:
         def decode() -> None:
             wait_until(self.manager.current_batch + PROFILED_STEPS)
 
+        start_profiler()
         self.start()
         try:
             self.add(case, time.perf_counter())
             wait_until(SETTLE_STEPS)
             share = kernel_share(decode)
+            if self.manager.current_batch >= tokens - 1:
+                share = None  # the last requests ended while the profiler looked on
             self.collect(len(case.items))
         finally:
             self.stop()

@@ -15,14 +15,15 @@ from toolkit.timeline.picture import png_bytes
 def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
     """Draw what there are recordings for and return a line for each figure."""
     for module in pkgutil.iter_modules(toolkit.figures.__path__):
-        if module.name.startswith("ch"):
+        if module.name.startswith("ch") or module.name in ("peers", "host_cost"):
             importlib.import_module(f"toolkit.figures.{module.name}")
     report = []
     for name, (recordings, draw) in sorted(FIGURES.items()):
         device = choose_device(recordings, data)
         if device is None:
-            chapter = name.split("_")[0]
-            report.append(f"not drawn {name}: no recording yet, make one with python -m toolkit.record {chapter}")
+            chapter = name if name == "host_cost" else name.split("_")[0]
+            command = "toolkit.bench" if chapter == "peers" else f"toolkit.record {chapter}"
+            report.append(f"not drawn {name}: no recording yet, make one with python -m {command}")
             continue
         picture = draw(*(read_recording(data / device / f"{recording}.json") for recording in recordings))
         write_whole(target / f"{name}.png", png_bytes(picture))

@@ -1,0 +1,319 @@
+"""The comparison with transformers: what is asked, what is counted, and how rows of several calls become one file."""
+
+import json
+import math
+
+import pytest
+
+from toolkit.bench import cases
+from toolkit.bench.activity import share_of_trace, steady_shares
+from toolkit.bench.board import NAME, Board, row_key
+from toolkit.bench.cases import Case, make_cases, poisson_arrivals
+from toolkit.bench.compare import Comparison
+from toolkit.bench.contestant import NAMES, Contender, Models, NotHere
+from toolkit.bench.floor import step_bytes
+from toolkit.bench.measured import Activity, Measured, Run, agreement, percentile
+from toolkit.bench.report import table
+from toolkit.errors import UserError
+from toolkit.figures.__main__ import draw_all
+from toolkit.models import load_model
+from toolkit.recordings import DATA, read_recording
+from toolkit.timeline import Recording
+from toolkit.timeline.recording import Span
+
+OURS, THEIRS = Contender.named("ours-async"), Contender.named("transformers-sync")
+SMALL = Case("tiny", "equal", 4, 259, smoke=True)
+
+
+def run(step_s: float = 0.5, tokens: int = 4, first: int = 7, requests: int = 4) -> Run:
+    """Requests due at 10 s that get a token each `step_s`; `first` is their first token, then 1s."""
+    stamps = [[10 + step_s * (i + 1) for i in range(tokens)] for _ in range(requests)]
+    return Run([[first] + [1] * (tokens - 1)] * requests, stamps, [10.0] * requests, steps=tokens + 1)
+
+
+# --- what is asked ---
+
+
+def test_every_engine_is_asked_the_same():
+    """Prompts, lengths and arrival times depend on the case alone, and arrivals are a seeded Poisson process."""
+    one, two = (Case("8b", "ragged", 512, 128256) for _ in range(2))
+    assert one.items == two.items and one.arrivals == two.arrivals
+    assert one.arrivals[0] == 0 and one.arrivals == sorted(one.arrivals)
+    gaps = [b - a for a, b in zip(poisson_arrivals(4000, 16.0), poisson_arrivals(4000, 16.0)[1:], strict=False)]
+    mean = sum(gaps) / len(gaps)
+    spread = math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / len(gaps))
+    assert abs(mean * 16 - 1) < 0.1 and abs(spread / mean - 1) < 0.1, f"gaps: mean {mean}, spread {spread}"
+
+
+def test_lengths_of_the_workloads():
+    """Equal: all alike and never ended early. Ragged: 32 to 512, ended by some tokens. Article: 8,192."""
+    equal, ragged = Case("8b", "equal", 256, 128256), Case("8b", "ragged", 512, 128256)
+    assert {(len(item.prompt_ids), item.max_tokens) for item in equal.items} == {(64, 256)}
+    assert not equal.eos_ids and set(equal.arrivals) == {0.0} and equal.longest == 320
+    lengths = [len(item.prompt_ids) for item in ragged.items] + [item.max_tokens for item in ragged.items]
+    assert min(lengths) >= 32 and max(lengths) <= 512 and len(set(lengths)) > 64
+    assert len(ragged.eos_ids) == math.ceil(128256 / cases.EOS_ONE_IN)
+
+
+def test_order_of_the_cases():
+    """The longest length comes first; ragged and article are run with the first model only."""
+    made = make_cases(["8b", "1b"], ["article", "ragged", "equal"], [256, 1024], {"8b": 9, "1b": 9})
+    assert [(case.model, case.workload, case.new_tokens) for case in made] == [
+        ("8b", "equal", 1024),
+        ("8b", "equal", 256),
+        ("8b", "ragged", 512),
+        ("1b", "equal", 1024),
+        ("1b", "equal", 256),
+        ("8b", "article", 8192),
+    ]
+
+
+def test_names_of_the_engines():
+    """Each name means one engine, and says so again; an unknown one is refused in one line."""
+    assert [str(Contender.named(name)) for name in NAMES] == list(NAMES)
+    with pytest.raises(UserError, match="no engine 'vllm-async'; there are ours-sync"):
+        Contender.named("vllm-async")
+
+
+# --- what is counted ---
+
+
+def test_numbers_of_a_run():
+    """Throughput from the first request due to the last token; latencies from the tokens' moments."""
+    late = Run([[1, 2], [3]], [[12.0, 12.25], [13.0]], [10.0, 11.5], steps=5)
+    assert (late.tokens, late.seconds, late.tokens_per_s) == (3, 3.0, 1.0)
+    assert late.ttft_ms == [2000.0, 1500.0] and late.itl_ms == [250.0]
+    with pytest.raises(RuntimeError, match="request 1: 1 tokens and 0 moments"):
+        Run([[1], [2]], [[1.0], []], [0.0, 0.0], 1)
+
+
+def test_medians_over_the_rounds():
+    """A slow round does not count; each round's value is kept; a step is a token of each request, or the own count."""
+    measured = Measured([run(0.5), run(0.25), run(5.0)])
+    numbers = measured.numbers(4, equal=True)
+    assert numbers["rounds"] == 3 and numbers["tokens"] == 16
+    assert (numbers["seconds"], numbers["tokens_per_s"], numbers["ms_per_step"]) == (2.0, 8.0, 500.0)
+    assert (numbers["ttft_ms"], numbers["itl_ms"]) == (500.0, 500.0)
+    assert numbers["tokens_per_s_rounds"] == "8.0 16.0 0.8"
+    assert measured.numbers(4, equal=False)["ms_per_step"] == 400.0, "5 forwards in 2 s"
+
+
+def test_percentile_and_agreement():
+    """The 99th percentile of 200 values is the 198th; agreement counts positions, and where requests part."""
+    assert percentile(range(1, 201), 0.99) == 198 and percentile([5.0], 0.99) == 5.0
+    assert agreement([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 9, 9]]) == {"same_tokens": 0.6667, "first_difference": 1}
+    assert agreement([[1, 2]], [[1, 2]]) == {"same_tokens": 1.0, "first_difference": None}
+
+
+def test_kernel_share_is_a_union_over_an_explicit_window():
+    """Kernels that overlap count once, what lies outside counts not, and host events never."""
+
+    def event(start, length, stream=7, category="kernel"):
+        return {"ph": "X", "cat": category, "ts": start, "dur": length, "tid": stream}
+
+    # Of the window from 10 to 90: 10 to 40 (two streams at once) and 60 to 90 are busy, so 60 of 80.
+    events = [
+        event(0, 30),
+        event(20, 20, 13),
+        event(25, 10, 13, "gpu_memcpy"),
+        event(60, 40),
+        event(40, 20, 1, "cpu_op"),
+    ]
+    assert share_of_trace([*events, {"ph": "M", "name": "thread"}]) == 0.75
+    assert share_of_trace([event(0, 10, category="cpu_op")]) is None
+
+
+def test_gpu_active_is_taken_from_forward_to_forward():
+    """10 ms from forward to forward, 8 of them on the device, 3 of host work besides the wait; copies do not count."""
+    spans = []
+    for step in range(8):
+        start = step * 0.010
+        spans += [
+            Span("forward", "compute", start, start + 0.008, step),
+            Span("copy in", "h2d", start + 0.008, start + 0.010, step),
+            Span("prepare", "host", start - 0.007, start - 0.005, step),
+            Span("wait", "host", start + 0.001, start + 0.003, step),
+            Span("commit", "host", start + 0.009, start + 0.010, step),
+        ]
+    seen = steady_shares(Recording(tuple(spans)))
+    assert (seen.gpu_active, seen.device_ms, seen.host_ms) == (0.8, 8.0, 3.0), seen
+
+
+def test_floor_counts_each_weight_once():
+    """Weights without an input embedding of its own, and keys and values of every row."""
+    model = load_model("tiny").model
+    weights = sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name) * 4
+    per_token = 2 * 2 * 2 * 32 * 4  # keys and values, layers, heads of keys, their size, bytes
+    assert step_bytes(model, rows=3, context=10.0) == weights + 30 * per_token
+
+
+# --- the file ---
+
+
+def board(folder, only_missing=False, clock="cuda", command="python -m toolkit.bench"):
+    return Board(command, "simulated GPU", folder, only_missing, None, clock)
+
+
+def test_calls_build_one_file(tmp_path):
+    """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured anew."""
+    first = board(tmp_path, command="python -m toolkit.bench --model 8b")
+    for who in (OURS, THEIRS):
+        first.add(SMALL, who, "kernel", run(0.5), Models("cpu"))
+    first.write()
+    second = board(tmp_path, command="python -m toolkit.bench --model 1b")
+    second.add(SMALL, OURS, "kernel", run(0.25), Models("cpu"))
+    second.activities["tiny", THEIRS] = Activity(kernel_active=0.9)
+    rows = {row["engine"]: row for row in read_recording(second.write())["rows"]}
+    assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured anew"
+    assert rows["transformers"]["tokens_per_s"] == 8.0 and rows["transformers"]["kernel_active"] == 0.9
+    assert rows["transformers"]["command"] == "python -m toolkit.bench --model 8b" and "command" not in rows["ours"]
+    assert rows["ours"]["same_tokens"] is None, "nothing to compare with in that call"
+    other = board(tmp_path, clock="none: smoke test")
+    assert other.earlier == [], "a smoke test and a measurement are never in one file"
+
+
+def test_only_what_is_missing(tmp_path):
+    """--only-missing leaves out what has enough rounds, and still looks how busy the GPU was if nobody has."""
+    first = board(tmp_path)
+    first.add(SMALL, OURS, "kernel", run(), Models("cpu"))
+    first.write()
+    again = board(tmp_path, only_missing=True)
+    assert not again.wants(SMALL, OURS, rounds=1)
+    assert again.wants(SMALL, OURS, rounds=2) and again.wants(SMALL, THEIRS, rounds=1)
+    assert board(tmp_path).wants(SMALL, OURS, rounds=1)
+    assert again.wants_activity(SMALL, OURS) and not again.wants_activity(SMALL, THEIRS)
+    again.activities["tiny", OURS] = Activity(0.99, 0.9)
+    again.write()
+    assert not board(tmp_path, only_missing=True).wants_activity(SMALL, OURS)
+
+
+def test_design_8_row(tmp_path):
+    """Every row has the fields that the design names."""
+    made = board(tmp_path)
+    made.add(SMALL, OURS, "kernel", run(), Models("cpu"))
+    [row] = made.rows()
+    named = "engine mode model batch new_tokens attention compiled tokens_per_s ms_per_step gpu_active workload rounds"
+    assert set(named.split()) <= set(row) and row_key(row)[:2] == ("ours", "async")
+
+
+def test_table_is_aligned(tmp_path):
+    """One block for a case, a line for an engine, the slowest first, each line as wide as the others."""
+    made = board(tmp_path)
+    made.add(SMALL, OURS, "our kernel", run(0.25), Models("cpu"))
+    made.add(SMALL, THEIRS, "their kernel", run(0.5), Models("cpu"))
+    made.activities["tiny", OURS] = Activity(gpu_active=0.9951)
+    title, head, slow, quick, *kernels = table(made.rows()).split("\n")
+    assert title == "tiny, equal: 4 requests, 4 in a batch, 4 new tokens each"
+    assert slow.split()[:3] == ["transformers", "sync", "8"] and quick.split()[:3] == ["ours", "async", "16"]
+    assert "99.5%" in quick and len({len(line) for line in (head, slow, quick)}) == 1
+    assert kernels == ["  ours: attention by our kernel", "  transformers: attention by their kernel"]
+
+
+@pytest.mark.parametrize("names", [["ours-async"], list(NAMES)])
+def test_figures_of_a_part_and_of_everything(tmp_path, names):
+    """Whatever has been measured so far, each figure can be drawn from it."""
+    made = board(tmp_path / "data")
+    workloads = ["equal", "ragged", "article"] if len(names) > 1 else ["article"]
+    for case in make_cases(["8b", "1b"], workloads, [256], {"8b": 2048, "1b": 2048}):
+        for name in names:
+            made.add(case, Contender.named(name), "kernel", run(), Models("cpu"))
+            made.activities[case.model, Contender.named(name)] = Activity(0.99 if "ours" in name else None, 0.9)
+        made.floors[case] = 100.0
+    made.write()
+    draw_all(tmp_path / "data", tmp_path / "figures")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"peers_{name}" for name in ("throughput", "steps", "active", "first_token", "between_tokens")}
+
+
+# --- the rounds ---
+
+
+class Scripted:
+    """A contestant that writes down what it is asked."""
+
+    def __init__(self, who, diary, trouble=None, first=7):
+        self.who, self.diary, self.trouble, self.first, self.attention = who, diary, trouble, first, ""
+
+    def prepare(self, case):
+        self.diary.append(("prepare", str(self.who), case.new_tokens))
+        self.attention = "kernel"
+        if isinstance(self.trouble, NotHere):
+            raise self.trouble
+
+    def run(self, case):
+        self.diary.append(("run", str(self.who), case.new_tokens))
+        if self.trouble is not None:
+            raise self.trouble
+        return run(first=self.first)
+
+    def activity(self, case):
+        return Activity(0.9, 0.8)
+
+    def close(self):
+        self.diary.append(("close", str(self.who)))
+
+
+def compare(tmp_path, rounds=2, **special):
+    diary = []
+
+    def enter(who, models):
+        return Scripted(who, diary, **special.get(str(who).replace("-", "_"), {}))
+
+    made = board(tmp_path)
+    comparison = Comparison(made, Models("cpu"), rounds, enter)
+    longer = Case("tiny", "equal", 8, 259, smoke=True)
+    both = [Contender.named(name) for name in ("ours-sync", "ours-async")]
+    comparison.side_by_side([(longer, both), (SMALL, both)])
+    return comparison, made, diary
+
+
+def test_engines_take_turns(tmp_path):
+    """All are prepared first; every second round runs the other way round; all are closed; all is written."""
+    comparison, made, diary = compare(tmp_path)
+    assert not comparison.problems
+    assert diary[:6] == [
+        ("prepare", "ours-sync", 8),
+        ("prepare", "ours-async", 8),
+        ("run", "ours-sync", 8),
+        ("run", "ours-async", 8),
+        ("run", "ours-async", 8),
+        ("run", "ours-sync", 8),
+    ]
+    assert diary[-2:] == [("close", "ours-sync"), ("close", "ours-async")]
+    rows = json.loads((tmp_path / "simulated" / f"{NAME}.json").read_text())["rows"]
+    assert len(rows) == 4 and {row["rounds"] for row in rows} == {2} and {row["kernel_active"] for row in rows} == {0.8}
+
+
+def test_one_failure_does_not_end_the_rest(tmp_path, capsys):
+    """One line says who failed, at what and why; it is closed and left out from then on; the others are measured."""
+    comparison, made, diary = compare(tmp_path, ours_sync={"trouble": RuntimeError("out of blocks\nand a long trace")})
+    [problem] = comparison.problems
+    assert problem == "ours-sync, tiny, equal, 8 new tokens: RuntimeError: out of blocks"
+    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert diary.count(("run", "ours-sync", 8)) == 1 and ("prepare", "ours-sync", 4) not in diary
+    assert [row["mode"] for row in made.rows()] == ["async", "async"]
+
+
+def test_what_cannot_run_here_is_no_failure(tmp_path, capsys):
+    """An engine that needs another machine is left out with a note."""
+    comparison, made, _ = compare(tmp_path, ours_async={"trouble": NotHere("it needs a GPU")})
+    assert not comparison.problems and {row["mode"] for row in made.rows()} == {"sync"}
+    assert "note: ours-async is left out: it needs a GPU" in capsys.readouterr().out
+
+
+def test_tokens_that_differ_are_a_problem(tmp_path):
+    """Synchronous and asynchronous tokens must be the same; what was measured is written all the same."""
+    comparison, made, _ = compare(tmp_path, ours_async={"first": 8})
+    assert len(comparison.problems) == 2 and "synchronous and asynchronous tokens differ" in comparison.problems[0]
+    assert (tmp_path / "simulated" / f"{NAME}.json").is_file() and len(made.rows()) == 4
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob(f"*/{NAME}.json")), ids=lambda path: path.parent.name)
+def test_what_is_recorded(path):
+    """Recorded rows are measurements, in 3 rounds at least, with equal tokens whether asynchronous or not."""
+    rows = read_recording(path)["rows"]
+    for row in rows:
+        assert row["clock"] == "cuda" and row["rounds"] >= (1 if row["workload"] == "article" else 2), row
+        twin = [r for r in rows if row_key(r)[2:] == row_key(row)[2:] and r["engine"] == row["engine"] == "ours"]
+        if row["workload"] != "ragged":
+            assert len({r["outputs"] for r in twin}) <= 1, f"synchronous and asynchronous tokens differ: {row}"

@@ -1,0 +1,212 @@
+"""The comparison's engines, run for real where there is no GPU: transformers' on the CPU, ours on the simulated GPU."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers.modeling_flash_attention_utils as flash_utils
+from transformers import PreTrainedModel
+
+from toolkit import device
+from toolkit.bench import cases, flash_for_transformers, theirs
+from toolkit.bench.__main__ import main
+from toolkit.bench.cases import Case
+from toolkit.bench.contestant import Contender, Models, NotHere
+from toolkit.bench.flash_for_transformers import FLASH, Attention, best_attention, paged, use_torch_flash
+from toolkit.bench.ours import OurEngine
+from toolkit.bench.theirs import TheirEngine
+from toolkit.errors import UserError
+from toolkit.recordings import ROOT, read_recording
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a smaller edition for machines without a GPU")
+
+EQUAL = Case("tiny", "equal", 10, 259, smoke=True)
+RAGGED = Case("tiny", "ragged", 24, 259, smoke=True)
+
+
+def right_tokens(case: Case) -> list[list[int]]:
+    """What `generate` answers, cut behind the first token that ends a sequence."""
+    model = Models("cpu").get("tiny", changed=False)
+    model.generation_config.eos_token_id = None
+    outputs = []
+    for item in case.items:
+        ids = torch.tensor([item.prompt_ids])
+        mask = torch.ones_like(ids)  # or the prompts' zeros are taken for padding
+        full = model.generate(ids, attention_mask=mask, max_new_tokens=item.max_tokens, do_sample=False, pad_token_id=0)
+        tokens = full[0, len(item.prompt_ids) :].tolist()
+        ends = [i for i, token in enumerate(tokens) if token in case.eos_ids]
+        outputs.append(tokens[: ends[0] + 1] if ends else tokens)
+    return outputs
+
+
+@without_gpu
+@pytest.mark.parametrize("name", ["ours-sync", "ours-async", "transformers-sync"])
+def test_each_side_serves_every_workload(name, monkeypatch):
+    """All at once, arriving over time, ended by tokens: the right tokens, each with its moment, twice in a row."""
+    monkeypatch.setattr(cases, "EOS_ONE_IN", 9)
+    if name.startswith("ours"):
+        device.accelerator.reset("eager", on_race="raise")
+    models, who = Models("cpu"), Contender.named(name)
+    engine = (OurEngine if who.engine == "ours" else TheirEngine)(who, models)
+    for case in (EQUAL, replace(EQUAL, new_tokens=4), RAGGED):
+        right = right_tokens(case)
+        engine.prepare(case)
+        for _ in range(2):
+            # The other side has used the model in between.
+            models.get("tiny", changed=False).set_attn_implementation("eager")
+            run = engine.run(case)
+            assert run.outputs == right, f"{name}, {case}: not the tokens of generate"
+            assert all(stamps == sorted(stamps) for stamps in run.stamps) and min(run.ttft_ms) > 0
+            assert [round(due - run.due[0], 6) for due in run.due] == [round(time, 6) for time in case.arrivals]
+            assert run.steps >= case.new_tokens if case.workload == "equal" else run.steps > 0
+    assert any(len(output) < item.max_tokens for output, item in zip(right, RAGGED.items, strict=True)), (
+        "none ended early"
+    )
+    assert engine.attention
+    engine.close()
+
+
+@without_gpu
+def test_what_needs_a_gpu_says_so():
+    """transformers' asynchronous mode and our compiled forward: left out, not failed."""
+    for name in ("transformers-async", "ours-async-compiled"):
+        who = Contender.named(name)
+        with pytest.raises(NotHere, match="GPU"):
+            (OurEngine if who.engine == "ours" else TheirEngine)(who, Models("cpu")).prepare(EQUAL)
+
+
+def plain_varlen(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+):
+    """What torch's FlashAttention-2 computes, for machines without it."""
+    assert causal and tuple(window_size) == (-1, -1)
+    out = torch.zeros_like(q)
+    starts_q, starts_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+    for a, b, c, d in zip(starts_q, starts_q[1:], starts_k, starts_k[1:], strict=False):
+        mask = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        row = (t.transpose(0, 1)[None] for t in (q[a:b], k[c:d], v[c:d]))
+        out[a:b] = F.scaled_dot_product_attention(*row, mask, scale=softmax_scale, enable_gqa=True)[0].transpose(0, 1)
+    return out
+
+
+@pytest.fixture
+def lent_kernel(monkeypatch):
+    """transformers as it finds torch's kernel; afterwards as it was."""
+    monkeypatch.setattr(flash_utils, "_lazy_imports", flash_utils._lazy_imports)
+    monkeypatch.setattr(flash_utils, "_loaded_implementation", None)
+    monkeypatch.setattr(PreTrainedModel, "_flash_attn_can_dispatch", PreTrainedModel._flash_attn_can_dispatch)
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(flash_for_transformers, "torch_flash_varlen", plain_varlen)
+    yield
+    flash_utils._loaded_implementation = None
+
+
+@without_gpu
+def test_the_lent_kernel_is_what_transformers_calls(monkeypatch, lent_kernel):
+    """This release of transformers finds the kernel where it is put, and answers with it as with its own attention."""
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(len(arguments))
+        return plain_varlen(*arguments, **options)
+
+    monkeypatch.setattr(flash_for_transformers, "torch_flash_varlen", counted)
+    # It looks at the parameters' names, and leaves out what the kernel does not take.
+    counted.__wrapped__ = plain_varlen
+    use_torch_flash()
+
+    def lent(model):
+        model.set_attn_implementation(paged(FLASH))
+        return Attention(paged(FLASH), "lent", graphs=False, decode_path=False)
+
+    monkeypatch.setattr(theirs, "best_attention", lent)
+    engine = TheirEngine(Contender.named("transformers-sync"), Models("cpu"))
+    engine.prepare(EQUAL)
+    calls.clear()
+    assert engine.run(EQUAL).outputs == right_tokens(EQUAL)
+    assert len(calls) == 2 * engine.manager.current_batch, "once in each of the two layers and each forward"
+    engine.close()
+
+
+def test_a_release_that_is_built_differently(monkeypatch, lent_kernel):
+    """Where the place for the kernel is gone, that is said, and nothing is half changed."""
+    monkeypatch.delattr(flash_utils, "_lazy_imports")
+    with pytest.raises(RuntimeError, match="has no _lazy_imports"):
+        use_torch_flash()
+
+
+@without_gpu
+def test_the_check_of_the_kernel(monkeypatch, lent_kernel):
+    """A right kernel passes; one that is not causal, or mixes rows up, does not."""
+    check = flash_for_transformers.check_kernel
+    check(torch.device("cpu"))
+    for wrong in (
+        lambda q, *rest, **options: plain_varlen(q.flip(0), *rest, **options),
+        lambda q, k, v, starts_q, starts_k, *rest, **options: plain_varlen(
+            q, k, v, starts_q, starts_q, *rest, **options
+        ),
+    ):
+        monkeypatch.setattr(flash_for_transformers, "torch_flash_varlen", wrong)
+        with pytest.raises(RuntimeError, match="differs from plain attention"):
+            check(torch.device("cpu"))
+
+
+@without_gpu
+def test_on_a_cpu_transformers_has_a_mask():
+    """No flash kernel, no graphs; the name says what it is."""
+    attention = best_attention(Models("cpu").get("tiny", changed=False))
+    assert attention.kernel == "torch sdpa with a mask" and not attention.graphs
+
+
+@pytest.mark.gpu
+def test_lent_kernel_on_a_gpu(lent_kernel):
+    """torch's own FlashAttention-2 computes what plain attention does."""
+    flash_for_transformers.check_kernel(torch.device("cuda"))
+
+
+def bench(*arguments):
+    return subprocess.run([sys.executable, "-m", "toolkit.bench", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@without_gpu
+def test_without_a_gpu_it_is_a_smoke_test(tmp_path):
+    """The whole command: everything runs, output and recording say that nothing was measured, exit code 0."""
+    result = bench("--rounds", "1", "--folder", str(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("SMOKE TEST") and result.stdout.count("SMOKE TEST") == 2
+    rows = read_recording(tmp_path / "simulated" / "peers.json")["rows"]
+    assert {row["clock"] for row in rows} == {"none: smoke test"}
+    assert {(row["engine"], row["mode"]) for row in rows} == {
+        ("ours", "sync"),
+        ("ours", "async"),
+        ("transformers", "sync"),
+    }
+    assert {row["same_tokens"] for row in rows if row["workload"] == "equal"} == {1.0}, "fp32: all engines agree"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--engines", "vllm"], "--engines: 'vllm' is none of ours-sync"),
+        (["--workload", "chat"], "--workload: 'chat' is none of equal, ragged, article"),
+        (["--rounds", "0"], "--rounds: 0: take at least 1"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(arguments, complaint, monkeypatch):
+    """A user's error, before anything is loaded or written."""
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(UserError, match=complaint) as caught:
+        main()
+    assert "\n" not in str(caught.value)
