@@ -70,6 +70,43 @@ def test_each_side_serves_every_workload(name, monkeypatch):
 
 
 @without_gpu
+def test_our_activity_comes_from_the_timeline():
+    """Asynchronous, a batch is always on the device; synchronous, the host's turns are missing."""
+    device.accelerator.reset("eager", on_race="raise")
+    seen = {}
+    for mode in ("sync", "async"):
+        engine = OurEngine(Contender.named(f"ours-{mode}"), Models("cpu"))
+        case = replace(EQUAL, new_tokens=160)
+        engine.prepare(case)
+        seen[mode] = engine.activity(case)
+        assert not engine.engine.has_work
+    assert seen["async"].gpu_active > 0.99 > 0.9 > seen["sync"].gpu_active, seen
+    assert seen["async"].device_ms > 1 and seen["async"].host_ms > 0.1 and seen["async"].kernel_active is None
+
+
+@without_gpu
+def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
+    """The profiler looks on for its steps and the rest is served; if the requests end too early there is no figure."""
+    looked = []
+
+    def look(work):
+        before = engine.manager.current_batch
+        work()
+        looked.append((before, engine.manager.current_batch))
+        return 0.5
+
+    monkeypatch.setattr(theirs, "kernel_share", look)
+    monkeypatch.setattr(theirs, "start_profiler", lambda: None)
+    engine = TheirEngine(Contender.named("transformers-sync"), Models("cpu"))
+    engine.prepare(replace(EQUAL, new_tokens=300))
+    assert engine.activity(replace(EQUAL, new_tokens=300)).kernel_active == 0.5
+    [(before, after)] = looked
+    assert before >= theirs.SETTLE_STEPS and after - before >= theirs.PROFILED_STEPS, looked
+    assert engine.activity(replace(EQUAL, new_tokens=20)).kernel_active is None
+    engine.close()
+
+
+@without_gpu
 def test_what_needs_a_gpu_says_so():
     """transformers' asynchronous mode and our compiled forward: left out, not failed."""
     for name in ("transformers-async", "ours-async-compiled"):

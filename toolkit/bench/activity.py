@@ -47,11 +47,16 @@ def steady_shares(recording: Recording) -> Activity:
 
 def start_profiler() -> None:
     """Let the profiler do what it does at its first use only, which takes seconds."""
-    kernel_share(lambda: torch.zeros(8, device="cuda").add_(1))
+    kernel_share(lambda: torch.zeros(2**20, device="cuda").add_(1))
 
 
 def kernel_share(work: Callable[[], Any]) -> float | None:
-    """Run `work` under the profiler: the share of its time in which anything ran on the GPU, of whichever thread."""
+    """Run `work` under the profiler: the share of its time in which anything ran on the GPU, of whichever thread.
+
+    None where there is no GPU, or where the profiler may not look at it.
+    """
+    if not torch.cuda.is_available():
+        return None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
 """What has been measured so far, as the rows of one recording: figures/data/<gpu>/peers.json.
 
 Several calls build one file. A row that is measured again replaces the earlier one; all others stay, each with the
-commit and the command that it comes from. The file is written after every round, so an interrupted call loses nothing.
+commit and the command that it comes from. The file is written after every run, so an interrupted call loses nothing.
 """
 
 from dataclasses import asdict

@@ -57,14 +57,12 @@ class Comparison:
             for number in range(self.rounds):
                 for who in taking_part if number % 2 == 0 else taking_part[::-1]:
                     self.attempt(alive, who, case, self.run)
-                self.board.write()
             self.check_outputs(case)
         for case, contenders in cases:
             for who in contenders:
                 if case.workload == "equal" and self.board.wants_activity(case, who) and who not in self.failed:
                     alive.setdefault(who, self.enter(who, self.models))
                     self.attempt(alive, who, case, self.measure_activity)
-                    self.board.write()
         for one in alive.values():
             one.close()
         alive.clear()
@@ -78,7 +76,6 @@ class Comparison:
             alone = {who: self.enter(who, self.models)}
             self.attempt(alone, who, case, self.prepare)
             self.attempt(alone, who, case, self.run)
-            self.board.write()
             for one in alone.values():
                 one.close()
         self.check_outputs(case)
@@ -112,12 +109,14 @@ class Comparison:
     def run(self, one: Contestant, case: Case) -> None:
         run = one.run(case)
         self.board.add(case, one.who, one.attention, run, self.models)
+        self.board.write()
         print(f"  {case}: {one.who!s:28} {run.seconds:8.2f} s {run.tokens_per_s:9.1f} tokens/s", flush=True)
 
     def measure_activity(self, one: Contestant, case: Case) -> None:
         if not one.attention:  # it was not needed for anything else in this call
             one.prepare(case)
         self.board.activities[case.model, one.who] = one.activity(case)
+        self.board.write()
 
     def check_outputs(self, case: Case) -> None:
         """Asynchronous or not, our engine gives the same tokens, in every round.

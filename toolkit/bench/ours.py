@@ -5,8 +5,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from toolkit import device
 from toolkit.bench.activity import kernel_share, steady_shares
 from toolkit.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
@@ -125,7 +123,7 @@ class OurEngine:
         steps(TIMELINE_STEPS)
         device.accelerator.synchronize()
         recording, engine.timeline = engine.timeline.finish(), NO_TIMELINE
-        kernels = kernel_share(lambda: steps(PROFILED_STEPS)) if torch.cuda.is_available() else None
+        kernels = kernel_share(lambda: steps(PROFILED_STEPS))
         while engine.has_work:
             engine.step()
         return replace(steady_shares(recording), kernel_active=kernels)

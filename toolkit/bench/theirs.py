@@ -44,6 +44,7 @@ class TheirEngine:
         self.who = who
         self.models = models
         self.attention = ""
+        self.model: Any = None
         self.manager: Any = None
         self.workload = ""
         self.longest = 0
@@ -60,8 +61,7 @@ class TheirEngine:
         self.attention = self.best.kernel
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         config = ContinuousBatchingConfig(**self.limits(case))
-        model: Any = self.model  # its annotations do not know the mixin with continuous batching
-        self.manager = model.init_continuous_batching(greedy, config)
+        self.manager = self.model.init_continuous_batching(greedy, config)
         self.manager.warmup()
         self.workload, self.longest = case.workload, case.longest
         # Sizes grow until the end of a run, so only a whole one meets them all. The article's would take minutes.
@@ -107,7 +107,9 @@ class TheirEngine:
     def add(self, case: Case, start: float) -> list[float]:
         """Add each request when it is due. Returns these moments."""
         for number, (item, arrival) in enumerate(zip(case.items, case.arrivals, strict=True)):
-            time.sleep(max(start + arrival - time.perf_counter(), 0))
+            early = start + arrival - time.perf_counter()
+            if early > 0:  # requests that are due together are added in one go: even sleep(0) lets the manager begin
+                time.sleep(early)
             self.manager.add_request(
                 item.prompt_ids,
                 request_id=f"{number}",
@@ -152,7 +154,7 @@ class TheirEngine:
         """Stop the thread and keep what was captured. The next start begins with an empty cache."""
         self.manager.stop(block=True, timeout=QUIET_SECONDS, keep_for_next_session=True)
         # The library would hand this manager to whoever asks for one; here each mode has its own.
-        del self.model._cached_continuous_batching_manager
+        vars(self.model).pop("_cached_continuous_batching_manager", None)
 
     @property
     def captured(self) -> int:
@@ -163,8 +165,6 @@ class TheirEngine:
 
     def activity(self, case: Case) -> Activity:
         """All rows decode in the manager's thread while the profiler looks on."""
-        if not torch.cuda.is_available():
-            return Activity()
         tokens = min(PROFILED_TOKENS, case.new_tokens)
         case = replace(case, workload="equal", new_tokens=tokens)
 
@@ -191,5 +191,5 @@ class TheirEngine:
     def close(self) -> None:
         if self.manager is not None:
             self.manager.destroy()
-            self.manager = None
+            self.manager = self.model = None
             release_memory()
