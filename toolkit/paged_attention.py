@@ -11,7 +11,8 @@ between them. Idea and names: Kwon et al., "Efficient Memory Management for Larg
 PagedAttention", SOSP 2023.
 
 What computes it is chosen by itself (`attention_kernel_name`): Triton kernels on NVIDIA GPUs of compute capability 8.0
-and higher, for head sizes 64 and 128 in float16 or bfloat16 (toolkit/triton_attention.py); elsewhere the plain torch code below.
+and higher, for head sizes 64 and 128 in float16 or bfloat16 (toolkit/triton_attention.py); elsewhere the plain torch
+code below.
 
 Nothing here reads a tensor's value on the host, so the device never has to be waited for.
 """

@@ -97,8 +97,8 @@ class Case:
         seen = (self.seen() if seen is None else seen).cpu().double()
         expected = self.expected()
         assert seen.isfinite().all(), (
-            f"{what}: {int((~seen.isfinite()).sum())} elements are NaN or infinite: never written, or a key past a row's "
-            f"length was used (seed {self.seed}, {self.query_lengths} tokens over {self.kv_lengths})"
+            f"{what}: {int((~seen.isfinite()).sum())} elements are NaN or infinite: never written, or a key past a "
+            f"row's length was used (seed {self.seed}, {self.query_lengths} tokens over {self.kv_lengths})"
         )
         error = float((seen - expected).norm() / expected.norm())
         assert error < TOLERANCE[self.query.dtype], (
@@ -202,24 +202,17 @@ def test_write_kv():
 @pytest.mark.gpu
 @pytest.mark.parametrize("decode_rows", [4, 0])
 def test_a_graph_follows_lengths_and_row_starts(decode_rows):
-    """Captured with one set of lengths and row starts, replayed with others: nothing of them is fixed by the capture."""
-    form = {"heads": (32, 8), "head_dim": 128, "dtype": torch.bfloat16, "decode_rows": decode_rows}
+    """Captured with one set of lengths and row starts, replayed with others: the capture fixes none of them."""
     if decode_rows:
-        cases = [Case([1] * 4, kv, spare_width=80 - max(-(-n // 16) for n in kv), **form) for kv in
-                 ([1, 1, 1, 1], [1000, 3, 77, 512], [5, 1200, 1, 64])]  # fmt: skip
+        steps = [([1] * 4, kv) for kv in ([1, 1, 1, 1], [1000, 3, 77, 512], [5, 1200, 1, 64])]
     else:
-        lengths = [([60], [60]), ([1, 20, 1, 30], [700, 20, 9, 90]), ([1, 1, 1, 0], [1200, 40, 3, 8])]
-        cases = [
-            Case(
-                q,
-                kv,
-                spare_width=80 - max(-(-n // 16) for n in kv),
-                spare_rows=5 - len(q),
-                spare_tokens=60 - sum(q),
-                **form,
-            )
-            for q, kv in lengths
-        ]
+        steps = [([60], [60]), ([1, 20, 1, 30], [700, 20, 9, 90]), ([1, 1, 1, 0], [1200, 40, 3, 8])]
+    form = {"heads": (32, 8), "head_dim": 128, "dtype": torch.bfloat16, "decode_rows": decode_rows}
+    cases = []
+    for query_lengths, kv_lengths in steps:
+        width, rows, tokens = -(-max(kv_lengths) // 16), len(query_lengths), sum(query_lengths)
+        spare = {"spare_rows": 5 - rows, "spare_tokens": 60 - tokens} if not decode_rows else {}
+        cases.append(Case(query_lengths, kv_lengths, spare_width=80 - width, **spare, **form))
     static = cases[0]
     blocks = max(case.batch.cache.storage.shape[2] for case in cases)
     storage = static.batch.cache.storage.new_full((2, 1, blocks, *static.batch.cache.storage.shape[3:]), float("nan"))

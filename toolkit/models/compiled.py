@@ -6,11 +6,13 @@ one kernel each; the matrix products stay with cuBLAS.
 
 What is compiled is one layer, not the model ("regional compilation"): all layers have the same code, so they share one
 compilation, which takes seconds instead of minutes. The number of tokens is a symbol in the compiled code, so
-steps of any size share it too; only a step of one token is compiled apart, since torch treats the size 1 as special.
+steps of any size share it too. Two sizes are compiled apart, a few seconds each: one token, since torch treats the
+size 1 as special, and as many tokens as heads, if that is the first size it sees. Measured on an H100 (8b, 32 rows,
+128 tokens each): 6.67 ms a step, 9 s for the first; with fixed sizes 6.86 ms, and 3 s for every size.
 
 The attention over the cache stays outside (`torch.compiler.disable` in toolkit/paged_attention.py): the compiler ends
 one piece before it and begins another behind it. Nothing is lost by that, because nothing could be fused across, and
-much is won: the attention may read its layer's number, which differs from layer to layer, and launch kernels of its own.
+much is won: the attention may read its layer's number, which differs from layer to layer, and launch its own kernels.
 """
 
 from collections.abc import Callable
@@ -22,11 +24,15 @@ from transformers import PreTrainedModel
 
 
 def compile_forward(model: PreTrainedModel, backend: str | Callable[..., Any] = "inductor") -> Callable[[], None]:
-    """Compile the decoder layers and the last normalisation of a model, in place. Compiling itself happens in the first forward.
+    """Compile the decoder layers and the last normalisation of a model, in place.
 
-    That takes some seconds for a step with several tokens, and again for one with a single token. So run both
-    once before anything is timed; a capture runs its step once before anyway. Merge projections first, if at all.
+    Compiling itself happens in the first forward, and again in the first one with a single token. So run both once
+    before anything is timed; a capture runs its step once before anyway. Merge projections first, if at all.
     Compiling a compiled model changes nothing.
+
+    Args:
+        model: switched to paged attention, now or later; on the GPU, or on the CPU where there is a C++ compiler.
+        backend: torch.compile's.
 
     Returns:
         undo: a function that puts the model's own forwards back.

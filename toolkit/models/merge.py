@@ -1,13 +1,14 @@
 """Fewer and larger matrix products: q, k, v as one, gate and up as one. An optional step after a model is loaded.
 
-In decode a product of few rows with a weight matrix takes as long as reading the matrix. A small matrix, such as the one of
-k, is over before the whole GPU is at work, so one product with the three matrices stacked takes less time than three.
+In decode a product of few rows with a weight matrix takes as long as reading the matrix. A small matrix, such as k's,
+is over before the whole GPU is at work, so one product with the three matrices stacked takes less time than three.
 
 The library's model code stays as it is and still calls q_proj, k_proj and v_proj, in this order. What it finds there is
-different: `q_proj` computes the stacked product, returns the first part, and leaves the others for `k_proj` and `v_proj`
-to hand out. The results are equal up to rounding: each output element is the same sum, perhaps added in another order.
+different: `q_proj` computes the stacked product, returns the first part, and leaves the others for `k_proj` and
+`v_proj` to hand out. The results are equal up to rounding: the sums are the same, perhaps added in another order.
 
-vLLM, SGLang and nano-vllm merge in the same way, in model code of their own (QKVParallelLinear, MergedColumnParallelLinear).
+vLLM, SGLang and nano-vllm merge in the same way, in model code of their own (QKVParallelLinear and
+MergedColumnParallelLinear).
 """
 
 import torch
@@ -59,8 +60,8 @@ def merge_projections(model: PreTrainedModel) -> None:
     """Merge the projections of every layer of a model, in place.
 
     Layer by layer: the old weights of one layer are released before the next one's are copied, so the memory needed
-    beside the model is that of one layer. Merging twice changes nothing. The model can no longer be saved as an ordinary
-    model folder, since its weights have other names.
+    beside the model is that of one layer. Merging twice changes nothing. The model can no longer be saved as an
+    ordinary model folder, since its weights have other names.
 
     Raises:
         UserError: the architecture is not one of toolkit.models.supported, or its layers are not plain linear ones.

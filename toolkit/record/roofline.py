@@ -1,8 +1,9 @@
-"""How near a decode step comes to its floor: the time that reading the weights and the KV cache takes at full bandwidth.
+"""How near a decode step comes to its floor, the time that reading the weights and the KV cache takes.
 
-Recorded on a GPU alone, with 32 rows of the 8b shape. First the attention by itself, at several contexts (tokens that each
-row has in the cache); then the whole step, the choice of the next token included: launched kernel by kernel, as a graph, and
-as a graph with merged projections (toolkit/models/merge.py) and with compiled layers (toolkit/models/compiled.py).
+Recorded on a GPU alone, with 32 rows of the 8b shape. First the attention by itself, at several contexts (tokens that
+each row has in the cache); then the whole step, the choice of the next token included: launched kernel by kernel, as a
+graph, and as a graph with merged projections (toolkit/models/merge.py) and with compiled layers
+(toolkit/models/compiled.py).
 
 One graph serves all contexts. Its block table is wide enough for the longest, as it would be in an engine.
 """
