@@ -56,4 +56,5 @@ def assert_overlap(seen: Seen, reference_class: Any, **limits: Any) -> None:
         "the tokens may be right, but host and device no longer overlap as they did: the run takes "
         f"{seen.simulated_ms:.1f} simulated ms, and {right.simulated_ms:.1f} without what this engine adds{also}"
     )
-    assert not waits, f"the host waited for the device {len(waits)} times beside the wait for the ids{also}"
+    hidden = seen.hidden_waits
+    assert not hidden, f"the host waited for the device {len(hidden)} times without having asked for it{also}"

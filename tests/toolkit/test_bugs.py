@@ -9,6 +9,7 @@ from toolkit.exercises.hint import next_hint
 from toolkit.exercises.metadata import load, validate
 from toolkit.exercises.mutants import Mutant, find_escape, find_gap
 from toolkit.exercises.progress import table
+from toolkit.exercises.report import bug_table
 
 MEAN = '''"""The mean, in a sub-package."""
 
@@ -152,6 +153,13 @@ def test_progress_and_hints(museum):
     assert "edited since the last check" in table(museum)
     check("91.3", museum)
     assert "hints 1/3  solved" in table(museum)
+
+
+def test_the_table_of_bugs_for_a_lesson(museum):
+    """One line for each bug, and none for other exercises."""
+    assert bug_table(list(load(museum).values())).splitlines()[2:] == [
+        "| 91.3 Mean | The mean of nothing is an error. | `museum/mean.py` | `make check EX=91.3` |"
+    ]
 
 
 def test_the_gate_wants_the_bug_to_fail_as_the_metadata_says(museum):

@@ -86,6 +86,15 @@ def print_test(cases: list[TestResult]) -> None:
         print("\n".join(f"      {line}" for line in lines))
 
 
+def bug_table(exercises: list[Exercise]) -> str:
+    """The bugs among some exercises as a Markdown table, for a lesson: what one sees, where to look, what to run."""
+    lines = ["| | what you see | look into | see it fail |", "|---|---|---|---|"]
+    for bug in (exercise for exercise in exercises if exercise.is_bug):
+        row = (f"{bug.id} {bug.title}", bug.symptom, f"`{bug.file}`", f"`make check EX={bug.id}`")
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
 def essence(message: str) -> list[str]:
     """A failure's own words; the comparison that pytest adds is shown only where there are no others."""
     lines = [line for line in message.splitlines() if line.strip()] or ["no message"]
