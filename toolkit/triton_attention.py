@@ -98,9 +98,8 @@ def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "Pag
     capacity = batch.block_table.shape[1] * block_size
     splits = num_splits(rows, kv_heads, capacity, num_processors(query.device))
     group = heads // kv_heads
-    float32 = {"dtype": torch.float32, "device": out.device}
-    parts = out if splits == 1 else torch.empty(splits, rows, heads, head_dim, **float32)
-    log_sums = torch.empty(splits, rows, heads, **float32)
+    log_sums = torch.empty(splits, rows, heads, dtype=torch.float32, device=out.device)
+    parts = torch.empty(*log_sums.shape, head_dim, dtype=torch.float32, device=out.device) if splits > 1 else out
     decode_kernel[kv_heads, rows, splits](
         parts,
         log_sums,

@@ -1,13 +1,13 @@
-"""Merged projections and compiled layers: the same numbers as the model as it was loaded, in fewer and larger kernels."""
+"""Merged projections and compiled layers give the numbers of the model as it was loaded."""
 
 import copy
 import shutil
 
 import pytest
 import torch
-from ch06_graphs import GraphForward
 from torch import nn
 
+from ch06_graphs import GraphForward
 from tests.helpers import FAMILIES, tiny_model
 from toolkit.errors import UserError
 from toolkit.models.compiled import compile_forward

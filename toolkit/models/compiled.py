@@ -16,7 +16,6 @@ much is won: the attention may read its layer's number, which differs from layer
 """
 
 from collections.abc import Callable
-
 from typing import Any
 
 import torch
@@ -37,7 +36,8 @@ def compile_forward(model: PreTrainedModel, backend: str | Callable[..., Any] = 
     Returns:
         undo: a function that puts the model's own forwards back.
     """
-    parts = [*model.base_model.layers, model.base_model.norm]
+    decoder = model.get_decoder()
+    parts = [*decoder.layers, decoder.norm]
     for part in parts:
         if "forward" not in vars(part):
             part.forward = torch.compile(part.forward, dynamic=True, backend=backend)

@@ -31,9 +31,9 @@ class Merged(nn.Module):
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
         with torch.no_grad():
-            self.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+            self.weight = nn.Parameter(torch.cat(tuple(layer.weight for layer in layers)), requires_grad=False)
             biases = [layer.bias for layer in layers if layer.bias is not None]
-            self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+            self.bias = nn.Parameter(torch.cat(tuple(biases)), requires_grad=False) if biases else None
         self.sizes = [layer.out_features for layer in layers]
         self.waiting: list[Tensor] = []
 
@@ -69,7 +69,7 @@ def merge_projections(model: PreTrainedModel) -> None:
     kind = model.config.model_type
     if kind not in SUPPORTED:
         raise UserError(f"projections of a {kind!r} model cannot be merged; known are: {', '.join(SUPPORTED)}")
-    for number, layer in enumerate(model.base_model.layers):
+    for number, layer in enumerate(model.get_decoder().layers):
         merge(layer.self_attn, ["q_proj", "k_proj", "v_proj"], f"{kind}, layer {number}")
         merge(layer.mlp, ["gate_proj", "up_proj"], f"{kind}, layer {number}")
         if model.device.type == "cuda":
