@@ -7,8 +7,6 @@ default. Everything still worked, and a step with a long prompt lost about 240 m
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 
-from typing import Any
-
 import torch
 
 from ch07_carry_over import AsyncEngine
@@ -20,8 +18,8 @@ UNWRITTEN = -1
 class PoisonedSlot(CarrySlot):
     """A slot whose host side holds UNWRITTEN wherever no batch has left an id."""
 
-    def __init__(self, *sizes: Any) -> None:  # noqa: ANN401 (those of IOSlot)
-        super().__init__(*sizes)
+    def __init__(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int, device: str) -> None:
+        super().__init__(tokens, rows, width, trash_block, block_size, device)
         # BEGIN SOLUTION 8.9
         # BUG self.host_ids = torch.full_like(self.host_ids, UNWRITTEN)
         self.host_ids.fill_(UNWRITTEN)  # a new tensor, even "like" a pinned one, would not be pinned

@@ -11,6 +11,7 @@ import torch
 
 from ch02_continuous_batching import Batch, Row
 from ch07_carry_over import KEEP, AsyncEngine
+from ch07_carry_over.carry import CarryInputs
 
 
 class ShortMapEngine(AsyncEngine):
@@ -19,7 +20,7 @@ class ShortMapEngine(AsyncEngine):
     def make_batch(self, rows: list[Row]) -> Batch:
         batch = super().make_batch(rows)
         index = torch.tensor(self.last_token_index(batch.rows))
-        return replace(batch, inputs=replace(batch.inputs, carry_index=index))
+        return replace(batch, inputs=CarryInputs(**(vars(batch.inputs) | {"carry_index": index})))
 
     def last_token_index(self, rows: tuple[Row, ...]) -> list[int]:
         """For each packed token: KEEP, or which sampled id of the batch in flight it is (see `carry_index`)."""
