@@ -86,7 +86,7 @@ def test_our_activity_comes_from_the_timeline():
 
 @without_gpu
 def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
-    """The profiler looks on for its steps and the rest is served; if the requests end too early there is no figure."""
+    """Timeline and profiler look on for their steps, and the rest is served; requests that end too early are told."""
     looked = []
 
     def look(work):
@@ -99,10 +99,13 @@ def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
     monkeypatch.setattr(theirs, "start_profiler", lambda: None)
     engine = TheirEngine(Contender.named("transformers-sync"), Models("cpu"))
     engine.prepare(replace(EQUAL, new_tokens=300))
-    assert engine.activity(replace(EQUAL, new_tokens=300)).kernel_active == 0.5
+    seen = engine.activity(replace(EQUAL, new_tokens=300))
+    assert seen.kernel_active == 0.5 and 0 < seen.gpu_active < 1 and seen.device_ms > 0 and seen.host_ms is None
     [(before, after)] = looked
-    assert before >= theirs.SETTLE_STEPS and after - before >= theirs.PROFILED_STEPS, looked
-    assert engine.activity(replace(EQUAL, new_tokens=20)).kernel_active is None
+    assert before >= theirs.SETTLE_STEPS + theirs.TIMELINE_STEPS and after - before >= theirs.PROFILED_STEPS, looked
+    assert "compute_batch" not in vars(engine.manager.batch_processor.model_runner), "the markers are gone"
+    with pytest.raises(RuntimeError, match="ended while the GPU was watched"):
+        engine.activity(replace(EQUAL, new_tokens=90))
     engine.close()
 
 

@@ -7,5 +7,5 @@
     ours, theirs the two sides behind one interface, `Contestant`
     compare      rounds in which the engines take turns, and what happens when one fails
     activity     how busy the GPU is; measured apart from the timed rounds
-    flash_for_transformers, floor, report
+    settings, flash_for_transformers, board, floor, report
 """

@@ -2,12 +2,13 @@
 
 Two measures, from coarse to fine, both of them a union of intervals over an explicit window (chapter 0):
 
-    gpu_active     a batch was on the device: from the first kernel of its forward to the last, by the events of the
-                   course's own timeline. Copies are apart. What is missing to 1 is time in which no batch was there.
+    gpu_active     a batch was on the device: from the first kernel of its forward to the last, by two timing events
+                   around it. Copies are apart. What is missing to 1 is time in which no batch was there.
     kernel_active  a kernel, a copy or a memset ran, on any stream, by the profiler's trace. Lower, since there are gaps
                    of about a microsecond between the kernels of a batch, also of one graph.
 
-The first needs markers in the engine's streams, so it exists for our engine only; the second is the same for everybody.
+Both are taken in the same way for everybody: the events stand on the compute stream of an engine, behind its waiting
+for the inputs, and the profiler sees what all threads launch.
 """
 
 import json

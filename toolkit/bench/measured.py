@@ -68,7 +68,7 @@ class Activity:
     Attributes:
         gpu_active: share of a steady window in which a batch was on the device, from its first kernel to its last.
         kernel_active: share in which a kernel or copy ran, from the profiler's trace.
-        device_ms, host_ms: a step's time on the device, and the host's work for it.
+        device_ms, host_ms: a step's time on the device, and the host's work for it (of our engine).
     """
 
     gpu_active: float | None = None

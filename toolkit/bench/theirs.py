@@ -1,11 +1,4 @@
-"""The transformers library's continuous batching as a contestant.
-
-Its settings are the quickest that its code offers (read in releases 5.17 and 5.23):
-- the best attention kernel to be had (`flash_for_transformers`), and CUDA graphs wherever it needs no mask;
-- padded sizes. A graph is captured for every pair of padded query tokens and padded cached tokens, at its first use.
-  Small intervals compute less padding, large ones capture less. Equal requests get small ones: their sizes repeat from
-  run to run. A ragged load meets ever new sizes, and capturing is what would cost most: the library's own ones;
-- memory for every request, so that it never has to preempt, and no prefix cache: the prompts have nothing in common.
+"""The transformers library's continuous batching as a contestant. Its settings: `settings`.
 
 One manager serves the warm-up and all rounds, so its graphs are there; `Run.captures` tells whether a timed run
 captured all the same. Tokens are timed by the library itself (`record_timestamps`), on its own thread, before they go
@@ -15,25 +8,27 @@ through a queue to the caller: so in its favour, if at all.
 import gc
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from inspect import signature
+from itertools import count
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.generation.configuration_utils import CompileConfig, ContinuousBatchingConfig
 
-from toolkit.bench.activity import kernel_share, start_profiler
-from toolkit.bench.cases import TOKEN_BUDGET, Case
+from toolkit.bench.activity import kernel_share, start_profiler, steady_shares
+from toolkit.bench.cases import Case
 from toolkit.bench.contestant import Contender, Models, NotHere, release_memory
 from toolkit.bench.flash_for_transformers import best_attention
 from toolkit.bench.measured import Activity, Run
+from toolkit.bench.settings import settings
+from toolkit.timeline import Timeline
 
-PAGE = 256  # tokens; what its kernels with a block table need
-KV_INTERVAL = {"equal": 4096, "article": 32768}  # padding of the cached tokens; ragged: the library's own
 SHORT_TOKENS = 16
 QUIET_SECONDS = 120.0  # without a step: the manager hangs
-PROFILED_TOKENS, SETTLE_STEPS, PROFILED_STEPS = 320, 16, 48
+WATCHED_TOKENS = 384
+SETTLE_STEPS, TIMELINE_STEPS, PROFILED_STEPS = 16, 64, 48
 POLL_SECONDS = 0.005
 
 
@@ -60,37 +55,11 @@ class TheirEngine:
         self.best = best_attention(self.model)
         self.attention = self.best.kernel
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-        config = ContinuousBatchingConfig(**self.limits(case))
-        self.manager = self.model.init_continuous_batching(greedy, config)
+        self.manager = self.model.init_continuous_batching(greedy, settings(case, self.who, self.best))
         self.manager.warmup()
         self.workload, self.longest = case.workload, case.longest
         # Sizes grow until the end of a run, so only a whole one meets them all. The article's would take minutes.
         self.run(replace(case, new_tokens=SHORT_TOKENS) if case.workload == "article" else case)
-
-    def limits(self, case: Case) -> dict[str, Any]:
-        """The settings for `ContinuousBatchingConfig`, whose names differ a little between releases."""
-        blocks_each = 2 + case.longest // PAGE
-        page = "page_size" if "page_size" in signature(ContinuousBatchingConfig).parameters else "block_size"
-        limits: dict[str, Any] = {
-            page: PAGE,
-            "num_blocks": case.rows * blocks_each,
-            "max_batch_tokens": TOKEN_BUDGET,
-            "max_requests_per_batch": case.rows,
-            "max_blocks_per_request": blocks_each + blocks_each % 2 if self.best.decode_path else 0,
-            "allow_block_sharing": False,
-            "safety_margin": 0.0,
-            "use_async_batching": self.who.asynchronous,
-        }
-        if self.best.graphs:
-            limits["use_cuda_graph"] = True
-        if self.best.graphs and case.workload in KV_INTERVAL:
-            limits["q_padding_interval_size"] = case.rows
-            limits["kv_padding_interval_size"] = KV_INTERVAL[case.workload]
-        if self.who.compiled:
-            # Its `default_compile_level` leaves out the path that packed FlashAttention takes, so that is named here.
-            limits["varlen_compile_config"] = CompileConfig(mode="default", fullgraph=False, dynamic=True)
-            limits["decode_compile_config"] = limits["varlen_compile_config"] if self.best.decode_path else None
-        return limits
 
     def run(self, case: Case) -> Run:
         captured = self.captured
@@ -164,29 +133,51 @@ class TheirEngine:
         return sum(len(getattr(getattr(pair, "graphs", None), "_storage", ())) for pair in pairs)
 
     def activity(self, case: Case) -> Activity:
-        """All rows decode in the manager's thread while the profiler looks on."""
-        tokens = min(PROFILED_TOKENS, case.new_tokens)
+        """All rows decode in the manager's thread: some steps under the timeline, then some under the profiler."""
+        tokens = min(WATCHED_TOKENS, case.new_tokens)
         case = replace(case, workload="equal", new_tokens=tokens)
 
-        def wait_until(step: int) -> None:
-            while self.manager.is_running() and self.manager.current_batch < min(step, tokens - 1):
+        def wait_steps(steps: int) -> None:
+            until = min(self.manager.current_batch + steps, tokens - 1)
+            while self.manager.is_running() and self.manager.current_batch < until:
                 time.sleep(POLL_SECONDS)
-
-        def decode() -> None:
-            wait_until(self.manager.current_batch + PROFILED_STEPS)
 
         start_profiler()
         self.start()
         try:
             self.add(case, time.perf_counter())
-            wait_until(SETTLE_STEPS)
-            share = kernel_share(decode)
+            wait_steps(SETTLE_STEPS)
+            with self.marked_forwards() as timeline:
+                wait_steps(TIMELINE_STEPS)
+            wait_steps(2)  # until the last one that was marked is launched
+            seen = steady_shares(timeline.finish())
+            kernels = kernel_share(lambda: wait_steps(PROFILED_STEPS))
             if self.manager.current_batch >= tokens - 1:
-                share = None  # the last requests ended while the profiler looked on
+                raise RuntimeError("the requests ended while the GPU was watched")
             self.collect(len(case.items))
         finally:
             self.stop()
-        return Activity(kernel_active=share)
+        return replace(seen, host_ms=None, kernel_active=kernels)
+
+    @contextmanager
+    def marked_forwards(self) -> Iterator[Timeline]:
+        """While this lasts, the manager's forwards stand between markers on their stream, as our engine's do.
+
+        It launches a forward, graph or not, in one function, behind its stream's waiting for the inputs.
+        """
+        processor = self.manager.batch_processor
+        launch, numbers, timeline = processor.model_runner.compute_batch, count(), Timeline(self.model.device)
+
+        def marked(*arguments: object) -> None:
+            stream = processor.inputs_and_outputs.compute_stream
+            with torch.cuda.stream(stream) if stream else nullcontext(), timeline.device("forward", step=next(numbers)):
+                launch(*arguments)
+
+        processor.model_runner.compute_batch = marked
+        try:
+            yield timeline
+        finally:
+            del processor.model_runner.compute_batch
 
     def close(self) -> None:
         if self.manager is not None:

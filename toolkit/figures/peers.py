@@ -98,7 +98,7 @@ def steps(recording: Recorded) -> Figure:
 
 @figure("peers_active", "peers")
 def active(recording: Recorded) -> Figure:
-    """How busy the GPU is in steady decode: by batches (ours only), and by single kernels."""
+    """How busy the GPU is in steady decode: by batches, and by single kernels."""
     known = [row for row in equal_rows(recording) if row["kernel_active"] is not None]
     # It was measured once for each engine and model, and stands in all rows of the two.
     lines = {(row["model"], who(row)): row for row in known}
