@@ -43,7 +43,7 @@ hint: setup ## the next hint for an exercise: make hint EX=2.1
 progress: setup ## which exercises are solved
 	@$(VENV) -m toolkit.exercises.progress
 
-bench: setup ## on a GPU: this engine against the transformers library, about 20 minutes; elsewhere a smoke test
+bench: setup ## on a GPU (20 minutes) ours against the transformers library: make bench [BENCH='--model 1b']; elsewhere a smoke test
 	@$(VENV) -m toolkit.bench $(BENCH)
 
 figures: setup ## draw the figures again from their recordings

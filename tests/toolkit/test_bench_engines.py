@@ -61,6 +61,7 @@ def test_each_side_serves_every_workload(name, monkeypatch):
             assert run.outputs == right, f"{name}, {case}: not the tokens of generate"
             assert all(stamps == sorted(stamps) for stamps in run.stamps) and min(run.ttft_ms) > 0
             assert [round(due - run.due[0], 6) for due in run.due] == [round(time, 6) for time in case.arrivals]
+            assert run.active is None if name.startswith("transformers") else 0 < run.active <= 1
             assert run.steps >= case.new_tokens if case.workload == "equal" else run.steps > 0
     assert any(len(output) < item.max_tokens for output, item in zip(right, RAGGED.items, strict=True)), (
         "none ended early"

@@ -24,6 +24,8 @@ class Run:
         due: when each request was due, seconds of the same clock.
         steps: forwards that the engine counted, prompts included.
         captures: graphs that were captured during the run: an engine that still warms up.
+        active: share of the run, prompts included, in which a batch was on the device, by the engine's own metrics and
+            without the time in which there was no work; None for an engine that has no such metrics.
     """
 
     outputs: list[list[int]]
@@ -31,6 +33,7 @@ class Run:
     due: list[float]
     steps: int
     captures: int = 0
+    active: float | None = None
 
     def __post_init__(self) -> None:
         for number, (output, stamps) in enumerate(zip(self.outputs, self.stamps, strict=True)):
@@ -83,13 +86,14 @@ class Measured:
 
     runs: list[Run] = field(default_factory=list)
 
-    def numbers(self, new_tokens: int, equal: bool) -> dict[str, str | int | float]:
+    def numbers(self, new_tokens: int, equal: bool) -> dict[str, str | int | float | None]:
         """Medians over the runs, and each run's throughput, as part of a row.
 
         Where all requests are equal, a step gives each of them a token, so a step's time is the run's seconds over
         `new_tokens`, prompts included. Elsewhere the engine's own count of forwards is what there is to divide by.
         """
         runs = self.runs
+        active = [run.active for run in runs if run.active is not None]
         steps = [new_tokens if equal else run.steps for run in runs]
         return {
             "tokens": runs[0].tokens,
@@ -103,6 +107,7 @@ class Measured:
             "itl_p99_ms": round(median(percentile(run.itl_ms, 0.99) for run in runs), 3),
             "rounds": len(runs),
             "tokens_per_s_rounds": " ".join(f"{run.tokens_per_s:.1f}" for run in runs),
+            "run_active": round(median(active), 4) if active else None,
             "captures": sum(run.captures for run in runs),
             "outputs": fingerprint(runs[0].outputs),
         }

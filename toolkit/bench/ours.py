@@ -66,7 +66,8 @@ class OurEngine:
         outputs: dict[str, list[int]] = {name: [] for name in names}
         stamps: dict[str, list[float]] = {name: [] for name in names}
         waiting = list(zip(names, case.items, case.arrivals, strict=True))[::-1]
-        first_step = engine.num_steps
+        metrics = engine.metrics
+        first_step, device_ms, idle_ms = engine.num_steps, metrics.device_ms, metrics.idle_ms
         start = clock()
         while waiting or engine.has_work:
             while waiting and waiting[-1][2] <= clock() - start:
@@ -83,11 +84,13 @@ class OurEngine:
                     raise RuntimeError(f"request {output.request_id}: {output.error}")
                 outputs[output.request_id] += output.new_token_ids
                 stamps[output.request_id] += [now] * len(output.new_token_ids)
+        device_ms, idle_ms = metrics.device_ms - device_ms, metrics.idle_ms - idle_ms
         return Run(
             [outputs[name] for name in names],
             [stamps[name] for name in names],
             [start + arrival for arrival in case.arrivals],
             engine.num_steps - first_step,
+            active=device_ms / (device_ms + idle_ms),
         )
 
     def start(self, case: Case) -> None:

@@ -4,11 +4,26 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-COLUMNS = ("engine", "tokens/s", "ms/step", "TTFT ms", "p99", "ITL ms", "p99", "GPU active", "kernels", "rounds")
+COLUMNS = (
+    "engine",
+    "tokens/s",
+    "ms/step",
+    "TTFT ms",
+    "p99",
+    "ITL ms",
+    "p99",
+    "GPU active",
+    "kernels",
+    "all run",
+    "rounds",
+)
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """A block for each case, a line for each engine; medians over the rounds."""
+    """A block for each case, a line for each engine; medians over the rounds.
+
+    GPU active and kernels: see `toolkit.bench.activity`; all run: the same as GPU active for the whole of a timed run.
+    """
     ordered = sorted(rows, key=case_of)
     return "\n\n".join(block(case, list(mine)) for case, mine in groupby(ordered, key=case_of))
 
@@ -33,7 +48,7 @@ def line(row: dict[str, Any]) -> tuple[str, ...]:
     name = f"{row['engine']} {row['mode']}" + ", compiled" * row["compiled"]
     numbers = [f"{row['tokens_per_s']:,.0f}", f"{row['ms_per_step']:.2f}"]
     numbers += [f"{row[key]:.1f}" for key in ("ttft_ms", "ttft_p99_ms", "itl_ms", "itl_p99_ms")]
-    shares = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("gpu_active", "kernel_active")]
+    shares = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("gpu_active", "kernel_active", "run_active")]
     return (name, *numbers, *shares, str(row["rounds"]))
 
 
