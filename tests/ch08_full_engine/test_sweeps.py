@@ -1,0 +1,278 @@
+"""What may happen to a request, swept over every step of a run: the tokens stay generate's, and nothing is left over.
+
+Every run keeps books (toolkit.ledger): each token is compared as it comes, each request gets exactly one terminal
+output, and at the end the engine must hold nothing. A race raises. The policies of the simulated GPU take turns.
+"""
+
+import pytest
+
+from ch02_continuous_batching import SamplingParams
+from ch06_graphs import GraphForward
+from ch08_full_engine import FullEngine
+from tests.ch08_full_engine.scripted import MAX_TOKENS, PROMPTS, Scripted, expected, text_of
+from tests.simulated import needs_simulator
+from toolkit.errors import UserError
+
+pytestmark = needs_simulator
+
+POLICIES = ["lazy", "random:1", "eager", "random:2", "threads", "random:3"]
+both_orders = pytest.mark.parametrize("asynchronous", [True, False], ids=["asynchronous", "synchronous"])
+sharing_or_not = pytest.mark.parametrize("prefix_sharing", [True, False], ids=["shared", "unshared"])
+POOLS = {"roomy": 40, "tight": 9}  # blocks; in the tight one requests throw each other out all the time
+LAST_STEP = 17  # no run in which nothing happens takes more; a test makes sure of it
+
+
+def pool_for(number: int, prefix_sharing: bool) -> int:
+    """The pools take turns; each step is swept in one of them with sharing and in the other without."""
+    return POOLS["tight" if number % 2 == int(prefix_sharing) else "roomy"]
+
+
+# --- nothing happens ---
+
+
+@both_orders
+@sharing_or_not
+@pytest.mark.parametrize("num_blocks", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])
+def test_arrivals_by_step(asynchronous: bool, prefix_sharing: bool, num_blocks: int, policy: str):
+    """Requests that come while others run: synchronous = asynchronous = generate, token for token."""
+    for gpu_policy in POLICIES if asynchronous else ("lazy",):
+        run = Scripted(
+            gpu_policy, asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks, policy=policy
+        )
+        assert run.run() <= LAST_STEP, "the sweeps below would not reach the end of this run"
+        assert run.ledger.ended == {"length": len(PROMPTS)}
+
+
+@sharing_or_not
+def test_arrivals_at_every_step(prefix_sharing: bool):
+    """One more request, with a common beginning, comes before any step: also into an engine that is just idle."""
+    for step in range(LAST_STEP + 2):
+        run = Scripted(POLICIES[step % 6], prefix_sharing=prefix_sharing, num_blocks=pool_for(step, prefix_sharing))
+        run.run(step, lambda run: run.add(0, "late"))
+        assert run.ledger.ended == {"length": len(PROMPTS) + 1}
+
+
+# --- something happens, before every step ---
+
+
+def cancel(prompt: int):
+    def event(run: Scripted) -> None:
+        known = str(prompt) in run.engine.requests
+        assert run.engine.cancel(str(prompt)) == known
+        assert not run.engine.cancel(str(prompt)), "a second cancel finds nobody"
+
+    return event
+
+
+def cancel_and_come_again(prompt: int):
+    """The same name is used again at once, by another prompt: nothing of the first may reach the second."""
+
+    def event(run: Scripted) -> None:
+        if run.engine.cancel(str(prompt)):
+            run.add((prompt + 1) % len(PROMPTS), str(prompt))
+
+    return event
+
+
+def cancel_everybody(run: Scripted) -> None:
+    for name in list(run.engine.requests):
+        assert run.engine.cancel(name)
+    assert run.engine.blocks.num_free_blocks == run.engine.blocks.num_blocks, "blocks are free at once"
+
+
+def preempt(place: int):
+    def event(run: Scripted) -> None:
+        if len(run.running()) > place:
+            run.engine.scheduler.preempt(run.running()[place])
+
+    return event
+
+
+def preempt_everybody(run: Scripted) -> None:
+    for request in run.running():
+        run.engine.scheduler.preempt(request)
+
+
+def preempt_and_cancel(run: Scripted) -> None:
+    """The same request loses its blocks in flight, and then its caller."""
+    for request in run.running()[:1]:
+        run.engine.scheduler.preempt(request)
+        assert run.engine.cancel(request.request_id)
+
+
+def cancel_the_oldest_preempt_the_rest(run: Scripted) -> None:
+    if run.running():
+        assert run.engine.cancel(run.running()[0].request_id)
+    preempt_everybody(run)
+
+
+def name_in_use(run: Scripted) -> None:
+    """A name that is in use is refused, and nothing changes for its owner."""
+    for name in list(run.engine.requests):
+        with pytest.raises(UserError, match="in use"):
+            run.engine.add_request(name, PROMPTS[0], run.params)
+
+
+def a_step_raises(run: Scripted) -> None:
+    """An error that leaves the device usable: everybody starts anew, from what the host knows."""
+    engine, real = run.engine, run.engine.launch
+
+    def failing(batch):
+        engine.launch = real
+        raise MemoryError("planted by the test")
+
+    engine.launch = failing
+    run.ledger.take(engine.step())
+    engine.launch = real  # there may have been nothing to launch
+
+
+def a_commit_raises(run: Scripted) -> None:
+    engine, real = run.engine, run.engine.wait_for
+
+    def failing(slot):
+        engine.wait_for = real
+        raise RuntimeError("planted by the test")
+
+    engine.wait_for = failing
+    run.ledger.take(engine.step())
+    engine.wait_for = real
+
+
+EVENTS = {
+    **{f"cancel_{i}": cancel(i) for i in (0, 3)},
+    **{f"cancel_{i}_and_come_again": cancel_and_come_again(i) for i in (0, 2)},
+    "cancel_everybody": cancel_everybody,
+    "preempt_0": preempt(0),
+    "preempt_everybody": preempt_everybody,
+    "preempt_and_cancel": preempt_and_cancel,
+    "cancel_the_oldest_preempt_the_rest": cancel_the_oldest_preempt_the_rest,
+    "name_in_use": name_in_use,
+    "a_step_raises": a_step_raises,
+    "a_commit_raises": a_commit_raises,
+}
+
+
+def sweep(event, prefix_sharing: bool, asynchronous: bool) -> None:
+    for step in range(LAST_STEP):
+        policy, num_blocks = POLICIES[step % 6], pool_for(step, prefix_sharing)
+        run = Scripted(policy, asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks)
+        try:
+            run.run(step, event)
+        except (AssertionError, RuntimeError) as error:
+            raise AssertionError(f"before step {step}, {num_blocks} blocks, GPU {policy}: {error}") from error
+
+
+@sharing_or_not
+@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
+def test_an_event_at_every_step(event, prefix_sharing: bool):
+    """Whenever it happens, everybody else gets generate's tokens, and whom it befalls gets no wrong one."""
+    sweep(event, prefix_sharing, asynchronous=True)
+
+
+@pytest.mark.parametrize("event", ["cancel_0_and_come_again", "preempt_everybody", "a_commit_raises"])
+def test_an_event_at_every_step_in_the_synchronous_order(event: str):
+    """The same with one batch at a time."""
+    sweep(EVENTS[event], prefix_sharing=True, asynchronous=False)
+
+
+# --- ends that only the tokens bring ---
+
+
+@pytest.mark.parametrize(
+    ("prefix_sharing", "asynchronous"),
+    [(True, True), (False, True), (True, False)],
+    ids=["shared", "unshared", "synchronous"],
+)
+@pytest.mark.parametrize("kind", ["eos", "stop"])
+def test_an_end_at_every_token(kind: str, prefix_sharing: bool, asynchronous: bool):
+    """Each token of each answer ends its sequence once, or completes a stop string: no token follows."""
+    ends = {(token, text_of(answer[i : i + 2])) for answer in expected() for i, token in enumerate(answer)}
+    for number, (token, text) in enumerate(sorted(ends)):
+        way_to_end = {"eos": token} if kind == "eos" else {"stop": text}
+        run = Scripted(
+            POLICIES[number % 6],
+            asynchronous=asynchronous,
+            prefix_sharing=prefix_sharing,
+            num_blocks=pool_for(number, prefix_sharing),
+            **way_to_end,
+        )
+        run.run()
+        assert run.ledger.ended[kind] > 0, f"{way_to_end} should have ended a request"
+
+
+@sharing_or_not
+def test_an_event_right_behind_an_end(prefix_sharing: bool):
+    """While the row that runs too far is in flight: the others are preempted, and the name is used again at once."""
+    for number, token in enumerate(sorted({token for answer in expected() for token in answer})):
+        run = Scripted(POLICIES[number % 6], eos=token, prefix_sharing=prefix_sharing)
+        for prompt in range(3):
+            run.add(prompt)
+        again = 0
+        while run.engine.has_work:
+            outputs = run.engine.step()
+            run.ledger.take(outputs)
+            for output in outputs:
+                if output.finish_reason is not None and again < 4:
+                    again += 1
+                    preempt_everybody(run)
+                    run.add((int(output.request_id) + again) % len(PROMPTS), output.request_id)
+        assert again
+        run.ledger.check_idle(run.engine)
+
+
+# --- sampled ---
+
+
+@sharing_or_not
+@pytest.mark.parametrize("num_blocks", POOLS.values(), ids=POOLS)
+def test_sampled_tokens_do_not_depend_on_the_order(num_blocks: int, prefix_sharing: bool):
+    """With a temperature, requests that are there from the start get the same tokens, synchronous or not."""
+
+    def tokens(policy: str, asynchronous: bool) -> dict[str, tuple[int, ...]]:
+        run = Scripted(policy, asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks)
+        for i, prompt in enumerate(PROMPTS):
+            params = SamplingParams(max_tokens=MAX_TOKENS, temperature=[0.8, 1.2, 0.0][i % 3], top_k=20, seed=i)
+            run.engine.add_request(str(i), prompt, params)
+            run.ledger.add(str(i))
+        ended = {}
+        while run.engine.has_work:
+            outputs = run.engine.step()
+            run.ledger.take(outputs)
+            ended |= {out.request_id: out.output_ids for out in outputs if out.finish_reason is not None}
+        run.ledger.check_idle(run.engine)
+        return ended
+
+    synchronous = tokens("eager", asynchronous=False)
+    assert synchronous["2"] == tuple(expected()[2]), "a greedy request among sampled ones gets generate's tokens"
+    assert synchronous["0"] != tuple(expected()[0]), "with this temperature a token should differ from the greedy ones"
+    for policy in POLICIES:
+        assert tokens(policy, asynchronous=True) == synchronous, (
+            f"{policy}: sampled tokens differ from synchronous ones"
+        )
+
+
+# --- with graphs ---
+
+
+class GraphedEngine(FullEngine):
+    """The full engine with chapter 6's graphs, as on a GPU without the Triton kernels; here operation by operation."""
+
+    def set_up_device(self, model) -> None:
+        import copy
+
+        super().set_up_device(copy.deepcopy(model).to("sim"))
+
+    def make_box(self, storage) -> GraphForward:
+        return GraphForward(self.forward, storage)
+
+
+@pytest.mark.parametrize(
+    ("policy", "step", "event"),
+    [("lazy", None, None), ("random:4", 5, "cancel_0_and_come_again"), ("random:5", 7, "preempt_everybody")],
+)
+def test_with_graphs(policy: str, step: int | None, event: str | None):
+    """Decode steps are replays of captured graphs, two slots in turns: the same tokens, no race on their pool."""
+    run = Scripted(policy, GraphedEngine, max_rows=2, max_length=24)
+    run.run(step, EVENTS.get(event))
+    assert run.ledger.ended["length"] >= len(PROMPTS) - 1

@@ -1,0 +1,126 @@
+"""The books of an engine: what its callers were given, and what it may still hold when it is idle.
+
+Invariant 6 of the engine: each request gets exactly one terminal output and no token after it, and when there is
+nothing to do, all blocks are free. Tests and `make soak` keep a ledger beside the engine and compare.
+"""
+
+import gc
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+COMPLETE = ("length", "eos", "stop")  # reasons with which a request has got all its tokens
+
+
+class LedgerError(AssertionError):
+    """An engine gave a caller something wrong, or keeps something for nobody."""
+
+
+@dataclass
+class Entry:
+    """One request, from its arrival to its terminal output.
+
+    Attributes:
+        right: the tokens that it gets if nothing happens to it; None if nobody knows.
+        tokens, text: what its outputs have brought so far.
+    """
+
+    right: tuple[int, ...] | None
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+
+
+class Ledger:
+    """Compares every output with what its request should get.
+
+    A name can be used again before the terminal output of its last user is out (a cancelled one's comes with the next
+    step); so outputs belong to the oldest open request of their name.
+
+    Attributes:
+        open: requests without a terminal output, by name, the oldest first.
+        ended: how many requests have ended, by reason.
+        tokens: how many tokens came in all.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[str, deque[Entry]] = {}
+        self.ended: Counter[str] = Counter()
+        self.tokens = 0
+
+    def add(self, request_id: str, right: Sequence[int] | None = None) -> None:
+        """A request was taken by the engine. `right`: its tokens, up to its own end."""
+        self.open.setdefault(request_id, deque()).append(Entry(None if right is None else tuple(right)))
+
+    def take(self, outputs: Sequence[Any]) -> None:
+        """Book what a step has returned. Raises LedgerError at the first output that is wrong."""
+        for output in outputs:
+            self._take(output)
+
+    def _take(self, output: Any) -> None:  # noqa: ANN401 (a RequestOutput, also of a learner's engine)
+        name = output.request_id
+        if name not in self.open:
+            raise LedgerError(f"request {name} has had its terminal output (or never came), and gets another: {output}")
+        entry = self.open[name][0]
+        entry.tokens += output.new_token_ids
+        entry.text += getattr(output, "new_text", "")
+        self.tokens += len(output.new_token_ids)
+        if entry.right is not None and tuple(entry.tokens) != entry.right[: len(entry.tokens)]:
+            raise LedgerError(
+                f"request {name} has got the tokens {entry.tokens}; right are {list(entry.right)}: one is wrong, lost "
+                "or doubled, or comes too late"
+            )
+        if output.finish_reason is not None:
+            self._close(name, entry, output)
+
+    def _close(self, name: str, entry: Entry, output: Any) -> None:  # noqa: ANN401
+        reason = output.finish_reason.value
+        if list(output.output_ids) != entry.tokens:
+            raise LedgerError(
+                f"request {name} ends with output_ids {list(output.output_ids)}, but its outputs brought {entry.tokens}"
+            )
+        if hasattr(output, "new_text") and output.text != entry.text:
+            raise LedgerError(f"request {name} ends with the text {output.text!r}; its pieces make {entry.text!r}")
+        if reason in COMPLETE and entry.right is not None and len(entry.tokens) != len(entry.right):
+            raise LedgerError(
+                f"request {name} ends ({reason}) with {len(entry.tokens)} tokens; right are {len(entry.right)}: "
+                f"{list(entry.right)}"
+            )
+        self.ended[reason] += 1
+        self.open[name].popleft()
+        if not self.open[name]:
+            del self.open[name]
+
+    def check_idle(self, engine: Any) -> None:  # noqa: ANN401
+        """Everybody has had a terminal output, and the engine holds nothing. Raises LedgerError otherwise."""
+        left = leftovers(engine)
+        if self.open:
+            left.insert(0, f"no terminal output for the requests {sorted(self.open)}")
+        if left:
+            raise LedgerError("the engine is idle, and yet: " + "; ".join(left))
+
+
+def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
+    """What an idle engine still holds, in words; empty if all is well. For every engine from chapter 2 on."""
+    blocks = engine.blocks
+    left = []
+    if blocks.num_free_blocks != blocks.num_blocks:
+        left.append(f"{blocks.num_free_blocks} of {blocks.num_blocks} blocks are free")
+    free = sorted([*blocks.free_blocks, *getattr(blocks, "reusable", ())])
+    if free != list(range(blocks.num_blocks)):
+        left.append(f"the free blocks are {free}, not each of 0 to {blocks.num_blocks - 1} once")
+    owned = {block: count for block, count in getattr(blocks, "owners", {}).items() if count}
+    if owned:
+        left.append(f"blocks have owners: {owned}")
+    held = {
+        "scheduler.waiting": engine.scheduler.waiting,
+        "scheduler.running": engine.scheduler.running,
+        **{name: getattr(engine, name, ()) for name in ("in_flight", "requests", "texts", "outputs", "forwards")},
+        "metrics._latest": getattr(getattr(engine, "metrics", None), "_latest", ()),
+    }
+    left += [f"{name} holds {len(content)}" for name, content in held.items() if content]
+    if getattr(blocks, "names", None):
+        gc.collect()  # they belong to requests that nobody else knows any more
+        if len(blocks.names):
+            left.append(f"the names of {len(blocks.names)} requests' blocks are kept")
+    return left
