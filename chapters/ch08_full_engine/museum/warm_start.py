@@ -1,0 +1,24 @@
+"""A warm start: the first step launches two batches, so that the device is never without work from then on.
+
+A true story: the asynchronous continuous batching of transformers prepared its first batch as soon as its thread ran.
+Whether it came up depended on a race with the first request (reported in August 2026).
+https://github.com/huggingface/transformers/issues/48303
+"""
+
+from ch02_continuous_batching import RequestOutput
+from ch07_carry_over import AsyncEngine
+
+
+class WarmStartEngine(AsyncEngine):
+    """The asynchronous engine, which always fills both slots before it commits."""
+
+    def step(self) -> list[RequestOutput]:
+        """Launch batches until `max_in_flight` are in flight, then commit the oldest.
+
+        Returns:
+            what the committed batch brought; nothing if there was nothing to do.
+        """
+        while len(self.in_flight) < self.max_in_flight:
+            batch = self.prepare()
+            self.in_flight.append((batch, self.launch(batch)))
+        return self.commit(*self.in_flight.popleft())
