@@ -1,8 +1,8 @@
 """The comparison's engines, run for real where there is no GPU: transformers' on the CPU, ours on the simulated GPU."""
 
-import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +17,10 @@ from toolkit.bench.cases import Case
 from toolkit.bench.contestant import Contender, Models, NotHere
 from toolkit.bench.flash_for_transformers import FLASH, Attention, best_attention, paged, use_torch_flash
 from toolkit.bench.ours import OurEngine
+from toolkit.bench.settings import settings
 from toolkit.bench.theirs import TheirEngine
 from toolkit.errors import UserError
-from toolkit.recordings import ROOT, read_recording
+from toolkit.recordings import read_recording
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a smaller edition for machines without a GPU")
 
@@ -217,23 +218,62 @@ def test_lent_kernel_on_a_gpu(lent_kernel):
     flash_for_transformers.check_kernel(torch.device("cuda"))
 
 
-def bench(*arguments):
-    return subprocess.run([sys.executable, "-m", "toolkit.bench", *arguments], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("installed", "broken", "taken", "decode_path"),
+    [
+        ({3, 2}, set(), "flash_attention_3", True),
+        ({3, 2}, {"flash_attention_3"}, "flash_attention_2", True),
+        (set(), set(), "flash_attention_2", False),
+        (set(), {"flash_attention_2"}, "sdpa", False),
+        ({2}, {"flash_attention_2"}, "sdpa", False),
+    ],
+)
+def test_the_best_attention_on_a_gpu(installed, broken, taken, decode_path, monkeypatch, lent_kernel):
+    """Packages first, then torch's own kernel, then a mask; what is installed and does not work is passed over."""
+    for version in (2, 3):
+        answer = version in installed
+        name = f"is_flash_attn_{version}_available"
+        monkeypatch.setattr(flash_for_transformers, name, lambda kernels_fallback_ok, answer=answer: answer)
+    monkeypatch.setattr(flash_for_transformers, "check_kernel", lambda device: None)
+    tried = []
+
+    def switch(name):
+        tried.append(name)
+        if name.removeprefix("paged|") in broken:
+            raise ImportError("the wheel is for another GPU")
+
+    attention = best_attention(SimpleNamespace(device=torch.device("cuda"), set_attn_implementation=switch))
+    assert attention.implementation == tried[-1] == paged(taken), tried
+    assert attention.decode_path == decode_path and attention.graphs == (taken != "sdpa")
+
+
+def test_settings_for_a_gpu():
+    """Room for every request, our limits; small padding where sizes repeat; a block table only for kernels with one."""
+    gathered = Attention("", "", graphs=True, decode_path=False)
+    who = Contender.named("transformers-async")
+    for workload, tokens, interval in (("equal", 1024, 4096), ("article", 8192, 32768), ("ragged", 512, 0)):
+        case = Case("8b", workload, tokens, 128256)
+        made = settings(case, who, gathered)
+        assert made.use_async_batching and made.use_cuda_graph and made.max_blocks_per_request == 0
+        assert (made.max_requests_per_batch, made.max_batch_tokens) == (32, 512)
+        assert made.num_blocks * 256 >= 32 * (case.longest + 256) and made.kv_padding_interval_size == interval
+        table = settings(case, who, replace(gathered, decode_path=True)).max_blocks_per_request
+        assert table % 2 == 0 and table * 256 > case.longest
+    assert settings(EQUAL, Contender.named("transformers-sync"), replace(gathered, graphs=False)).use_cuda_graph is None
 
 
 @without_gpu
-def test_without_a_gpu_it_is_a_smoke_test(tmp_path):
+def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
     """The whole command: everything runs, output and recording say that nothing was measured, exit code 0."""
-    result = bench("--rounds", "1", "--folder", str(tmp_path))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.startswith("SMOKE TEST") and result.stdout.count("SMOKE TEST") == 2
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--folder", str(tmp_path)])
+    code, out = main(), capsys.readouterr().out
+    assert code == 0, out
+    assert out.startswith("SMOKE TEST") and out.count("SMOKE TEST") == 2
     rows = read_recording(tmp_path / "simulated" / "peers.json")["rows"]
     assert {row["clock"] for row in rows} == {"none: smoke test"}
-    assert {(row["engine"], row["mode"]) for row in rows} == {
-        ("ours", "sync"),
-        ("ours", "async"),
-        ("transformers", "sync"),
-    }
+    seen = {(row["engine"], row["mode"], row["workload"]) for row in rows}
+    engines = (("ours", "sync"), ("ours", "async"), ("transformers", "sync"))
+    assert seen == {(*engine, workload) for engine in engines for workload in ("equal", "ragged")}
     assert {row["same_tokens"] for row in rows if row["workload"] == "equal"} == {1.0}, "fp32: all engines agree"
 
 
