@@ -141,10 +141,10 @@ class FullEngine(ManagedEngine):
             return FinishReason.STOP
         return FinishReason.LENGTH if len(request.output_ids) >= request.params.max_tokens else None
 
-    def _output(self, request: Request, token_id: int) -> RequestOutput:
+    def make_output(self, request: Request, token_id: int) -> RequestOutput:
         self.metrics.token(request, is_first=len(request.output_ids) == 1)
         if request.finish_reason is not None:
-            return self.last_output(request, (token_id,), self.texts[request].error)
+            return self.last_output(request, (token_id,))
         return StreamedOutput(request.request_id, (token_id,), new_text=self.texts[request].take())
 
     def last_output(self, request: Request, new_token_ids: tuple[int, ...], error: str = "") -> StreamedOutput:
@@ -152,4 +152,4 @@ class FullEngine(ManagedEngine):
         text = self.texts.pop(request)
         text.finish(request.output_ids)
         self.metrics.ended(request)
-        return replace(output, text=text.text, new_text=text.take())
+        return replace(output, text=text.text, new_text=text.take(), error=error or text.error)

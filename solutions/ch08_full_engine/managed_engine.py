@@ -39,7 +39,8 @@ class ManagedEngine(AsyncEngine):
 
     Attributes:
         requests: those that have not had their terminal output, by name.
-        terminal: terminal outputs that no batch brings (cancelled, failed); the next step returns them.
+        outputs: what `step` will return. They are collected one by one, some of them between two steps (cancelled),
+            and an error in the middle of a commit loses none.
         failures: steps that raised since the last one that was committed.
         stopped: why the engine serves nobody any more; "" as long as it does.
     """
@@ -48,7 +49,7 @@ class ManagedEngine(AsyncEngine):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (those of AsyncEngine)
         self.requests: dict[str, Request] = {}
-        self.terminal: list[RequestOutput] = []
+        self.outputs: list[RequestOutput] = []
         self.failures = 0
         self.stopped = ""
         super().__init__(*arguments, **options)
@@ -91,7 +92,7 @@ class ManagedEngine(AsyncEngine):
         return True
 
     def end(self, request: Request, reason: FinishReason, error: str = "") -> None:
-        """End a waiting or running request at once, and leave its one terminal output (`last_output`) in `terminal`.
+        """End a waiting or running request at once, and leave its one terminal output (`last_output`) in `outputs`.
 
         A running one is finished as in chapter 2; a waiting one owns nothing, it leaves the queue and is FINISHED. No
         row of it that may be in flight brings a token any more.
@@ -104,7 +105,7 @@ class ManagedEngine(AsyncEngine):
             request.status = RequestStatus.FINISHED
             request.epoch += 1
         request.finish_reason = reason
-        self.terminal.append(self.last_output(request, (), error))
+        self.outputs.append(self.last_output(request, (), error))
         # END SOLUTION
 
     def last_output(self, request: Request, new_token_ids: tuple[int, ...], error: str = "") -> StreamedOutput:
@@ -114,23 +115,28 @@ class ManagedEngine(AsyncEngine):
         return StreamedOutput(request.request_id, new_token_ids, request.finish_reason, ids, error=error)
 
     def _output(self, request: Request, token_id: int) -> RequestOutput:
+        output = self.make_output(request, token_id)
+        self.outputs.append(output)
+        return output
+
+    def make_output(self, request: Request, token_id: int) -> RequestOutput:
+        """What a committed token brings its request."""
         if request.finish_reason is None:
             return StreamedOutput(request.request_id, (token_id,))
         return self.last_output(request, (token_id,))
 
     @property
     def has_work(self) -> bool:
-        return bool(self.terminal) or (not self.stopped and super().has_work)
+        return bool(self.outputs) or (not self.stopped and super().has_work)
 
     def step(self) -> list[RequestOutput]:
-        """As in chapter 5, and before it the terminal outputs of what was cancelled or has failed."""
-        outputs: list[RequestOutput] = []
+        """As in chapter 5. Also returned are the terminal outputs of what was cancelled or has failed."""
         if not self.stopped:
             try:
-                outputs = super().step()
+                super().step()
             except Exception as error:  # whatever it is: no request may be lost over it
                 self.recover(error)
-        outputs, self.terminal = self.terminal + outputs, []
+        outputs, self.outputs = self.outputs, []
         return outputs
 
     def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:  # noqa: ANN401 (see chapter 3)
@@ -150,8 +156,8 @@ class ManagedEngine(AsyncEngine):
         """A step has raised `error`. Forget what is in flight, and decide who goes on.
 
         - The device is usable: the running requests are preempted and start anew. But when steps have failed
-          `max_failures` times without one that was committed, they end with FinishReason.ERROR; those that were waiting
-          stay.
+          `max_failures` times without one that was committed, they end with FinishReason.ERROR. Those that were waiting
+          stay, unless nobody was running: then it is the first of them that cannot be let in, and it ends so.
         - It is not: `stopped` is set, and all requests end with FinishReason.ERROR.
         """
         message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -166,7 +172,7 @@ class ManagedEngine(AsyncEngine):
             self.stopped = f"the device has failed ({message}); restart the process"
             failed = running + waiting
         else:
-            failed = running if self.failures >= self.max_failures else []
+            failed = (running or waiting[:1]) if self.failures >= self.max_failures else []
         for request in failed:
             self.end(request, FinishReason.ERROR, message)
         # END SOLUTION

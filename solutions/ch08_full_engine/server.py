@@ -62,9 +62,12 @@ class Server:
         ticket = self.gate.enter()
         try:
             ticket.result(timeout)
-        except TimeoutError:
-            if ticket.cancel():
+        except BaseException as error:  # no place in time, or the program is interrupted
+            if not ticket.cancel():  # it was let in at the last moment
+                self.gate.leave()
+            if isinstance(error, TimeoutError):
                 raise TimeoutError(f"no place within {timeout} s: {self.gate.size} requests are being served") from None
+            raise
         return self._start(prompt_ids, params, on_output)
 
     async def stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> AsyncIterator[RequestOutput]:
@@ -82,7 +85,12 @@ class Server:
             if not ticket.cancel():  # it was let in at the last moment
                 self.gate.leave()
             raise
-        name = self._start(prompt_ids, params, lambda output: loop.call_soon_threadsafe(outputs.put_nowait, output))
+
+        def hand_over(output: RequestOutput) -> None:
+            if not loop.is_closed():  # else nobody listens any more
+                loop.call_soon_threadsafe(outputs.put_nowait, output)
+
+        name = self._start(prompt_ids, params, hand_over)
         try:
             while True:
                 output = await outputs.get()
@@ -113,13 +121,13 @@ class Server:
         """Leave the command that adds a request; whoever calls is inside the gate, and is out again if it fails."""
         name = str(next(self.names))
         try:
-            self.engine.check_request(name, prompt_ids, params)  # reads only what never changes
+            self.engine.check_request(name, prompt_ids, params)  # changes nothing, so it may run in this thread
             with self.lock:
                 if self.closed:
                     raise UserError("the server is closed")
                 self.callbacks[name] = on_output
                 self.commands.put(lambda: self._add(name, list(prompt_ids), params))
-        except UserError:
+        except BaseException:  # also a prompt that is none: a place must not be lost over it
             self.gate.leave()
             raise
         return name
@@ -148,7 +156,7 @@ class Server:
     def _add(self, name: str, prompt_ids: list[int], params: SamplingParams) -> None:
         try:
             self.engine.add_request(name, prompt_ids, params)
-        except UserError as error:  # the engine has stopped since it was checked
+        except Exception as error:  # it has stopped meanwhile, or its tokenizer is good for nothing: one fails alone
             self._deliver(StreamedOutput(name, (), FinishReason.ERROR, error=str(error)))
 
     def _deliver(self, output: RequestOutput) -> None:

@@ -103,6 +103,10 @@ class TextStream:
             return
         self.text += self.pending
         self.pending = ""
-        whole = str(self.tokenizer.decode(list(output_ids), skip_special_tokens=True))
+        try:
+            whole = str(self.tokenizer.decode(list(output_ids), skip_special_tokens=True))
+        except Exception as error:  # a tokenizer may raise anything
+            self.error = f"no text for the last tokens: {error}"
+            return
         if whole.startswith(self.text):
             self.text = whole

@@ -1,0 +1,28 @@
+"""Chapter 8, the full engine: everything together, and what a service needs.
+
+Read in this order: prefix_blocks, managed_engine, text_stream, metrics, step_graphs, full_engine, gate, server.
+"""
+
+from ch08_full_engine.full_engine import FullEngine
+from ch08_full_engine.gate import Gate
+from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
+from ch08_full_engine.metrics import Metrics
+from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
+from ch08_full_engine.server import Server
+from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
+from ch08_full_engine.text_stream import TextStream, held_back
+
+__all__ = [
+    "FullEngine",
+    "Gate",
+    "ManagedEngine",
+    "Metrics",
+    "MixedSlot",
+    "PrefixBlockManager",
+    "PrefixScheduler",
+    "Server",
+    "StepGraphs",
+    "StreamedOutput",
+    "TextStream",
+    "held_back",
+]

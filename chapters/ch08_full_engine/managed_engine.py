@@ -1,0 +1,155 @@
+"""Requests that do not go their way: taken back, failed, or struck by an error of the whole step.
+
+The rule is always that of chapter 2: what is in flight is never touched. The request's epoch advances, its blocks go
+back at once, and commit drops its rows. The blocks may be handed out again while such a row still writes to them: all
+writes are queued on the one compute stream, the old ones first.
+
+When a step raises, the question is whether the device can still be used. After most errors (out of memory, a mistake
+in host code) it can: everything in flight is forgotten, the running requests start anew from what the host knows, and
+if it happens again at once, they fail. After a device assert or an illegal address CUDA refuses everything until the
+process ends ("sticky" errors, CUDA Runtime API, "Error Handling"): then every request fails, once, and new ones are
+refused with the advice to restart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ch02_continuous_batching import Batch, FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
+from ch07_carry_over import AsyncEngine
+from toolkit.device import accelerator
+from toolkit.errors import UserError
+
+
+@dataclass(frozen=True)
+class StreamedOutput(RequestOutput):
+    """What one step brought one request, for a caller who shows text as it comes.
+
+    Attributes:
+        new_text: the text that has become certain since the last output. All of them together make `text`.
+        error: what went wrong, with FinishReason.ERROR.
+    """
+
+    new_text: str = ""
+    error: str = ""
+
+
+class ManagedEngine(AsyncEngine):
+    """The asynchronous engine, for a service: requests can be cancelled, and an error is not the end.
+
+    Attributes:
+        requests: those that have not had their terminal output, by name.
+        outputs: what `step` will return. They are collected one by one, some of them between two steps (cancelled),
+            and an error in the middle of a commit loses none.
+        failures: steps that raised since the last one that was committed.
+        stopped: why the engine serves nobody any more; "" as long as it does.
+    """
+
+    max_failures = 2
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (those of AsyncEngine)
+        self.requests: dict[str, Request] = {}
+        self.outputs: list[RequestOutput] = []
+        self.failures = 0
+        self.stopped = ""
+        super().__init__(*arguments, **options)
+        self.vocab_size: int = self.model.config.vocab_size
+
+    def check_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+        """As in chapter 2; besides, refuse a name that is in use, and a token that the model does not know.
+
+        On a GPU an unknown token is an address outside the embedding: it would end the process, not the request.
+
+        Raises:
+            UserError: one of these, or the engine has stopped.
+        """
+        if self.stopped:
+            raise UserError(f"request {request_id}: {self.stopped}")
+        super().check_request(request_id, prompt_ids, params)
+        if request_id in self.requests:
+            raise UserError(f"request {request_id}: this name is in use; take another one, or wait for its end")
+        unknown = [token for token in prompt_ids if not 0 <= token < self.vocab_size]
+        if unknown:
+            raise UserError(
+                f"request {request_id}: token {unknown[0]} is none of the model's 0 to {self.vocab_size - 1}"
+            )
+
+    def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
+        """Queue a prompt. Raises UserError for one that can never be served, see `check_request`."""
+        request = super().add_request(request_id, prompt_ids, params)
+        self.requests[request_id] = request
+        return request
+
+    def cancel(self, request_id: str) -> bool:
+        """Take a request back, wherever it is. Its terminal output comes with the next step.
+
+        Returns:
+            False if no request of that name is left: that is no mistake, it may have ended a moment ago.
+        """
+        if request_id not in self.requests:
+            return False
+        self.end(self.requests[request_id], FinishReason.CANCELLED)
+        return True
+
+    def end(self, request: Request, reason: FinishReason, error: str = "") -> None:
+        """End a waiting or running request at once, and leave its one terminal output (`last_output`) in `outputs`.
+
+        A running one is finished as in chapter 2; a waiting one owns nothing, it leaves the queue and is FINISHED. No
+        row of it that may be in flight brings a token any more.
+        """
+        raise NotImplementedError("ch08 exercise 2: End a request wherever it is")
+
+    def last_output(self, request: Request, new_token_ids: tuple[int, ...], error: str = "") -> StreamedOutput:
+        """The terminal output of a request that has its `finish_reason`; from now on its name is free."""
+        del self.requests[request.request_id]
+        ids = tuple(request.output_ids)
+        return StreamedOutput(request.request_id, new_token_ids, request.finish_reason, ids, error=error)
+
+    def _output(self, request: Request, token_id: int) -> RequestOutput:
+        output = self.make_output(request, token_id)
+        self.outputs.append(output)
+        return output
+
+    def make_output(self, request: Request, token_id: int) -> RequestOutput:
+        """What a committed token brings its request."""
+        if request.finish_reason is None:
+            return StreamedOutput(request.request_id, (token_id,))
+        return self.last_output(request, (token_id,))
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.outputs) or (not self.stopped and super().has_work)
+
+    def step(self) -> list[RequestOutput]:
+        """As in chapter 5. Also returned are the terminal outputs of what was cancelled or has failed."""
+        if not self.stopped:
+            try:
+                super().step()
+            except Exception as error:  # whatever it is: no request may be lost over it
+                self.recover(error)
+        outputs, self.outputs = self.outputs, []
+        return outputs
+
+    def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:  # noqa: ANN401 (see chapter 3)
+        outputs = super().commit(batch, slot)
+        self.failures = 0
+        return outputs
+
+    def device_is_usable(self) -> bool:
+        """Wait for everything that is queued. After a sticky error that raises, as every call does from then on."""
+        try:
+            accelerator.synchronize()
+        except RuntimeError:
+            return False
+        return True
+
+    def recover(self, error: Exception) -> None:
+        """A step has raised `error`. Forget what is in flight, and decide who goes on.
+
+        - The device is usable: the running requests are preempted and start anew. But when steps have failed
+          `max_failures` times without one that was committed, they end with FinishReason.ERROR. Those that were waiting
+          stay, unless nobody was running: then it is the first of them that cannot be let in, and it ends so.
+        - It is not: `stopped` is set, and all requests end with FinishReason.ERROR.
+        """
+        message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise NotImplementedError("ch08 exercise 4: Get over an error")

@@ -1,0 +1,107 @@
+"""What an engine says of itself: steps, tokens, queues, blocks, and where the time goes.
+
+A server looks at these figures all the time, so they must cost next to nothing: counters, a clock that is read a few
+times a step, and two device events around each forward, read when the step is committed (by then they are done).
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from toolkit import device
+
+REMEMBERED = 10_000  # so many of the latest latencies are kept
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed; None if there are none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(-int(-share * len(ordered) // 1) - 1, 0)]
+
+
+@dataclass
+class Metrics:
+    """Counters and latencies since the engine was made. Times in ms, on the virtual clock where the GPU is simulated.
+
+    Attributes:
+        steps: committed steps. tokens: tokens handed out.
+        finished: terminal outputs, by reason.
+        waiting, running: requests in the scheduler's queues, after the latest step.
+        free_blocks: blocks of the KV cache that can be had, after the latest step.
+        shared_tokens: tokens that were not computed, because a shared block held them.
+        host_ms: the host's own work, its waiting for the device left out. waiting_ms: that waiting.
+        device_ms: from the first kernel to the last of every step. idle_ms: between two steps, while there was work.
+        first_token_ms: from `add_request` to a request's first token, of the latest requests.
+        inter_token_ms: from one token of a request to its next, of the latest tokens.
+    """
+
+    steps: int = 0
+    tokens: int = 0
+    finished: Counter[str] = field(default_factory=Counter)
+    waiting: int = 0
+    running: int = 0
+    free_blocks: int = 0
+    shared_tokens: int = 0
+    host_ms: float = 0.0
+    waiting_ms: float = 0.0
+    device_ms: float = 0.0
+    idle_ms: float = 0.0
+    first_token_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    inter_token_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _latest: dict[Any, float] = field(default_factory=dict)  # request -> when it was added, or got its latest token
+    _device_end: Any = None  # the event behind the latest committed forward
+
+    def added(self, request: Any) -> None:  # noqa: ANN401 (a Request; only its identity counts)
+        self._latest[request] = device.now_ms()
+
+    def token(self, request: Any, is_first: bool) -> None:  # noqa: ANN401
+        """A token of `request` is handed out."""
+        now = device.now_ms()
+        (self.first_token_ms if is_first else self.inter_token_ms).append(now - self._latest[request])
+        self._latest[request] = now
+        self.tokens += 1
+
+    def ended(self, request: Any) -> None:  # noqa: ANN401
+        del self._latest[request]
+        self.finished[request.finish_reason.value] += 1
+
+    def forward(self, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
+        """A step is committed; its forward ran between these two timing events."""
+        self.steps += 1
+        self.device_ms += start.elapsed_time(end)
+        if self._device_end is not None:
+            self.idle_ms += self._device_end.elapsed_time(start)
+        self._device_end = end
+
+    def out_of_work(self) -> None:
+        """There is nothing to do: what the device idles from now on is nobody's fault."""
+        self._device_end = None
+
+    @property
+    def idle_share(self) -> float | None:
+        """The share of the time in which there was work and the device did none, 0 to 1; None before the first step."""
+        total = self.device_ms + self.idle_ms
+        return self.idle_ms / total if total else None
+
+    def summary(self) -> dict[str, float | int | None]:
+        """The figures that one would plot, by name; times in ms, per step where they say so."""
+        per_step = max(self.steps, 1)
+        return {
+            "steps": self.steps,
+            "tokens": self.tokens,
+            **{f"finished_{reason}": count for reason, count in sorted(self.finished.items())},
+            "waiting": self.waiting,
+            "running": self.running,
+            "free_blocks": self.free_blocks,
+            "shared_tokens": self.shared_tokens,
+            "host_ms_per_step": self.host_ms / per_step,
+            "device_ms_per_step": self.device_ms / per_step,
+            "idle_share": self.idle_share,
+            "first_token_ms_p50": percentile(self.first_token_ms, 0.5),
+            "first_token_ms_p99": percentile(self.first_token_ms, 0.99),
+            "inter_token_ms_p50": percentile(self.inter_token_ms, 0.5),
+            "inter_token_ms_p99": percentile(self.inter_token_ms, 0.99),
+        }

@@ -1,0 +1,103 @@
+"""How the tests of the full engine run it, and what holds for every run: `Watch`."""
+
+from typing import Any
+
+from ch02_continuous_batching import RequestOutput, SamplingParams
+from ch08_full_engine import FullEngine
+from tests.helpers import tiny_model
+from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
+
+NUM_BLOCKS = 80
+
+
+def engine_on(policy: str = "eager", tokenizer: Any = None, **options: Any) -> FullEngine:
+    """A new engine with roomy limits on a fresh simulated GPU; a race raises."""
+    from toolkit import simgpu
+
+    simgpu.reset(policy)
+    limits = {"num_blocks": NUM_BLOCKS, "block_size": 4, "max_rows": 6, "token_budget": 32} | options
+    return FullEngine(tiny_model(), tokenizer, **limits)
+
+
+def params(**values: Any) -> SamplingParams:
+    return SamplingParams(**({"max_tokens": MAX_TOKENS} | values))
+
+
+class Watch:
+    """Collects what an engine returns, and sees to it that each request gets one terminal output and nothing after it.
+
+    Attributes:
+        tokens: the tokens of each request, as they were streamed.
+        ended: the terminal output of each request.
+        text: the streamed text of each request.
+    """
+
+    def __init__(self, engine: FullEngine) -> None:
+        self.engine = engine
+        self.tokens: dict[str, list[int]] = {}
+        self.ended: dict[str, Any] = {}
+        self.text: dict[str, str] = {}
+
+    def add_prompts(self, count: int = len(PROMPTS), **values: Any) -> "Watch":
+        for i in range(count):
+            self.add(str(i), PROMPTS[i], **values)
+        return self
+
+    def add(self, name: str, prompt: list[int], **values: Any) -> None:
+        self.engine.add_request(name, prompt, params(**values))
+        self.tokens[name] = []
+        self.text[name] = ""
+
+    def step(self) -> list[RequestOutput]:
+        outputs = self.engine.step()
+        for output in outputs:
+            self.take(output)
+        return outputs
+
+    def take(self, output: Any) -> None:
+        name = output.request_id
+        assert name not in self.ended, f"request {name} has ended, and got one more output: {output}"
+        self.tokens[name] += output.new_token_ids
+        self.text[name] += output.new_text
+        if output.finish_reason is not None:
+            self.ended[name] = output
+            assert list(output.output_ids) == self.tokens[name], (
+                f"request {name} was streamed {self.tokens[name]}, and its last output says {output.output_ids}"
+            )
+            assert output.text == self.text[name], (
+                f"request {name} was streamed the text {self.text[name]!r}, and its last output says {output.text!r}"
+            )
+
+    def run(self, steps: int | None = None) -> "Watch":
+        """So many steps, or until there is no work; then everything must have been given back."""
+        for _ in range(STEP_LIMIT if steps is None else steps):
+            if not self.engine.has_work:
+                break
+            self.step()
+        if steps is None:
+            self.check_idle()
+        return self
+
+    def check_idle(self) -> None:
+        engine = self.engine
+        assert not engine.has_work, (
+            f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
+            f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+        )
+        missing = sorted(set(self.tokens) - set(self.ended))
+        assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
+        free = engine.blocks.num_free_blocks
+        assert free == engine.config.num_blocks, (
+            f"the engine is idle, but only {free} of {engine.config.num_blocks} blocks are free: some are missing"
+        )
+        assert not engine.requests and not engine.texts, "the engine is idle, but remembers requests"
+
+    def assert_tokens(self, right: list[list[int]], *, besides: tuple[str, ...] = ()) -> None:
+        """All requests named by a number got the tokens of that place in `right`, those of `besides` left out."""
+        for name, tokens in self.tokens.items():
+            if name not in besides:
+                error = getattr(self.ended.get(name), "error", "")
+                assert tokens == right[int(name)], (
+                    f"request {name} got {tokens}, and generate gives {right[int(name)]}"
+                    + f"; it ended with the error: {error}" * bool(error)
+                )

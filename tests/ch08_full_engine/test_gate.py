@@ -1,0 +1,165 @@
+"""Exercise 8.5: nobody is let in twice, nobody's place is lost, and who comes first is served first."""
+
+import asyncio
+import random
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch08_full_engine import Gate
+
+pytestmark = pytest.mark.exercise("8.5")
+LONG = 10  # seconds; only ever waited for if something is lost
+
+
+def test_a_place_goes_to_the_first_who_waits():
+    """Of three who wait, the first gets the place of the one who leaves; the number inside stays the same."""
+    gate = Gate(1)
+    gate.enter()
+    waiting = [gate.enter() for _ in range(3)]
+    gate.leave()
+    done = [ticket.done() for ticket in waiting]
+    assert done == [True, False, False], f"one left, so the first of those who wait is let in; let in are {done}"
+    assert gate.inside == 1, f"one left and one came in; inside are {gate.inside}, of a gate for 1"
+
+
+def test_a_place_that_nobody_wants_is_free():
+    """With nobody waiting, the number inside goes down, and the next comer is let in at once."""
+    gate = Gate(2)
+    gate.enter(), gate.enter()
+    gate.leave()
+    assert gate.inside == 1, f"one of two left, and nobody waits; inside are {gate.inside}"
+    assert gate.enter().done(), "there is a place, and the next comer has to wait"
+
+
+def test_who_has_given_up_is_skipped():
+    """A cancelled ticket gets no place; the next one does."""
+    gate = Gate(1)
+    gate.enter()
+    first, second = gate.enter(), gate.enter()
+    first.cancel()
+    gate.leave()
+    assert second.done() and not second.cancelled(), (
+        "the first in the queue has given up, so the second one is let in; it still waits: a place is lost for ever"
+    )
+    assert gate.inside == 1, f"inside are {gate.inside}, of a gate for 1"
+
+
+def test_if_all_have_given_up_the_place_is_free():
+    """When everybody who waited has given up, the number inside goes down."""
+    gate = Gate(1)
+    gate.enter()
+    for _ in range(3):
+        gate.enter().cancel()
+    gate.leave()
+    assert gate.inside == 0 and gate.enter().done(), (
+        f"nobody is inside and nobody waits; inside says {gate.inside}: each lost place makes the server smaller"
+    )
+
+
+def test_who_is_let_in_can_give_up_no_more():
+    """Once let in, `cancel` says False: whoever meant to give up knows that there is a place to give back."""
+    gate = Gate(1)
+    gate.enter()
+    ticket = gate.enter()
+    gate.leave()
+    assert not ticket.cancel(), "the ticket was let in and could still be cancelled: its place would be lost"
+
+
+def test_the_lock_is_held():
+    """Somebody else is at the gate: leave waits for the lock, since a comer might just be joining the queue."""
+    gate = Gate(1)
+    gate.enter()
+    with gate.lock:
+        pool = ThreadPoolExecutor(1)
+        leaving = pool.submit(gate.leave)
+        wait([leaving], timeout=0.05)
+        changed = gate.inside == 0
+    leaving.result(LONG)
+    assert not changed, (
+        "leave has changed `inside` while another thread held the lock. Take the lock: otherwise somebody may join the "
+        "queue just after leave has found it empty, and wait there for ever"
+    )
+    assert gate.inside == 0, "the lock was given back, and leave still waits"
+
+
+@settings(max_examples=100, deadline=None)
+@given(size=st.integers(1, 4), moves=st.lists(st.sampled_from(["enter", "leave", "give up"]), max_size=60))
+def test_never_more_inside_than_places_and_none_lost(size: int, moves: list[str]):
+    """Random comings and goings: inside are as many as could be, in the order in which they came."""
+    gate = Gate(size)
+    inside: list[Future] = []
+    queue: list[Future] = []
+    for move in moves:
+        if move == "enter":
+            queue.append(gate.enter())
+        elif move == "leave" and inside:
+            inside.pop(0)
+            gate.leave()
+        elif move == "give up" and queue:
+            assert queue.pop(len(queue) // 2).cancel(), "who waits can give up"
+        while queue and len(inside) < size:
+            assert queue[0].done(), f"{len(inside)} of {size} places are taken, and the first who waits is not let in"
+            inside.append(queue.pop(0))
+        assert not any(ticket.done() for ticket in queue), f"{size} are inside, and one more was let in"
+        assert gate.inside == len(inside), f"{len(inside)} are inside, and the gate says {gate.inside}"
+
+
+def test_threads():
+    """Many threads through a gate for three, some of which give up: never more than three inside, none left over."""
+    gate, lock, inside, most = Gate(3), threading.Lock(), 0, 0
+
+    def visit(seed: int) -> None:
+        nonlocal inside, most
+        rng = random.Random(seed)
+        for _ in range(60):
+            ticket = gate.enter()
+            if rng.random() < 0.3 and ticket.cancel():
+                continue
+            ticket.result(LONG)
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            with lock:
+                inside -= 1
+            gate.leave()
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(visit, seed) for seed in range(8)]:
+            done.result()
+    assert most <= 3, f"{most} were inside at a time, of a gate for 3"
+    assert gate.inside == 0 and not any(not ticket.cancelled() for ticket in gate.waiting), (
+        f"everybody has left; inside says {gate.inside}"
+    )
+
+
+def test_coroutines_that_are_cancelled():
+    """A coroutine that is cancelled while it waits leaves no trace; the others get in."""
+
+    async def visit(gate: Gate) -> None:
+        ticket = gate.enter()
+        try:
+            await asyncio.wrap_future(ticket)
+        except asyncio.CancelledError:
+            if not ticket.cancel():
+                gate.leave()
+            raise
+        await asyncio.sleep(0)
+        gate.leave()
+
+    async def crowd() -> Gate:
+        gate = Gate(2)
+        visitors = [asyncio.create_task(visit(gate)) for _ in range(30)]
+        for i, visitor in enumerate(visitors):
+            await asyncio.sleep(0)
+            if i % 3 == 0:
+                visitor.cancel()
+        patient = [visitor for i, visitor in enumerate(visitors) if i % 3]
+        await asyncio.wait_for(asyncio.gather(*patient), LONG)
+        return gate
+
+    gate = asyncio.run(crowd())
+    assert gate.inside == 0, f"everybody has left or given up; inside says {gate.inside}"
