@@ -52,11 +52,13 @@ class PagedKVCache:
         return cls(torch.zeros(shape, dtype=model.dtype, device=device or model.device))
 
 
-@dataclass(frozen=True)
+@dataclass
 class PagedBatch:
     """Where the tokens of one step live in the cache, and which rows they belong to.
 
-    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks.
+    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks. Nobody changes one;
+    yet it is not `frozen`, because torch.compile (2.11) looks into frozen dataclasses, and would compile a layer anew
+    for other numbers of rows.
 
     Attributes:
         cache: the pool of blocks.

@@ -7,6 +7,8 @@ default.py        fetching the default model once and keeping it as an ordinary 
 smollm2_gguf.py   turning the GGUF file that it comes in into such a folder
 shapes.py         random weights of a named shape: 8b and 1b for timing, tiny for tests
 byte_tokenizer.py the tokenizer of tiny, which needs no download
+merge.py          optional, for speed: q, k, v in one matrix product, gate and up in another
+compiled.py       optional, for speed: torch.compile of what lies between the attentions
 """
 
 from toolkit.models.load import LoadedModel, load_model
