@@ -180,4 +180,4 @@ def test_compiled_in_a_graph(merge, no_old_compilations):
         output.zero_()
         graph.replay()
         error = difference(output, before)
-        assert error < 2e-2, f"{rows} rows, {name}: logits of the replay differ by {error:.1e}"
+        assert error < 5e-2, f"{rows} rows, {name}: logits of the replay differ by {error:.1e}"
