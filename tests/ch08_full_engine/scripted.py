@@ -7,6 +7,7 @@ from typing import Any
 from ch02_continuous_batching import RequestStatus, SamplingParams
 from ch08_full_engine import FullEngine
 from tests.helpers import VOCABULARY, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
+from toolkit.device import DEVICE, is_simulated
 from toolkit.ledger import Ledger
 
 MAX_TOKENS = 6
@@ -31,15 +32,29 @@ def expected() -> list[list[int]]:
 
 @cache
 def _model() -> Any:
-    return tiny_model()
+    return tiny_model() if is_simulated() else tiny_model().to(DEVICE)
 
 
 def text_of(tokens: Sequence[int]) -> str:
     return "".join(chr(32 + token) for token in tokens)
 
 
+def new_engine(gpu_policy: str = "eager", engine_class: Callable[..., Any] = FullEngine, **options: Any) -> Any:
+    """An engine for these runs, on a GPU or on a fresh simulated one, where a race raises."""
+    if is_simulated():
+        from toolkit import simgpu
+
+        simgpu.reset(gpu_policy, on_race="raise")
+    return engine_class(_model(), tiny_tokenizer(), **(LIMITS | options))
+
+
 class Scripted:
-    """An engine and its books. Names are the numbers of the prompts unless a test chooses others."""
+    """An engine and its books. Names are the numbers of the prompts unless a test chooses others.
+
+    Args:
+        eos, stop: the token, or the string, that ends a sequence.
+        engine: one that is idle; None for a new one, made with the other arguments.
+    """
 
     def __init__(
         self,
@@ -47,14 +62,12 @@ class Scripted:
         engine_class: Callable[..., Any] = FullEngine,
         eos: int | None = None,
         stop: str = "",
+        engine: Any = None,
         **options: Any,
     ) -> None:
-        from toolkit import simgpu
-
-        simgpu.reset(gpu_policy, on_race="raise")
         self.eos, self.stop = eos, stop
         self.ledger = Ledger()
-        self.engine = engine_class(_model(), tiny_tokenizer(), **(LIMITS | options))
+        self.engine = engine or new_engine(gpu_policy, engine_class, **options)
         self.engine.eos_ids = set() if eos is None else {eos}
         self.params = SamplingParams(max_tokens=MAX_TOKENS, stop=(stop,) if stop else ())
 

@@ -1,0 +1,213 @@
+"""The full engine on a GPU: the library's tokens, no hidden wait, and integrity whatever happens in flight."""
+
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ch02_continuous_batching import Batch, SamplingParams
+from ch04_events import EventEngine
+from ch05_double_buffering import DoubleBufferedEngine
+from ch06_graphs import GraphEngine
+from ch07_carry_over import AsyncEngine
+from ch08_full_engine import FullEngine
+from tests.ch08_full_engine import test_sweeps as sweeps
+from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected, new_engine
+from tests.gpu.bfloat16 import engine_model, gaps, library_model
+from tests.helpers import tiny_model
+from toolkit.ledger import Ledger
+from toolkit.paged_attention import attention_kernel_name
+
+pytestmark = pytest.mark.gpu
+
+
+def random_prompts(name: str, count: int, longest: int, seed: int = 0) -> list[list[int]]:
+    """Of unequal lengths; every other one begins with the same 20 tokens."""
+    rng, vocabulary = random.Random(seed), library_model(name).config.vocab_size
+    common = [rng.randrange(3, vocabulary) for _ in range(20)]
+    own = [[rng.randrange(3, vocabulary) for _ in range(rng.randint(1, longest))] for _ in range(count)]
+    return [common + prompt if i % 2 else prompt for i, prompt in enumerate(own)]
+
+
+def answers_of(engine: Any, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
+    ledger = Ledger()
+    for i, prompt in enumerate(prompts):
+        engine.add_request(str(i), prompt, SamplingParams(max_tokens=max_tokens, ignore_eos=True))
+        ledger.add(str(i))
+    answers: dict[str, list[int]] = {}
+    while engine.has_work:
+        outputs = engine.step()
+        ledger.take(outputs)
+        answers |= {out.request_id: list(out.output_ids) for out in outputs if out.finish_reason is not None}
+    ledger.check_idle(engine)
+    assert ledger.ended == {"length": len(prompts)}, f"ends: {dict(ledger.ended)}"
+    return [answers[str(i)] for i in range(len(prompts))]
+
+
+# --- the library's tokens ---
+
+SIZES = {  # model -> (prompts, longest, new tokens, limits: prompts come in chunks, and some requests are preempted)
+    "small": (12, 90, 60, {"num_blocks": 60, "block_size": 16, "max_rows": 8, "token_budget": 64, "max_length": 192}),
+    "1b": (6, 300, 32, {"num_blocks": 80, "block_size": 16, "max_rows": 4, "token_budget": 256, "max_length": 400}),
+}
+
+
+@pytest.mark.parametrize("asynchronous", [True, False], ids=["asynchronous", "synchronous"])
+@pytest.mark.parametrize("name", SIZES)
+def test_the_librarys_model_would_have_taken_these_tokens(name: str, asynchronous: bool):
+    """In bfloat16, forced upon the library's model, each token is the most likely one or as good as that."""
+    count, longest, new_tokens, limits = SIZES[name]
+    prompts = random_prompts(name, count, longest)
+    engine = FullEngine(engine_model(name), asynchronous=asynchronous, **limits)
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert attention_kernel_name(engine.box.storage) == "triton paged attention"
+    answers = answers_of(engine, prompts, new_tokens)
+    seen = gaps(name, prompts, answers)
+    warnings.warn(f"{name}, gaps to the library's best tokens: {seen}", stacklevel=1)
+    seen.assert_small()
+    mixed_up = gaps(name, prompts, answers[1:] + answers[:1])
+    assert mixed_up.mean > 1, f"somebody else's answer must look wrong, or this test sees nothing: {mixed_up}"
+
+
+def test_where_generate_goes_another_way_it_was_nearly_a_tie():
+    """At the first token at which `generate` and the engine differ, the library finds both about equally likely."""
+    count, longest, new_tokens, limits = SIZES["small"]
+    prompts = random_prompts("small", count, longest)
+    answers = answers_of(FullEngine(engine_model("small"), **limits), prompts, new_tokens)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = torch.tensor([prompt], device="cuda")
+        result = library_model("small").generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False
+        )
+        theirs = result[0, len(prompt) :].tolist()
+        if theirs != answer:
+            first = next(i for i in range(new_tokens) if theirs[i] != answer[i])
+            gaps("small", [prompt], [answer[: first + 1]]).assert_small()
+
+
+@pytest.mark.parametrize("prefix_sharing", [True, False], ids=["shared", "unshared"])
+@pytest.mark.parametrize("asynchronous", [True, False], ids=["asynchronous", "synchronous"])
+def test_float32_equals_generate(asynchronous: bool, prefix_sharing: bool):
+    """In float32 the tokens are exactly those that `generate` gives on the CPU; arrivals by step, roomy and tight."""
+    for num_blocks in sweeps.POOLS.values():
+        Scripted(asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks).run()
+
+
+def test_synchronous_and_asynchronous_are_equal_bit_for_bit():
+    """Equal batches give equal tokens, in bfloat16 as well.
+
+    The order of the steps does not show in the numbers, but which rows share a batch does: another number of rows is
+    another shape, with other roundings. So here all requests are there from the start, and end by their length: then
+    both orders make the same batches, step by step, and every token has to be the same.
+    """
+    prompts = random_prompts("small", 8, 60)
+
+    def run(asynchronous: bool) -> tuple[list[Any], list[list[int]]]:
+        limits = {"num_blocks": 200, "block_size": 16, "max_rows": 8, "token_budget": 64, "max_length": 192}
+        engine = FullEngine(engine_model("small"), asynchronous=asynchronous, prefix_sharing=False, **limits)
+        batches, make_batch = [], engine.make_batch
+
+        def noting(rows: Any) -> Batch:
+            batches.append([(row.request.request_id, row.start, row.num_tokens) for row in rows])
+            return make_batch(rows)
+
+        engine.make_batch = noting
+        return batches, answers_of(engine, prompts, 40)
+
+    batches, answers = run(asynchronous=False)
+    assert run(asynchronous=True) == (batches, answers)
+
+
+# --- no hidden wait ---
+
+
+def strict(launch: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
+    """In a launch, every operation that would make the host wait raises."""
+
+    def run(batch: Batch) -> Any:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return launch(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return run
+
+
+def raise_it(error: Exception) -> None:
+    raise error
+
+
+def in_full() -> FullEngine:
+    limits = {"num_blocks": 60, "block_size": 16, "max_rows": 4, "token_budget": 32, "max_length": 128}
+    return FullEngine(engine_model("small"), **limits)
+
+
+@pytest.mark.parametrize("kind", [EventEngine, DoubleBufferedEngine, GraphEngine, AsyncEngine, FullEngine, in_full])
+def test_no_launch_makes_the_host_wait(kind: Any):
+    """Prompts in chunks, decode and mixed steps, greedy and sampled: nothing in `launch` waits for the device."""
+    if kind is in_full:
+        engine = in_full()  # with Triton and graphs for mixed steps
+    else:
+        engine = kind(tiny_model().to("cuda"), num_blocks=60, block_size=4, max_rows=4, token_budget=12)
+    engine.launch = strict(engine.launch)
+    engine.recover = raise_it  # a full engine would start anew
+    for i, prompt in enumerate(PROMPTS):
+        engine.add_request(str(i), prompt, SamplingParams(max_tokens=6, temperature=0.8 * (i == 1)))
+        engine.step()
+    while engine.has_work:
+        engine.step()
+
+
+# --- in flight ---
+
+
+@pytest.mark.parametrize("prefix_sharing", [True, False], ids=["shared", "unshared"])
+@pytest.mark.parametrize("num_blocks", sweeps.POOLS.values(), ids=sweeps.POOLS)
+def test_events_in_flight(num_blocks: int, prefix_sharing: bool):
+    """Cancel, preempt, errors and names used again before every step, on one engine: all tokens right, nothing left."""
+    engine = new_engine(num_blocks=num_blocks, prefix_sharing=prefix_sharing)
+    for name, event in sweeps.EVENTS.items():
+        for step in range(sweeps.LAST_STEP):
+            try:
+                Scripted(engine=engine).run(step, event)
+            except (AssertionError, RuntimeError) as error:
+                raise AssertionError(f"{name} before step {step}: {error}") from error
+
+
+def test_ends_in_flight():
+    """Each token of each answer ends its sequence once; what runs one step too far is dropped."""
+    engine = new_engine(num_blocks=sweeps.POOLS["tight"])
+    for token in sorted({token for answer in expected() for token in answer}):
+        run = Scripted(engine=engine, eos=token)
+        run.run()
+        assert run.ledger.ended["eos"]
+
+
+def test_a_storm_in_bfloat16():
+    """Random arrivals, cancels and preemptions through graphs and Triton: all got tokens that the library would take."""
+    limits = {"num_blocks": 24, "block_size": 16, "max_rows": 8, "token_budget": 48, "max_length": 128}
+    engine, ledger, rng = FullEngine(engine_model("small"), **limits), Ledger(), random.Random(5)
+    waiting = random_prompts("small", 60, 50, seed=3)
+    prompts, answers = {}, {}
+    while waiting or engine.has_work:
+        if waiting and rng.random() < 0.3:
+            name = str(len(prompts))
+            prompts[name] = waiting.pop()
+            engine.add_request(name, prompts[name], SamplingParams(max_tokens=rng.randint(1, 40)))
+            ledger.add(name)
+        if engine.requests and rng.random() < 0.05:
+            engine.cancel(rng.choice(list(engine.requests)))
+        if engine.scheduler.running and rng.random() < 0.05:
+            engine.scheduler.preempt(rng.choice(engine.scheduler.running))
+        outputs = engine.step()
+        ledger.take(outputs)
+        answers |= {out.request_id: list(out.output_ids) for out in outputs if out.finish_reason is not None}
+    ledger.check_idle(engine)
+    assert len(answers) == 60 and ledger.ended["cancelled"] and not ledger.ended["error"]
+    seen = gaps("small", [prompts[name] for name in answers], list(answers.values()))
+    warnings.warn(f"storm, gaps to the library's best tokens: {seen}", stacklevel=1)
+    seen.assert_small()

@@ -1,0 +1,102 @@
+"""Graphs on a GPU: two slots in the memory of one, and why two graphs of one pool must not run at once."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ch06_graphs import GraphForward
+from ch08_full_engine import FullEngine
+from tests.gpu.bfloat16 import engine_model
+from toolkit.device import sleep
+from toolkit.record.ch06 import held
+from toolkit.sealed_forward import Sizes, Tensors
+
+pytestmark = pytest.mark.gpu
+
+
+class TwoSlots(FullEngine):
+    """Notes what was held before its graphs were made."""
+
+    def make_box(self, storage: Tensor) -> Any:
+        self.before = held()
+        return super().make_box(storage)
+
+
+class OneSlot(TwoSlots):
+    num_slots = 1
+
+    def inputs_of(self, slot: Any) -> Tensors:
+        return slot.device_inputs | {"previous_ids": slot.device_ids}
+
+
+def graphs_hold(engine_class: type) -> tuple[int, int]:
+    """Bytes by the allocator's account, and of the device at all, that the graphs of a 1b engine take."""
+    engine = engine_class(
+        engine_model("1b"), num_blocks=128, block_size=16, max_rows=32, token_budget=512, max_length=1024
+    )
+    (reserved, in_use), (reserved_before, in_use_before) = held(), engine.before
+    del engine
+    held()
+    return reserved - reserved_before, in_use - in_use_before
+
+
+def test_two_slots_take_the_memory_of_one():
+    """With one pool the second slot's graphs use the first one's memory: at most 1.05 times as much is held."""
+    graphs_hold(OneSlot)  # kernels and workspaces are there before it counts
+    one, two = graphs_hold(OneSlot), graphs_hold(TwoSlots)
+    ratios = two[0] / one[0], two[1] / one[1]
+    warnings.warn(
+        f"graphs of one slot: {one[0] / 1e6:.1f} MB by the allocator, {one[1] / 1e6:.1f} MB by mem_get_info; of two: "
+        f"{ratios[0]:.3f} and {ratios[1]:.3f} times as much",
+        stacklevel=1,
+    )
+    assert ratios[0] <= 1.05, f"by the allocator's account two slots hold {ratios[0]:.3f} times the memory of one"
+
+
+# --- two graphs of one pool at once ---
+
+FULL = Sizes(1, 1, 1, width=1, num_decode_rows=1, max_query_length=1, greedy=True)
+LARGE = 1_000_000
+
+
+class SlowForward:
+    """A forward that leaves a temporary in the pool, dawdles, and then reads it. Two slots with the values 3 and 5."""
+
+    def __init__(self, pools: int) -> None:
+        sleep(0.1)  # measures the clock, which a capture could not do
+        self.inputs = [{"x": torch.full((LARGE,), value, device="cuda")} for value in (3, 5)]
+        self.outputs = [torch.zeros(1, dtype=torch.int64, device="cuda") for _ in range(2)]
+        storage = torch.zeros(1, device="cuda")
+        boxes = [GraphForward(self.forward, storage) for _ in range(pools)]
+        self.boxes = [boxes[0], boxes[-1]]
+        for box, inputs, output in zip(self.boxes, self.inputs, self.outputs, strict=True):
+            box.seal(inputs, output, FULL)
+        torch.cuda.synchronize()
+
+    def forward(self, inputs: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
+        temporary = inputs["x"] * 1
+        sleep(5.0)
+        return temporary[-1:].clone()
+
+    def run(self, streams: list[torch.cuda.Stream]) -> list[int]:
+        """Launch both slots' graphs, each on its stream, one right after the other."""
+        for output in self.outputs:
+            output.zero_()
+        torch.cuda.synchronize()
+        for box, inputs, output, stream in zip(self.boxes, self.inputs, self.outputs, streams, strict=True):
+            with torch.cuda.stream(stream):
+                box.launch(inputs, output, FULL)
+        torch.cuda.synchronize()
+        return [output.item() for output in self.outputs]
+
+
+def test_graphs_of_one_pool_must_not_run_at_once():
+    """On one stream both are right. On two, the second overwrites the first's temporary; pools of their own help."""
+    one, two = torch.cuda.Stream(), torch.cuda.Stream()
+    shared, apart = SlowForward(pools=1), SlowForward(pools=2)
+    assert shared.run([one, one]) == [3, 5], "one after the other, two graphs may share a pool"
+    assert shared.run([one, two])[0] != 3, "the race was not forced: the first graph's temporary should be overwritten"
+    assert apart.run([one, two]) == [3, 5], "with a pool each, two graphs may run at once"
