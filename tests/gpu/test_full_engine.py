@@ -188,7 +188,7 @@ def test_ends_in_flight():
 
 
 def test_a_storm_in_bfloat16():
-    """Random arrivals, cancels and preemptions through graphs and Triton: all got tokens that the library would take."""
+    """Random arrivals, cancels, preemptions, with graphs and Triton: all tokens are what the library would take."""
     limits = {"num_blocks": 24, "block_size": 16, "max_rows": 8, "token_budget": 48, "max_length": 128}
     engine, ledger, rng = FullEngine(engine_model("small"), **limits), Ledger(), random.Random(5)
     waiting = random_prompts("small", 60, 50, seed=3)
