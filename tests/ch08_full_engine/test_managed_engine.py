@@ -44,7 +44,8 @@ def test_a_waiting_request_ends():
     request = engine.requests["2"]
     assert engine.cancel("2")
     assert request not in engine.scheduler.waiting and request.status is RequestStatus.FINISHED, (
-        f"status {request.status}, in the queue: {request in engine.scheduler.waiting}"
+        f"a request that has ended is FINISHED and out of the queue; seen: status {request.status}, in the queue: "
+        f"{request in engine.scheduler.waiting}"
     )
     names = [output.request_id for output in watch.step() if output.finish_reason is not None]
     assert names == ["2"], f"the next step returns its terminal output; it returned the ends of {names}"
