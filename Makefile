@@ -11,7 +11,7 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test testgpu lab check hint progress bench figures exercises lessons lint
+.PHONY: help setup run test testgpu lab check hint progress bench soak figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,9 @@ progress: setup ## which exercises are solved
 
 bench: setup ## on a GPU (20 minutes) ours against the transformers library: make bench [BENCH='--model 1b']; elsewhere a smoke test
 	@$(VENV) -m toolkit.bench $(BENCH)
+
+soak: setup ## a long random run of the full engine, some minutes: make soak [STEPS=20000] [SEED=0]
+	@$(VENV) -m toolkit.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m toolkit.figures

@@ -31,6 +31,12 @@ def synchronisations() -> list[Synchronisation]:
     return list(runtime.synchronisations)
 
 
+def forget() -> None:
+    """Drop the spans and synchronisations seen so far, which a long run would fill the memory with."""
+    runtime.clock.spans.clear()
+    runtime.synchronisations.clear()
+
+
 def spans() -> list[Span]:
     """What the virtual clock has seen since `reset`: lanes are stream names and "host"; in ms."""
     return list(runtime.clock.spans)
