@@ -53,7 +53,7 @@ from toolkit.exercises.metadata import load as load_exercises
 from toolkit.figures.recorded import recorded_figures
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
-from toolkit.timeline import NO_TIMELINE, plot_timeline
+from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 loaded = load_model("tiny", device="cpu" if is_simulated() else "cuda")
@@ -319,7 +319,7 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 #
 # ## 6. When a step raises
 #
-# Sooner or later a step raises: out of memory, a mistake in somebody's code, a GPU that falls off its bus. Most engines
+# Sooner or later a step raises: out of memory, a mistake in somebody's code, a GPU that falls off its bus. Many engines
 # end there, with everybody's requests. What is the least that must be given up?
 #
 # The host still knows each request's prompt, and the tokens that were committed. That is a complete state: it is what

@@ -28,7 +28,7 @@ def prefix(recording: Recorded) -> Figure:
         (0.2, True, GREEN, "xx", "common beginnings shared"),
     ):
         mine = [row for row in rows if row["prefix_sharing"] is sharing]
-        values = [row["first_token_ms"][-1] for row in mine]
+        values = [row["last_of_all_ms"] for row in mine]
         bars = axes.bar(
             [place + shift for place in range(len(cases))],
             values,
@@ -39,9 +39,8 @@ def prefix(recording: Recorded) -> Figure:
             linewidth=0.6,
             label=label,
         )
-        axes.bar_label(
-            bars, [f"{ms:.0f} ms\n{row['steps']} steps" for ms, row in zip(values, mine, strict=True)], padding=2
-        )
+        labels = [f"{row['last_of_all_ms']:.0f} ms\n{row['steps']} steps in all" for row in mine]
+        axes.bar_label(bars, labels, padding=2, fontsize=9)
     axes.margins(y=0.18)
     axes.set_xticks(range(len(cases)), [f"{common} common tokens" for common in cases])
     axes.set_ylabel("ms until everybody has a first token")
