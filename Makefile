@@ -46,7 +46,7 @@ progress: setup ## which exercises are solved
 bench: setup ## on a GPU (20 minutes) ours against the transformers library: make bench [BENCH='--model 1b']; elsewhere a smoke test
 	@$(VENV) -m toolkit.bench $(BENCH)
 
-soak: setup ## a long random run of the full engine, some minutes: make soak [STEPS=20000] [SEED=0]
+soak: setup ## a long random run of the full engine, two minutes: make soak [STEPS=20000] [SEED=0]
 	@$(VENV) -m toolkit.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 figures: setup ## draw the figures again from their recordings

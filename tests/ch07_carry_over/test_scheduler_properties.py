@@ -14,13 +14,21 @@ from hypothesis import strategies as st
 from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, Scheduler
 from ch05_double_buffering import HalfBatchScheduler
 from ch07_carry_over import CarryScheduler
+from ch08_full_engine import PrefixBlockManager, PrefixScheduler
 
 MOST_STEPS = 3000  # some ten times what any of these loads takes
 
 
 @pytest.mark.parametrize(
     ("scheduler_class", "max_in_flight"),
-    [(Scheduler, 1), (HalfBatchScheduler, 2), (CarryScheduler, 1), (CarryScheduler, 2)],
+    [
+        (Scheduler, 1),
+        (HalfBatchScheduler, 2),
+        (CarryScheduler, 1),
+        (CarryScheduler, 2),
+        (PrefixScheduler, 1),
+        (PrefixScheduler, 2),
+    ],
 )
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
@@ -29,13 +37,14 @@ def test_everybody_finishes(scheduler_class: type[Scheduler], max_in_flight: int
     rng = random.Random(seed)
     block_size = rng.choice([1, 2, 4])
     requests = [
-        Request(str(i), [1] * rng.randint(1, 12), SamplingParams(max_tokens=rng.randint(1, 10)), arrival=i)
+        Request(str(i), prompt(rng), SamplingParams(max_tokens=rng.randint(1, 10)), arrival=i)
         for i in range(rng.randint(1, 8))
     ]
     largest = max(-(-(len(r.prompt_ids) + r.params.max_tokens) // block_size) for r in requests)
     num_blocks = largest + rng.randint(0, 6)
     policy = rng.choice(["fcfs", "prefill_first"])
-    scheduler = scheduler_class(BlockManager(num_blocks, block_size), rng.randint(1, 6), rng.randint(1, 20), policy)
+    blocks = (PrefixBlockManager if scheduler_class is PrefixScheduler else BlockManager)(num_blocks, block_size)
+    scheduler = scheduler_class(blocks, rng.randint(1, 6), rng.randint(1, 20), policy)
     arrivals = deque(sorted((rng.randint(0, 10), i) for i in range(len(requests))))
     in_flight: deque[list[Row]] = deque()
     for step in range(MOST_STEPS):
@@ -55,8 +64,14 @@ def test_everybody_finishes(scheduler_class: type[Scheduler], max_in_flight: int
     assert all(1 <= len(r.output_ids) <= r.params.max_tokens for r in requests)
 
 
+def prompt(rng: random.Random) -> list[int]:
+    """Some begin alike, so that blocks can be shared."""
+    return [1] * rng.randint(1, 8) + [rng.randint(1, 2) for _ in range(rng.randint(0, 4))]
+
+
 def check_step(rows: list[Row], scheduler: Scheduler, block_size: int) -> None:
     assert sum(row.num_tokens for row in rows) <= scheduler.token_budget, f"the step exceeds its token budget: {rows}"
+    assert scheduler.tokens_in_step == sum(row.num_tokens for row in rows)
     assert len({id(row.request) for row in rows}) == len(rows) <= scheduler.max_rows, f"a request has two rows: {rows}"
     for row in rows:
         owned = len(row.request.block_table) * block_size
@@ -66,6 +81,8 @@ def check_step(rows: list[Row], scheduler: Scheduler, block_size: int) -> None:
 def commit(rows: list[Row], scheduler: Scheduler, rng: random.Random) -> None:
     for row in rows:
         request = row.request
+        if isinstance(scheduler.blocks, PrefixBlockManager) and row.epoch == request.epoch:
+            scheduler.blocks.mark_written(row)
         if row.samples and row.epoch == request.epoch:
             request.pending_samples -= 1
             request.output_ids.append(7)

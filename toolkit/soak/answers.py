@@ -1,6 +1,7 @@
 """The prompts of a soak, and the right answer to each of them."""
 
 import random
+from collections import Counter
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Answers:
         own = [[rng.randrange(3, 256) for _ in range(rng.randint(1, 14))] for _ in range(24)]
         self.prompts = [prompt if i % 4 == 3 else beginnings[i % 4] + prompt for i, prompt in enumerate(own)]
         self.whole = [self._generate(library.model, prompt) for prompt in self.prompts]
-        self.eos_id = self.whole[0][LONGEST_ANSWER // 2]
+        self.eos_id = Counter(token for answer in self.whole for token in answer).most_common(1)[0][0]
 
     def _generate(self, model: Any, prompt: list[int]) -> list[int]:  # noqa: ANN401
         ids = torch.tensor([prompt], device=model.device)
