@@ -226,6 +226,10 @@ while engine.has_work:
 plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel after three steps", steps=(0, 5))
 
 # %% [markdown]
+# The same, recorded (the title names the device):
+#
+# ![Cold start, steady state, drain](../../figures/ch08_phases.png)
+#
 # ## 4. What begins alike is computed once
 #
 # Requests to one service often begin with the same text: instructions, a document, the conversation so far. A key or a
@@ -285,6 +289,10 @@ print("the same answers" if shared_answers == plain_answers else "OTHER ANSWERS"
 # named, and are there with the first one's next tokens. What is not shared is what was still in flight when they came:
 # rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is worth depends
 # on how long beginnings are; it costs one hash for each block.)
+#
+# The same with 16 requests and beginnings of three lengths, recorded:
+#
+# ![Until everybody has a first token](../../figures/ch08_prefix.png)
 #
 # ## 5. From tokens to text
 #
