@@ -8,12 +8,13 @@ import random
 from collections import deque
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, Scheduler
+from ch02_continuous_batching import Batch, BlockManager, Request, Row, SamplingParams, Scheduler
 from ch05_double_buffering import HalfBatchScheduler
-from ch07_carry_over import CarryScheduler
+from ch07_carry_over import CarryScheduler, apply_carry, carry_index
 from ch08_full_engine import PrefixBlockManager, PrefixScheduler
 
 MOST_STEPS = 3000  # some ten times what any of these loads takes
@@ -88,3 +89,45 @@ def commit(rows: list[Row], scheduler: Scheduler, rng: random.Random) -> None:
             request.output_ids.append(7)
             if len(request.output_ids) == request.params.max_tokens or rng.random() < 0.05:
                 scheduler.finish(request)
+
+
+def token(request: Request, position: int) -> int:
+    """In the test below, which token any request has at any position: all are different, prompts included."""
+    return 1000 * (request.arrival + 1) + position
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_every_token_carried_is_the_right_one(seed: int):
+    """Under random arrivals, preemptions, ends and cancels in flight, each row computes its own request's tokens.
+
+    The device is a list here: the sampled ids of a batch are known when it is launched, and to the host a step later.
+    """
+    rng = random.Random(seed)
+    scheduler = CarryScheduler(BlockManager(rng.randint(8, 30), 2), rng.randint(1, 5), rng.randint(2, 12))
+    previous: Batch | None = None
+    sampled: list[int] = []
+    arrivals = 0
+    for _ in range(60):
+        if rng.random() < 0.4 and len(scheduler.waiting) < 4:
+            request = Request("always the same name", [], SamplingParams(max_tokens=rng.randint(1, 6)), arrivals)
+            request.prompt_ids += [token(request, position) for position in range(rng.randint(1, 9))]
+            scheduler.add(request)
+            arrivals += 1
+        if scheduler.running and rng.random() < 0.2:
+            rng.choice([scheduler.preempt, scheduler.finish])(rng.choice(scheduler.running))
+        rows = tuple(sorted(scheduler.schedule(), key=lambda row: row.num_tokens > 1))
+        batch = Batch(0, rows, inputs=None)
+        wanted = [token(row.request, row.start + i) for row in rows for i in range(row.num_tokens)]
+        packed = [each for row in rows for each in row.request.token_ids(row.start, row.start + row.num_tokens)]
+        index = carry_index(rows, previous if previous and previous.rows else None)
+        computed = apply_carry(torch.tensor(packed), torch.tensor(index), torch.tensor(sampled or [0])) if rows else []
+        assert list(computed) == wanted, f"rows {rows}, carry index {index}: computed {computed}, right are {wanted}"
+        if previous is not None:
+            for row, token_id in zip(previous.sampling_rows, sampled, strict=True):
+                if row.epoch == row.request.epoch:
+                    row.request.pending_samples -= 1
+                    row.request.output_ids.append(token_id)
+                    if len(row.request.output_ids) == row.request.params.max_tokens or rng.random() < 0.1:
+                        scheduler.finish(row.request)
+        previous, sampled = batch, [token(row.request, row.start + row.num_tokens) for row in batch.sampling_rows]
