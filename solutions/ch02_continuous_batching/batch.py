@@ -10,6 +10,7 @@ Nothing is padded. The tokens of all rows stand one behind the other, and index 
 """
 
 import struct
+from array import array
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
@@ -105,7 +106,10 @@ def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchI
     input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(ordered, blocks)
 
     widest = max(len(row.request.block_table) for row in ordered)
-    block_table = [r.request.block_table + [0] * (widest - len(r.request.block_table)) for r in ordered]
+    block_table = array("i")  # by far the most numbers of a step, and torch.tensor is slow with nested lists
+    for row in ordered:
+        block_table.extend(row.request.block_table)
+        block_table.extend([0] * (widest - len(row.request.block_table)))
 
     sampling = [row for row in ordered if row.samples]
     params = [row.request.params for row in sampling]
@@ -115,7 +119,7 @@ def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchI
         slot_mapping=torch.tensor(slot_mapping),
         query_start=torch.tensor(query_start, dtype=torch.int32),
         kv_lengths=torch.tensor(kv_lengths, dtype=torch.int32),
-        block_table=torch.tensor(block_table, dtype=torch.int32),
+        block_table=torch.frombuffer(block_table, dtype=torch.int32).view(len(ordered), widest),
         sample_index=torch.tensor(sample_index, dtype=torch.int64),
         temperature=torch.tensor([p.temperature for p in params]),
         top_k=torch.tensor([p.top_k for p in params], dtype=torch.int64),

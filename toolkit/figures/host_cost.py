@@ -21,12 +21,10 @@ def host_cost(recording: Recorded) -> Figure:
         axes.plot(counts, costs, line, color=colour, label=f"blocks of {block_size} tokens")
         if block_size == min(LOOKS):
             for count, cost in zip(counts, costs, strict=True):
-                axes.annotate(f"{cost:.2f}", (count, cost), xytext=(0, 8), textcoords="offset points", ha="center")
+                axes.annotate(f"{cost:.2f}", (count, cost), xytext=(0, -15), textcoords="offset points", ha="center")
             guide = [costs[-1] * count / counts[-1] for count in counts]
             axes.plot(counts, guide, ":", color=GREY, label="in proportion to the rows")
-    axes.plot(
-        [TARGET_ROWS], [TARGET_MS], "x", color="black", markersize=9, label=f"{TARGET_MS} ms at {TARGET_ROWS} rows"
-    )
+    axes.plot([TARGET_ROWS], [TARGET_MS], "x", color="black", markersize=9, label="aim")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])
