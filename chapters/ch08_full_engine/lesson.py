@@ -577,7 +577,7 @@ for picture in recorded_figures("host_cost", "host_cost"):
 # %% [markdown]
 # ## 12. The bug museum
 #
-# Each of these engines has one bug that a real engine had, in a file of ten to sixty lines. There is no gap to fill.
+# Each of these engines has one bug that a real engine had, in a file of thirty to sixty lines. There is no gap to fill.
 # The engine runs, and a test fails. Find the line. `make check EX=8.6` shows what the tests see. Read it closely: where
 # there is a race report, it names two lines and the edge that is missing.
 

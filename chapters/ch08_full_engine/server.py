@@ -48,7 +48,8 @@ class Server:
         """Hand in a request, from a thread. Blocks while `max_requests` are inside.
 
         Args:
-            on_output: called with each output of the request, in the engine's thread: it must be quick. The last one
+            on_output: called with each output of the request, in the engine's thread: it must be quick, and must not
+                submit anything itself (it might wait for a place that only its own thread can free). The last output
                 has a finish_reason. If it raises, the request is cancelled, and nobody else notices.
             timeout: seconds to wait for a place.
 

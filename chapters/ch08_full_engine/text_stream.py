@@ -67,10 +67,9 @@ class TextStream:
             return
         try:
             new = self.decoder.step(self.backend, token_id)
+            self.push_text(new or "")  # None: the bytes so far are no character yet
         except Exception as error:  # the tokenizers library raises a bare Exception
             self.error = f"no text for token {token_id}: {error}"
-            return
-        self.push_text(new or "")  # None: the bytes so far are no character yet
 
     def push_text(self, new: str) -> None:
         """Take the next piece of text. `text` grows by what is certain now; at a stop string, `stopped` is set.

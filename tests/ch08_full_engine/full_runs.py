@@ -99,5 +99,5 @@ class Watch:
                 error = getattr(self.ended.get(name), "error", "")
                 assert tokens == right[int(name)], (
                     f"request {name} got {tokens}, and generate gives {right[int(name)]}"
-                    + f"; it ended with the error: {error}" * bool(error)
+                    + f"; it ended with the error: {error[:90]}" * bool(error)
                 )

@@ -244,7 +244,8 @@ def test_errors_in_a_row_fail_those_that_run_once_each(monkeypatch):
     watch.run()
     failed = [name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR]
     assert sorted(failed) == sorted(running), (
-        f"two steps in a row have failed with the requests {running} running; ended with ERROR: {failed}"
+        f"two steps in a row have failed with the requests {running} running; ended with ERROR: {failed}. Only those "
+        "that were running end, and only at the second failure"
     )
     for name in failed:
         assert "launch has failed" in watch.ended[name].error, f"the error says {watch.ended[name].error!r}"
@@ -289,7 +290,11 @@ def test_nothing_is_in_flight_after_an_error(monkeypatch):
         f"{len(engine.in_flight)} batches are in flight after an error; their requests start anew, and the next batch "
         "takes a slot without asking for them"
     )
-    assert not engine.scheduler.running and len(engine.scheduler.waiting) == len(PROMPTS), "all wait, and start anew"
+    running, waiting = len(engine.scheduler.running), len(engine.scheduler.waiting)
+    assert (running, waiting) == (0, len(PROMPTS)), (
+        f"after the error everybody waits to start anew, {len(PROMPTS)} requests; seen: {running} running, {waiting} "
+        "waiting. (preempt changes the list `running`: go through a copy)"
+    )
     watch.run().assert_tokens(expected())
 
 
