@@ -226,7 +226,7 @@ while engine.has_work:
 plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel after three steps", steps=(0, 5))
 
 # %% [markdown]
-# The same, recorded (the title names the device):
+# The same, recorded behind a warm-up of six steps (the title names the device):
 #
 # ![Cold start, steady state, drain](../../figures/ch08_phases.png)
 #
@@ -516,7 +516,7 @@ for name, value in sharing.metrics.summary().items():
 # **vLLM** (commit 4e17906), `vllm/v1/worker/gpu_model_runner.py`: `GPUModelRunner._prepare_input_ids` scatters
 # `prev_sampled_token_ids` into the input tensor, *before* the graph; if the batch has the rows of the one before, that
 # is one copy. The key (`prev_req_id_to_index`) is the request's id. The scheduler's side of it is `AsyncScheduler`
-# (`vllm/v1/core/sched/async_scheduler.py`), which counts `num_output_placeholders`: our `pending_samples`.
+# (`vllm/v1/core/sched/async_scheduler.py`, commit 7ab8a61), which counts `num_output_placeholders`: our `pending_samples`.
 #
 # **SGLang** (commit f1dea62), `python/sglang/srt/managers/overlap_utils.py`: the input holds a *negative* number, minus
 # a place in a ring buffer on the device. `FutureMap.store_to_map` puts sampled ids there, and before the next forward
@@ -601,7 +601,7 @@ for each in load_exercises().values():
 # What is gained: an engine that can be left alone. It starts with nobody there, serves whoever comes, gets over what
 # can be got over, says what it does, and each request gets one answer and one end.
 #
-# One GPU is full now. Chapter 9 takes a second one.
+# One GPU is full now. Chapter 9, which is not part of this repository yet, takes a second one.
 #
 # **Further reading**
 #
