@@ -516,7 +516,8 @@ for name, value in sharing.metrics.summary().items():
 # **vLLM** (commit 4e17906), `vllm/v1/worker/gpu_model_runner.py`: `GPUModelRunner._prepare_input_ids` scatters
 # `prev_sampled_token_ids` into the input tensor, *before* the graph; if the batch has the rows of the one before, that
 # is one copy. The key (`prev_req_id_to_index`) is the request's id. The scheduler's side of it is `AsyncScheduler`
-# (`vllm/v1/core/sched/async_scheduler.py`, commit 7ab8a61), which counts `num_output_placeholders`: our `pending_samples`.
+# (`vllm/v1/core/sched/async_scheduler.py`, commit 7ab8a61), which counts `num_output_placeholders`: our
+# `pending_samples`.
 #
 # **SGLang** (commit f1dea62), `python/sglang/srt/managers/overlap_utils.py`: the input holds a *negative* number, minus
 # a place in a ring buffer on the device. `FutureMap.store_to_map` puts sampled ids there, and before the next forward
