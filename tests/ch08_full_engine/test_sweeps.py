@@ -6,7 +6,7 @@ output, and at the end the engine must hold nothing. A race raises. The policies
 
 import pytest
 
-from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching import RequestStatus, SamplingParams, Scheduler
 from ch06_graphs import GraphForward
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine.scripted import MAX_TOKENS, PROMPTS, Scripted, expected, text_of
@@ -176,6 +176,20 @@ def test_an_event_at_every_step(event, prefix_sharing: bool):
 def test_an_event_at_every_step_in_the_synchronous_order(event: str):
     """The same with one batch at a time."""
     sweep(EVENTS[event], prefix_sharing=True, asynchronous=False)
+
+
+def test_a_mistake_that_recovery_would_hide_is_seen_mutant(monkeypatch: pytest.MonkeyPatch):
+    """A finished request keeps its epoch, so a row in flight is committed, fails, and the engine gets over it."""
+
+    def finish(scheduler, request) -> None:
+        scheduler.blocks.free(request)
+        scheduler.running.remove(request)
+        request.status = RequestStatus.FINISHED
+        request.pending_samples = 0
+
+    monkeypatch.setattr(Scheduler, "finish", finish)
+    with pytest.raises((AssertionError, LookupError)):
+        sweep(EVENTS["cancel_3"], prefix_sharing=True, asynchronous=True)
 
 
 # --- ends that only the tokens bring ---

@@ -3,6 +3,10 @@
 from typing import Any
 
 
+class Planted(MemoryError):
+    """An error that a step was told to raise."""
+
+
 def faulty_engine() -> type:
     """The full engine; `faults` are raised one by one, each the next time that its function is called."""
     from ch08_full_engine import FullEngine
@@ -31,6 +35,11 @@ def faulty_engine() -> type:
         def fail_in(self, place: str) -> None:
             if self.faults and self.faults[0] == place:
                 self.faults.pop()
-                raise MemoryError(f"planted in {place}")
+                raise Planted(f"planted in {place}")
+
+        def recover(self, error: Exception) -> None:
+            if not isinstance(error, Planted):
+                raise error  # a mistake of the engine's own, which it would get over
+            super().recover(error)
 
     return FaultyEngine
