@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from toolkit import device
+from toolkit.garbage import short_collections
 from toolkit.timeline import NO_TIMELINE, Recording
 from toolkit.workloads import fixed
 
@@ -128,11 +129,13 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
     waits_before = len(_waits())
     # A batch that is in flight by now was launched before the measurement, so its tokens are not counted either.
     launched = sum(len(batch.sampling_rows) for batch, _ in getattr(engine, "in_flight", ()))
-    first_step, before, start = engine.num_steps, sum(map(len, outputs)) + launched, device.now_ms()
-    while engine.has_work:
-        step()
-    device.accelerator.synchronize()
-    seconds = (device.now_ms() - start) / 1e3
+    first_step, before = engine.num_steps, sum(map(len, outputs)) + launched
+    with short_collections():
+        start = device.now_ms()
+        while engine.has_work:
+            step()
+        device.accelerator.synchronize()
+        seconds = (device.now_ms() - start) / 1e3
     recording = steady(engine.timeline.finish())
     served = Served(
         outputs,

@@ -11,10 +11,8 @@ Use torch's own names wherever they exist on both: `accelerator.Stream()`, `Even
 """
 
 import functools
-import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -97,24 +95,6 @@ def new_timeline() -> "Timeline":
         return Timeline("cuda")
     simgpu = _accelerator()
     return Timeline("sim", accelerator=simgpu, now=lambda: simgpu.now_ms() / 1e3, clock="simulated")
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """On CUDA, collect garbage now and not again until the end of this block. For captures of graphs.
-
-    Python may take an old engine apart at any moment. If that destroys a graph or frees device memory while another
-    graph is being captured, CUDA declares the capture invalid.
-    """
-    if is_simulated() or not gc.isenabled():
-        yield
-        return
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def launch(

@@ -17,6 +17,7 @@ from ch08_full_engine.full_engine import FullEngine
 from ch08_full_engine.gate import Gate
 from ch08_full_engine.managed_engine import StreamedOutput
 from toolkit.errors import UserError
+from toolkit.garbage import short_collections
 
 Callback = Callable[[RequestOutput], object]
 
@@ -137,7 +138,8 @@ class Server:
 
     def _run(self) -> None:
         try:
-            self._serve()
+            with short_collections():
+                self._serve()
         except BaseException as error:  # the engine gets over what it can; now nobody may wait for it in vain
             with self.lock:
                 self.closed = True

@@ -78,7 +78,7 @@ class SlowForward:
 
     def forward(self, inputs: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
         temporary = inputs["x"] * 1
-        sleep(5.0)
+        sleep(20.0)
         return temporary[-1:].clone()
 
     def run(self, streams: list[torch.cuda.Stream]) -> list[int]:

@@ -15,6 +15,7 @@ from toolkit.bench.cases import Case
 from toolkit.bench.contestant import Contender, Contestant, Models, NotHere, release_memory
 from toolkit.bench.ours import OurEngine
 from toolkit.bench.theirs import TheirEngine
+from toolkit.garbage import short_collections
 
 Enter = Callable[[Contender, Models], Contestant]
 
@@ -107,7 +108,8 @@ class Comparison:
         one.prepare(case)
 
     def run(self, one: Contestant, case: Case) -> None:
-        run = one.run(case)
+        with short_collections():
+            run = one.run(case)
         self.board.add(case, one.who, one.attention, run, self.models)
         self.board.write()
         print(f"  {case}: {one.who!s:28} {run.seconds:8.2f} s {run.tokens_per_s:9.1f} tokens/s", flush=True)
@@ -115,7 +117,8 @@ class Comparison:
     def measure_activity(self, one: Contestant, case: Case) -> None:
         if not one.attention:  # it was not needed for anything else in this call
             one.prepare(case)
-        self.board.activities[case.model, one.who] = one.activity(case)
+        with short_collections():
+            self.board.activities[case.model, one.who] = one.activity(case)
         self.board.write()
 
     def check_outputs(self, case: Case) -> None:

@@ -1,6 +1,5 @@
 """This course's engine as a contestant: the full engine of chapter 8, synchronous or asynchronous, compiled or not."""
 
-import gc
 import time
 from dataclasses import replace
 from typing import Any
@@ -99,7 +98,6 @@ class OurEngine:
             use_paged_attention(self.engine.model)
         self.engine.timeline = NO_TIMELINE
         self.engine.eos_ids = case.eos_ids
-        gc.collect()  # of what earlier runs left, so that none of it is collected in this one
 
     def activity(self, case: Case) -> Activity:
         """All rows decode: some steps under the timeline, then some under the profiler."""

@@ -5,7 +5,6 @@ captured all the same. Tokens are timed by the library itself (`record_timestamp
 through a queue to the caller: so in its favour, if at all.
 """
 
-import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -114,7 +113,6 @@ class TheirEngine:
         """Start the manager's thread, with the attention that other engines may have switched since."""
         if self.model.config._attn_implementation != self.best.implementation:
             self.model.set_attn_implementation(self.best.implementation)
-        gc.collect()
         self.manager.current_batch = 0
         self.manager.start()
         time.sleep(0.2)  # until the thread waits for requests

@@ -11,6 +11,7 @@ from solutions.ch00_measuring.intervals import idle_share
 from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, serve
+from toolkit.garbage import short_collections
 from toolkit.record.accelerated import clock, open_load, recorded_on
 from toolkit.recordings import Row
 from toolkit.timeline import Recording
@@ -129,11 +130,12 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
     outputs = []
-    start = device.now_ms()
-    while engine.has_work:
-        outputs += engine.step()
-    device.accelerator.synchronize()
-    ms = device.now_ms() - start
+    with short_collections():
+        start = device.now_ms()
+        while engine.has_work:
+            outputs += engine.step()
+        device.accelerator.synchronize()
+        ms = device.now_ms() - start
     row: Row = {
         "eos_one_in": one_in,
         "asynchronous": asynchronous,

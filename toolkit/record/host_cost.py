@@ -14,6 +14,7 @@ import torch
 
 from toolkit import device
 from toolkit.course import use
+from toolkit.garbage import short_collections
 from toolkit.models import load_model
 from toolkit.recordings import Row
 
@@ -56,8 +57,9 @@ def serve(engine: Any, rows: int, steps: int) -> None:  # noqa: ANN401
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=new_tokens(steps), ignore_eos=True))
     while not all(request.output_ids for request in engine.requests.values()):
         engine.step()
-    for _ in range(steps):
-        engine.step()
+    with short_collections():
+        for _ in range(steps):
+            engine.step()
     for i in range(rows):
         engine.cancel(str(i))
     while engine.has_work:
