@@ -18,13 +18,13 @@ from torch import Tensor
 
 from ch02_continuous_batching import BatchInputs
 from ch06_graphs import GraphForward, bucket_for, bucket_sizes
-from ch07_carry_over.async_engine import CarrySlot
+from ch08_full_engine.packed_slot import PackedSlot
 from toolkit.sealed_forward import Sizes, Tensors
 
 SMALLEST_BUCKET = 16  # tokens; fewer would save next to nothing, since the weights are read all the same
 
 
-class MixedSlot(CarrySlot):
+class MixedSlot(PackedSlot):
     """A slot whose rows beyond the batch have no token, where prompts are among the rows."""
 
     def load(self, inputs: BatchInputs) -> None:

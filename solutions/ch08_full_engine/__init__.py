@@ -1,12 +1,14 @@
 """Chapter 8, the full engine: everything together, and what a service needs.
 
-Read in this order: prefix_blocks, managed_engine, text_stream, metrics, step_graphs, full_engine, gate, server.
+Read in this order: prefix_blocks, managed_engine, text_stream, metrics, packed_slot, step_graphs,
+full_engine, gate, server.
 """
 
 from ch08_full_engine.full_engine import FullEngine
 from ch08_full_engine.gate import Gate
 from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
 from ch08_full_engine.metrics import Metrics
+from ch08_full_engine.packed_slot import PackedSlot
 from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
 from ch08_full_engine.server import Server
 from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
@@ -18,6 +20,7 @@ __all__ = [
     "ManagedEngine",
     "Metrics",
     "MixedSlot",
+    "PackedSlot",
     "PrefixBlockManager",
     "PrefixScheduler",
     "Server",

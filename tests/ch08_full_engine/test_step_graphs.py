@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from ch02_continuous_batching import BatchInputs, SamplingParams
+from ch02_continuous_batching import SamplingParams
 from ch08_full_engine import FullEngine, MixedSlot, StepGraphs
+from tests.ch08_full_engine.batches import inputs_of_rows
 from tests.helpers import tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
 
@@ -65,26 +66,7 @@ def test_rows_beyond_the_batch_have_no_token():
     """Behind the rows of a mixed batch query_start stays at its last value; in a decode batch each row has a token."""
     slot = MixedSlot(tokens=8, rows=4, width=2, trash_block=9, block_size=4, device="sim")
 
-    def inputs(query_start: list[int], num_decode_rows: int) -> BatchInputs:
-        rows, tokens = len(query_start) - 1, query_start[-1]
-        return BatchInputs(
-            input_ids=torch.ones(tokens, dtype=torch.int64),
-            position_ids=torch.zeros(tokens, dtype=torch.int64),
-            slot_mapping=torch.zeros(tokens, dtype=torch.int64),
-            query_start=torch.tensor(query_start, dtype=torch.int32),
-            kv_lengths=torch.ones(rows, dtype=torch.int32),
-            block_table=torch.zeros(rows, 1, dtype=torch.int32),
-            sample_index=torch.zeros(rows, dtype=torch.int64),
-            temperature=torch.zeros(rows),
-            top_k=torch.zeros(rows, dtype=torch.int64),
-            top_p=torch.ones(rows),
-            uniform=torch.zeros(rows),
-            num_decode_rows=num_decode_rows,
-            max_query_length=5,
-            greedy=True,
-        )
-
-    slot.load(inputs([0, 1, 6], num_decode_rows=1))
+    slot.load(inputs_of_rows([0, 1, 6], num_decode_rows=1))
     assert slot.host_inputs["query_start"].tolist() == [0, 1, 6, 6, 6]
-    slot.load(inputs([0, 1, 2], num_decode_rows=2))
+    slot.load(inputs_of_rows([0, 1, 2], num_decode_rows=2))
     assert slot.host_inputs["query_start"].tolist() == [0, 1, 2, 3, 4]
