@@ -74,6 +74,7 @@ def new_tokens(steps: int) -> int:
 def timed_engine(model: Any, rows: int, block_size: int, steps: int) -> Any:  # noqa: ANN401
     """A full engine with room for the load, that notes how long each phase of each step takes: `ms`, by phase."""
     from ch08_full_engine import FullEngine
+    from ch08_full_engine.packed_slot import views
 
     class TimedEngine(FullEngine):
         ms: dict[str, list[float]]
@@ -109,7 +110,8 @@ def timed_engine(model: Any, rows: int, block_size: int, steps: int) -> Any:  # 
         def set_up_device(self, model: Any) -> None:  # noqa: ANN401
             super().set_up_device(model)
             for slot in self.slots:
-                slot.host_inputs = {name: values.clone() for name, values in slot.padding.items()}
+                slot.host_buffer = slot.padding_buffer.clone()
+                slot.host_inputs = views(slot.host_buffer, slot.padding)
                 slot.host_ids = torch.zeros(rows, dtype=torch.int64)
 
         def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
