@@ -49,7 +49,7 @@ def open_load(name: str = "8b", *, requests: int = 32, new_tokens: int = 40) -> 
         return Load(load_model("tiny").model, requests, prompt_len=8, new_tokens=min(new_tokens, 16))
     model = load_model(name, device="cuda").model
     load = Load(model, requests, prompt_len=24, new_tokens=new_tokens)
-    # The plain attention of these chapters reads a row's whole block table: let it be no wider than it has to be.
+    # Without a Triton kernel the attention copies a row's whole block table: let it be no wider than it has to be.
     model.config.max_position_embeddings = load.prompt_len + load.new_tokens
     return load
 

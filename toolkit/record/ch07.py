@@ -1,6 +1,8 @@
 """Chapter 7's measurements: everybody in every batch and no gap, what that is worth, and what the over-run costs."""
 
 import gc
+import itertools
+import random
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,8 +26,9 @@ LOADS = {
     "cuda": [("8b", 8), ("8b", 32), ("8b", 128), ("1b", 32), ("1b", 128)],
 }
 
-# The over-run: many requests through fewer rows, so that a row that runs in vain keeps somebody waiting. Whether a
-# token ends its sequence is decided by its number: every so manieth does.
+# The over-run: many requests through fewer rows, so that a row that runs in vain keeps somebody waiting. One token in
+# so many ends its sequence. Which ones is drawn beforehand, so that both orders serve the same load: left to the ids
+# that are sampled, it would depend on the last bits of the scores, and on a GPU those depend on who shares a batch.
 OVERRUN_REQUESTS, OVERRUN_ROWS, OVERRUN_TOKENS = 64, 16, 128
 EOS_ONE_IN = (4, 16, 64)
 
@@ -110,23 +113,36 @@ def overrun(load: Load) -> list[Row]:
     return rows
 
 
+def answer_lengths(requests: int, one_in: int) -> list[int]:
+    """After how many tokens each request ends, if each token ends it with a probability of 1 / one_in."""
+    dice = random.Random(one_in)
+    return [1 + next(count for count in itertools.count() if dice.random() < 1 / one_in) for _ in range(requests)]
+
+
 def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
-    """Run a load to its end; token ids divisible by `one_in` end their sequence."""
+    """Run a load to its end; each request's last token is an end-of-sequence token, unless it reaches the limit."""
     if device.is_simulated():
         device.accelerator.reset("eager", on_race="raise")
     from ch02_continuous_batching import FinishReason, SamplingParams
     from ch07_carry_over import AsyncEngine
+
+    lengths = answer_lengths(load.requests, one_in)
+    eos = load.model.config.vocab_size  # an id that the model cannot sample; the device never sees it
 
     class CountingEngine(AsyncEngine):
         sampled = 0
 
         def commit_tokens(self, batch: Any, token_ids: list[int]) -> Any:  # noqa: ANN401
             self.sampled += len(token_ids)
-            return super().commit_tokens(batch, token_ids)
+            ids = list(token_ids)
+            for place, row in enumerate(batch.sampling_rows):
+                if len(row.request.output_ids) + 1 == lengths[int(row.request.request_id)]:
+                    ids[place] = eos
+            return super().commit_tokens(batch, ids)
 
     limits = load.limits | {"max_rows": OVERRUN_ROWS, "token_budget": OVERRUN_ROWS * load.prompt_len}
     engine = CountingEngine(load.model, asynchronous=asynchronous, **limits)
-    engine.eos_ids = set(range(0, load.model.config.vocab_size, one_in))
+    engine.eos_ids = {eos}
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
     outputs = []
