@@ -15,7 +15,7 @@ from toolkit.timeline.picture import png_bytes
 def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
     """Draw what there are recordings for and return a line for each figure."""
     for module in pkgutil.iter_modules(toolkit.figures.__path__):
-        if module.name.startswith("ch") or module.name in ("peers", "host_cost"):
+        if module.name.startswith("ch") or module.name in ("peers", "host_cost", "roofline"):
             importlib.import_module(f"toolkit.figures.{module.name}")
     report = []
     for name, (recordings, draw) in sorted(FIGURES.items()):
