@@ -13,19 +13,46 @@ def rows(name: str) -> list[dict]:
     return read_recording(DATA / "h100" / f"{name}.json")["rows"]
 
 
-def test_the_headline_table_is_that_of_the_recordings():
-    """Each line of the table of engines is made of the recorded numbers."""
+def test_the_table_of_engines_is_that_of_the_recordings():
+    """Each line of the table of this course's engines is made of the recorded numbers."""
     chapter4 = {row["engine"]: row for row in rows("ch04_engines")}
     (double,) = [r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "two slots")]
+    (carry,) = [
+        r for r in rows("ch07_engines") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "asynchronous")
+    ]
     for label, row in {
         "one stream, the host waits": chapter4["one stream"],
         "chapter 3: three streams, no order": chapter4["three streams"],
         "chapter 4: events": chapter4["three streams and events"],
         "chapter 5: two slots, half batches": double | {"wrong_share": 0.0},
+        "chapter 7: carry-over, everybody in every batch": carry,
     }.items():
         line = (
             f"| {label} | {row['idle_share'] * 100:.1f} % | {row['ms_per_step']:.1f} | {row['tokens_per_s']:.0f} "
             f"| {row['wrong_share'] * 100:.0f} % |"
+        )
+        assert line in README, f"recorded: {line}"
+
+
+def test_the_comparison_is_that_of_the_recordings():
+    """Each line of the table beside transformers is made of the recorded numbers: 1,024 new tokens, both shapes."""
+    seen = {
+        (r["model"], r["engine"], r["mode"], r["compiled"]): r
+        for r in rows("peers")
+        if (r["workload"], r["new_tokens"]) == ("equal", 1024)
+    }
+    for label, key in {
+        "transformers, synchronous": ("transformers", "sync", False),
+        "transformers, asynchronous": ("transformers", "async", False),
+        "this course, synchronous": ("ours", "sync", False),
+        "this course, asynchronous": ("ours", "async", False),
+        "this course, synchronous, compiled": ("ours", "sync", True),
+        "this course, asynchronous, compiled": ("ours", "async", True),
+    }.items():
+        large, small = seen["8b", *key], seen["1b", *key]
+        line = (
+            f"| {label} | {large['tokens_per_s']:.0f} | {large['ms_per_step']:.1f} "
+            f"| {large['gpu_active'] * 100:.1f} % | {small['tokens_per_s']:.0f} |"
         )
         assert line in README, f"recorded: {line}"
 
