@@ -71,10 +71,10 @@ class Footprint:
 class Allocation:
     """The claim of a tensor (and its views) on a block; when it goes, the block is free."""
 
-    __slots__ = ("_free_list", "_memory", "block", "streams")
+    __slots__ = ("_free_list", "_memory", "block", "stream", "streams")
 
-    def __init__(self, block: Block, memory: "Memory", free_list: list[Block]) -> None:
-        self.block, self._memory, self._free_list = block, memory, free_list
+    def __init__(self, block: Block, memory: "Memory", free_list: list[Block], stream: "Stream") -> None:
+        self.block, self._memory, self._free_list, self.stream = block, memory, free_list, stream
         self.streams: list[Stream] = []
 
     def __del__(self) -> None:
@@ -132,7 +132,7 @@ class Memory:
         with self._lock:
             self.allocated += nbytes
             self.peak = max(self.peak, self.allocated)
-        return Allocation(block, self, free_list)
+        return Allocation(block, self, free_list, stream)
 
     def release(self, block: Block, free_list: list[Block], streams: "list[Stream]") -> None:
         block.free = True

@@ -112,9 +112,13 @@ class SimTensor(Shell):
         raise TypeError("can't convert a sim:0 tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
 
     def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
-        """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there."""
-        if isinstance(self.allocation, Allocation) and stream not in self.allocation.streams:
-            self.allocation.streams.append(stream)
+        """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there.
+
+        Ignored for the stream that allocated it, which may reuse the memory anyway.
+        """
+        allocation = self.allocation
+        if isinstance(allocation, Allocation) and stream not in (allocation.stream, *allocation.streams):
+            allocation.streams.append(stream)
 
     def __repr__(self) -> str:  # type: ignore[override]
         return repr(self.detach().cpu()).removesuffix(")") + ", device='sim:0')"

@@ -197,6 +197,20 @@ def test_memory_reused_while_another_stream_reads_it(streams):
     assert "record_stream(b)" in str(caught.value)
 
 
+def test_record_stream_of_the_own_stream_is_ignored(streams):
+    """As by CUDA's allocator: the memory is reused at once by the stream that allocated it."""
+    a, b = streams
+    x = on(a, lambda: torch.ones(1000, device="sim"))
+    address = x.data_ptr()
+    b.wait_stream(a)
+    on(b, torch.sum, x)
+    x.record_stream(a)
+    del x
+    with pytest.raises(simgpu.RaceError, match="freed and given to a new"):
+        on(a, lambda: torch.zeros(1000, device="sim"))
+    assert on(a, lambda: torch.empty(1000, device="sim")).data_ptr() == address
+
+
 @pytest.mark.parametrize("policy", ["eager", "lazy", "random:0"])
 def test_record_stream_makes_reuse_safe(policy):
     simgpu.reset(policy)
