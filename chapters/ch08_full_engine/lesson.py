@@ -20,8 +20,8 @@
 # - `prefix_blocks.py`: requests that begin alike share the blocks of their beginning
 # - `managed_engine.py`: a request is taken back; a step raises
 # - `text_stream.py`: tokens become text as they come
-# - `metrics.py`, `full_engine.py`: everything in one class, with its figures (given); `step_graphs.py`: graphs for
-#   steps with prompts in them, on a GPU (given)
+# - `metrics.py`, `full_engine.py`: everything in one class, with its figures (given); `packed_slot.py`: all inputs in
+#   one copy; `step_graphs.py`: graphs for steps with prompts in them, on a GPU (given)
 # - `gate.py`, `server.py`: many callers, one thread, and back-pressure
 # - `museum/`: twelve engines with one bug each, for you to find
 #
@@ -45,7 +45,7 @@ from IPython.display import display
 from ch02_continuous_batching import SamplingParams
 from ch07_carry_over import AsyncEngine
 from ch08_full_engine import FullEngine, Server, TextStream, held_back
-from toolkit.bench.report import table
+from toolkit.bench.report import gains, table
 from toolkit.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_timeline
 from toolkit.errors import UserError
@@ -567,6 +567,24 @@ for picture in recorded_figures("peers", "peers_throughput", "peers_steps", "pee
 # layers compiled or not, graphs for every step or not, host work per step. Both engines overlap; so it is not
 # asynchrony that makes the difference between them. A step cannot be shorter than reading the weights and the KV cache
 # once; that floor is drawn, too.
+
+# %%
+for path in recordings:
+    print(gains(read_recording(path)["rows"]))
+
+# %% [markdown]
+# So asynchrony gives what it promised: the synchronous engine's idle time, hardly more (a ratio above the ceiling is the
+# noise of two runs) and hardly less. The quicker the forward, the larger the share of a step that the host takes, and
+# the more there is to gain: compare the two shapes, and compiled with not compiled. Compiling shortens the *forward*, so
+# without asynchrony a good part of it is lost again to a host that has not become any quicker.
+#
+# The price is in the last picture. A request that arrives finds a batch under way *and* one behind it, so its first
+# token comes a little later than in the synchronous order: one step of latency, as section 9 said.
+#
+# One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to time,
+# and with these libraries loaded that takes about 0.1 s: a dozen steps in which nothing is launched. `Server` and the
+# measurements freeze what is there when they begin (`toolkit/garbage.py`), so that the collector has next to nothing to
+# look at. It must not run while a graph is captured either.
 #
 # And what does the host do in a step? Its work grows with the rows. As long as it is below the forward's time, overlap
 # hides it:

@@ -13,7 +13,7 @@ from toolkit.bench.compare import Comparison
 from toolkit.bench.contestant import NAMES, Contender, Models, NotHere
 from toolkit.bench.floor import step_bytes
 from toolkit.bench.measured import Activity, Measured, Run, agreement, percentile
-from toolkit.bench.report import table
+from toolkit.bench.report import gains, table
 from toolkit.errors import UserError
 from toolkit.figures.__main__ import draw_all
 from toolkit.models import load_model
@@ -306,6 +306,21 @@ def test_tokens_that_differ_are_a_problem(tmp_path):
     comparison, made, _ = compare(tmp_path, ours_async={"first": 8})
     assert len(comparison.problems) == 2 and "synchronous and asynchronous tokens differ" in comparison.problems[0]
     assert (tmp_path / "simulated" / f"{NAME}.json").is_file() and len(made.rows()) == 4
+
+
+def test_gains_stand_beside_their_ceiling():
+    """Asynchronous against synchronous, the most that could be, transformers, and the floor, for each complete case."""
+    common = {"model": "8b", "workload": "equal", "new_tokens": 64, "batch": 4, "requests": 4, "compiled": False}
+    common |= {"floor_ms_per_step": 5.0, "ms_per_step": 10.0, "run_active": None}
+    ours = common | {"engine": "ours"}
+    rows = [
+        ours | {"mode": "sync", "tokens_per_s": 100.0, "run_active": 0.8},
+        ours | {"mode": "async", "tokens_per_s": 120.0, "ms_per_step": 6.0},
+        common | {"engine": "transformers", "mode": "async", "tokens_per_s": 60.0},
+        ours | {"mode": "async", "tokens_per_s": 150.0, "compiled": True},  # without a synchronous one: left out
+    ]
+    [_, line] = gains(rows).splitlines()
+    assert line.split() == ["8b,", "64", "new", "tokens", "1.20", "1.25", "2.00", "1.20"]
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob(f"*/{NAME}.json")), ids=lambda path: path.parent.name)

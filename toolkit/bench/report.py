@@ -44,6 +44,36 @@ def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, *aligned(lines), *kernels])
 
 
+def gains(rows: Iterable[dict[str, Any]]) -> str:
+    """For each case with equal requests: what asynchrony brings beside what the idle share allows, and who is quicker.
+
+    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): no engine can do better than to
+    fill what was idle.
+    """
+    lines: list[Sequence[str]] = [("ours", "async / sync", "at most", "/ transformers async", "of the floor")]
+    for case, mine in groupby(sorted(rows, key=case_of), key=case_of):
+        model, workload, new_tokens, *_ = case
+        found = {(row["engine"], row["mode"], row["compiled"]): row for row in mine}
+        for compiled in (False, True):
+            ours, before = (found.get(("ours", mode, compiled)) for mode in ("async", "sync"))
+            theirs = found.get(("transformers", "async", False))
+            if workload != "equal" or ours is None or before is None or theirs is None:
+                continue
+            name = f"{model}, {new_tokens:,} new tokens" + ", compiled" * compiled
+            ceiling = "-" if before["run_active"] is None else f"{1 / before['run_active']:.2f}"
+            floor = ours["floor_ms_per_step"]
+            lines.append(
+                (
+                    name,
+                    f"{ours['tokens_per_s'] / before['tokens_per_s']:.2f}",
+                    ceiling,
+                    f"{ours['tokens_per_s'] / theirs['tokens_per_s']:.2f}",
+                    "-" if floor is None else f"{ours['ms_per_step'] / floor:.2f}",
+                )
+            )
+    return "\n".join(aligned(lines))
+
+
 def line(row: dict[str, Any]) -> tuple[str, ...]:
     name = f"{row['engine']} {row['mode']}" + ", compiled" * row["compiled"]
     numbers = [f"{row['tokens_per_s']:,.0f}", f"{row['ms_per_step']:.2f}"]
