@@ -573,18 +573,18 @@ for path in recordings:
     print(gains(read_recording(path)["rows"]))
 
 # %% [markdown]
-# So asynchrony gives what it promised: the synchronous engine's idle time, hardly more (a ratio above the ceiling is the
-# noise of two runs) and hardly less. The quicker the forward, the larger the share of a step that the host takes, and
-# the more there is to gain: compare the two shapes, and compiled with not compiled. Compiling shortens the *forward*, so
-# without asynchrony a good part of it is lost again to a host that has not become any quicker.
+# So asynchrony gives what it promised: the synchronous engine's idle time, hardly more (a ratio above the ceiling is
+# the noise of two runs) and hardly less. The quicker the forward, the larger the share of a step that the host takes,
+# and the more there is to gain: compare the two shapes, and compiled with not compiled. Compiling shortens the
+# *forward*, so without asynchrony a part of what it wins is lost to a host that has not become any quicker.
 #
 # The price is in the last picture. A request that arrives finds a batch under way *and* one behind it, so its first
 # token comes a little later than in the synchronous order: one step of latency, as section 9 said.
 #
-# One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to time,
-# and with these libraries loaded that takes about 0.1 s: a dozen steps in which nothing is launched. `Server` and the
-# measurements freeze what is there when they begin (`toolkit/garbage.py`), so that the collector has next to nothing to
-# look at. It must not run while a graph is captured either.
+# One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to
+# time, and with these libraries loaded that takes about 0.1 s: a dozen steps in which nothing is launched. `Server` and
+# the measurements freeze what is there when they begin (`toolkit/garbage.py`), so that the collector has next to
+# nothing to look at. It must not run while a graph is captured either.
 #
 # And what does the host do in a step? Its work grows with the rows. As long as it is below the forward's time, overlap
 # hides it:

@@ -47,8 +47,8 @@ def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
 def gains(rows: Iterable[dict[str, Any]]) -> str:
     """For each case with equal requests: what asynchrony brings beside what the idle share allows, and who is quicker.
 
-    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): no engine can do better than to
-    fill what was idle.
+    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): nobody can do better than fill
+    what was idle.
     """
     lines: list[Sequence[str]] = [("ours", "async / sync", "at most", "/ transformers async", "of the floor")]
     for case, mine in groupby(sorted(rows, key=case_of), key=case_of):
