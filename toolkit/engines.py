@@ -71,6 +71,7 @@ ENGINES = [
     EngineEntry("ch05 double buffering", "ch05_double_buffering", "DoubleBufferedEngine", streams=True),
     # Not ch06: its graphs have the full width of the block table, which takes minutes where the GPU is simulated.
     EngineEntry("ch07 carry-over", "ch07_carry_over", "AsyncEngine", streams=True),
+    EngineEntry("ch08 full engine", "ch08_full_engine", "FullEngine", streams=True),
 ]
 
 
