@@ -18,6 +18,7 @@ from toolkit.engines import ENGINES, MAX_ROWS, Run, measure
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
+from toolkit.paged_attention import PagedKVCache, attention_kernel_name
 from toolkit.prompts import Prompt, load_prompts
 from toolkit.timeline import export_chrome_trace, plot_timeline
 
@@ -45,7 +46,9 @@ def main() -> None:
         new_tokens=options.tokens,
     )
     print(f"{loaded.description} on {device_in_words(device)}")
-    print(f"{len(prompts)} prompts, {options.tokens} new tokens each, greedy, at most {MAX_ROWS} rows in a batch\n")
+    print(f"{len(prompts)} prompts, {options.tokens} new tokens each, greedy, at most {MAX_ROWS} rows in a batch")
+    attention = attention_kernel_name(PagedKVCache.allocate(loaded.model, num_blocks=1, block_size=1).storage)
+    print(f"attention over the paged cache: {attention}\n")
     runs = run_all(loaded, prompts, options.tokens)
     print_answers(loaded, prompts, runs)
     print_table(runs, device)

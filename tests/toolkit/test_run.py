@@ -39,6 +39,7 @@ def test_all_engines_answer_alike(main, tmp_path, capsys):
     main("--model", "tiny", "--tokens", "6", "--prompts", write_prompts(tmp_path, "One two three", "Why?", "x " * 40))
     printed = capsys.readouterr().out
     assert "All other engines gave the same tokens for every prompt." in printed
+    assert "attention over the paged cache: plain torch" in printed
     assert "ch03 streams: wrong by design" in printed
     for entry in ENGINES:
         assert re.search(rf"^{entry.name} +[\d.]+ +\d+ +[\d.]+%", printed, re.M), (
