@@ -64,9 +64,10 @@ print("this notebook runs on:", accelerator.get_device_name())
 # %% [markdown]
 # ## 1. What a graph is
 #
-# A forward is a long list of small operations: about 1,600 kernels for an 8B model. The host launches them one by one,
-# each some tens of microseconds of Python and driver. While a kernel takes longer than the launch of the next one,
-# nobody notices. In a decode step it is often the other way round: the device is done before the next launch arrives.
+# A forward is a long list of small operations: more than a thousand kernels for an 8B model. The host launches them one
+# by one, each some tens of microseconds of Python and driver. While a kernel takes longer than the launch of the next
+# one, nobody notices. In a decode step it is often the other way round: the device is done before the next launch
+# arrives.
 #
 # A **graph** is that list, written down once. *Capturing* runs your code on a stream that records instead of running:
 # every operation with all its arguments. *Replaying* hands the list over with one launch.
@@ -112,7 +113,7 @@ if is_simulated():
 #
 # **Predict first.** The next cell times a decode forward twice for each batch size: launched operation by operation,
 # and as a graph. On the simulated GPU a launch is declared to keep the host for 0.1 ms and each of the tiny model's 135
-# kernels to take about 0.06 ms, so that they stand for a large model's 1,600. What will the host's and the device's
+# kernels to take about 0.06 ms, so that they stand for a large model's many more. What will the host's and the device's
 # times be?
 
 # %%
@@ -123,19 +124,74 @@ for row in forward(load):
 
 # %% [markdown]
 # Launched one by one, the forward takes as long as its *launches*, and the host has no time for anything else. As a
-# graph it takes as long as its *kernels*, and the host is free after one launch. For an 8B shape chapter 3 has recorded
-# both, on an H100 too; and these are this chapter's recordings (the picture names the device):
+# graph it takes as long as its *kernels*, and the host is free after one launch.
+#
+# **Predict first.** Now a real GPU, an 8B shape and 1 to 32 rows. How many times quicker is the graph? And how much
+# longer does its forward take for 32 rows than for one?
+#
+# ![A decode forward, launched operation by operation and as a graph](../../figures/ch06_forward.png)
 
 # %%
-for recording in recorded("ch03_forward"):
-    for row in recording["rows"]:
-        times = f"host {row['host_ms']:6.2f} ms, device {row['device_ms']:6.2f} ms"
-        print(f"{recording['device']:24} {row['forward']:17} {row['rows']:3} rows: {times} ({row['clock']} clock)")
-if not any(recording["rows"][0]["clock"] == "cuda" for recording in recorded("ch06_forward")):
-    print("Chapter 6 itself has not been recorded on a GPU yet: the pictures below are simulated.")
+for recording in recorded("ch06_forward"):
+    rows = {(row["forward"], row["rows"]): row for row in recording["rows"]}
+    few, many = min(rows)[1], max(rows)[1]
+    one, all_rows = rows["graph", few]["device_ms"], rows["graph", many]["device_ms"]
+    print(f"{recording['device']}, clock {recording['rows'][0]['clock']}")
+    print(f"    as a graph: {one:.2f} ms for {few} row, {all_rows:.2f} ms for {many} rows ({all_rows / one:.2f} times)")
+    slow = [row["device_ms"] for (name, _), row in rows.items() if name != "graph"]
+    print(f"    launched one by one: {min(slow):.1f} to {max(slow):.1f} ms")
+for recording in recorded("ch03_forward"):  # the same kernels, measured for chapter 3
+    slow = next(row for row in recording["rows"] if row["forward"] == "kernel by kernel")
+    if slow["clock"] == "cuda":
+        print(f"{recording['device']}, on another occasion: {slow['device_ms']:.1f} ms launched one by one")
 
 # %% [markdown]
-# ![A decode forward, launched operation by operation and as a graph](../../figures/ch06_forward.png)
+# Two things to take from the GPU's numbers.
+#
+# Launched one by one, the same forward takes now this long and now that, whatever the number of rows. It is not the
+# device that differs. It is the *host* that was measured: how quickly Python and the driver launch, on this occasion.
+# The graph's times are those of the device, and rise evenly. (On the simulated GPU the prices are declared, and always
+# the same.)
+#
+# And they rise very little. A decode forward reads all the weights, for one row as for 32. Remember this for section 6.
+#
+# ### What is left
+#
+# A graph takes away the launches. Is the forward now as quick as it can be? There is a **floor**: the weights and the
+# keys and values of all rows must be read once, and that takes their bytes over the bandwidth of the memory.
+#
+# **Predict first.** An 8B model in 16 bits, 3 TB/s: what is the floor without any keys and values? How near is the
+# graph?
+#
+# ![A decode step over its floor](../../figures/roofline_step.png)
+
+# %%
+for recording in recorded("roofline_step"):
+    forms = list(dict.fromkeys(row["form"] for row in recording["rows"]))
+    contexts = sorted({row["context"] for row in recording["rows"]})
+    found = {(row["form"], row["context"]): row for row in recording["rows"]}
+    print(f"{recording['device']}, {recording['rows'][0]['rows']} rows, ms per step (times the floor)")
+    print(f"{'tokens of each row in the cache':>33} " + " ".join(f"{context:>13}" for context in contexts))
+    print(f"    {'the floor':28}  " + " ".join(f"{found[forms[0], c]['floor_ms']:6.2f}       " for c in contexts))
+    for form in forms:
+        cells = [f"{found[form, c]['ms']:6.2f} ({found[form, c]['times_floor']:4.2f})" for c in contexts]
+        print(f"    {form:28}  " + " ".join(cells))
+
+# %% [markdown]
+# Not as near as one could think. The attention is not to blame. By itself, with the Triton kernels that a GPU uses
+# here (`toolkit/triton_kernels.py`), it comes close to its own floor, the closer the longer the context:
+#
+# ![One layer's attention over its floor](../../figures/roofline_attention.png)
+#
+# The rest are some thirty small kernels beside the matrix products of each layer, each of which reads and writes its
+# activations, and products of few rows that do not reach the full bandwidth. Two optional steps after loading help.
+# *Merging* puts q, k and v into one product, and gate and up (`toolkit/models/merge.py`): by itself it brings little.
+# *Compiling* fuses the small kernels (`toolkit/models/compiled.py`): it brings the most, and costs some seconds at the
+# first capture. The model's code stays the library's in all forms. Chapter 8's benchmark uses both. They change how
+# long a forward takes, and nothing of what this course is about; the floor remains.
+#
+# (The dotted line goes its own way, whatever there is to read. It is the host again, slower on one occasion and quicker
+# on another.)
 #
 # ## 3. A few sizes for all batches
 #
@@ -165,7 +221,7 @@ for rows in range(1, 13):
 
 # %% [markdown]
 # A padding row costs device time, but not as much as it seems: a decode forward mostly reads the weights, and those are
-# read once for all rows.
+# read once for all rows. (Section 2 has measured it.) By the same token a smaller bucket saves less than it seems.
 #
 # ## 4. Capture
 #
@@ -277,6 +333,33 @@ plot_timeline(graphs.recording, title="Two slots, each forward one graph")
 # (Even within the green bars of the first picture the device waits, between any two kernels; a bar goes from the first
 # kernel to the last.)
 #
+# **Predict first.** On a GPU, with the 8B shape and 32 requests in two half batches. Chapter 5's box had one size, so
+# half of its rows were empty. Now a half batch of 16 has a graph of its own. How much quicker are the buckets?
+
+# %%
+for recording in recorded("ch06_engines"):
+    print(f"{recording['device']}, clock {recording['rows'][0]['clock']}")
+    for row in recording["rows"]:
+        print(
+            f"    {row['engine']:42} {row['ms_per_step']:6.2f} ms per step, host {row['host_ms_per_step']:6.2f} ms,"
+            f" idle {row['idle_share']:5.1%}, {row['tokens_per_s']:5.0f} tokens/s"
+        )
+    slow, quick = recording["rows"][:2]
+    print(f"    graphs give {quick['tokens_per_s'] / slow['tokens_per_s']:.1f} times the tokens of single launches")
+
+# %% [markdown]
+# ![Two slots, forwards launched one by one](../../figures/ch06_eager_steps.png)
+#
+# ![Two slots, each forward one graph](../../figures/ch06_steps.png)
+#
+# Graphs bring several times the tokens. *Buckets* bring next to nothing here: 16 rows take almost as long as 32, as
+# section 2 has shown. They are for batches that are nearly empty, and for loads whose time goes into the rows and not
+# into the weights.
+#
+# Look also at the idle share of the GPU under single launches. By the green bars the device is hardly ever idle. Yet it
+# takes several times as long as with graphs for the same kernels, so it must wait most of the time, *within* the bars.
+# The idle share of chapter 0 sees gaps between forwards; it cannot see those between kernels.
+#
 # ## 7. One pool
 #
 # A graph keeps the memory of its temporaries as long as it exists, since their addresses are written down in it. With
@@ -293,8 +376,11 @@ for pools in dict.fromkeys(row["pools"] for row in rows):
     print(f"{pools:24} {held[0]:7.2f} MB {held[1]:7.2f} MB   ({rows[0]['graphs']} and {rows[1]['graphs']} graphs)")
 
 # %% [markdown]
-# With one pool a second slot costs hardly more than its own tensors. The recordings, for 32 rows (a GPU's also by what
-# the driver says is gone, since part of a graph lives outside torch's accounting):
+# With one pool a second slot costs hardly more than its own tensors.
+#
+# **Predict first.** The same on a GPU, for 32 rows of an 8B shape. A part of each graph, its list of kernels, lives in
+# the driver, outside torch's accounting. So memory is counted twice: by torch's allocator, and by what the driver says
+# is gone (`mem_get_info`). How far apart will the two be?
 #
 # ![Memory of the graphs](../../figures/ch06_memory.png)
 
@@ -306,11 +392,22 @@ for recording in recorded("ch06_memory"):
         one, two = (row for row in rows if row["pools"] == pools)
         ratio = two["reserved_mb"] / one["reserved_mb"]
         print(f"    {pools:22} {one['reserved_mb']:9.1f} MB, two slots {two['reserved_mb']:9.1f} MB: {ratio:.2f} times")
+    if rows[0]["in_use_mb"] is not None:
+        apart = max(abs(row["in_use_mb"] - row["reserved_mb"]) for row in rows)
+        print(f"    the driver's count differs from torch's by at most {apart:.1f} MB")
 
 # %% [markdown]
+# Two slots in the memory of one, on the GPU too: that is what the pool is for. With a pool for each slot it is twice as
+# much, with a pool for each graph more than that again.
+#
+# And the graphs' lists? Where the two counts agree, the lists are not to be seen. That does not prove that they take no
+# memory. Before anything was counted, an engine had been made and thrown away, so that kernels and workspaces were
+# loaded. The driver may have kept what it needed for that engine's lists, and used it again. So whatever they take, it
+# is not in these figures.
+#
 # (The simulated allocator reuses a block for exactly its own size, so there a small bucket cannot use a large one's
-# memory within the pool. CUDA's allocator splits blocks, and largest-first pays. The ratios are what to look at; the
-# megabytes are those of a tiny model, and of an attention in plain torch that gathers each row's whole block table.)
+# memory within the pool. CUDA's allocator splits blocks, and largest-first pays. The simulated megabytes are those of a
+# tiny model, and of an attention in plain torch that gathers each row's whole block table; look at the ratios.)
 #
 # ## 8. Why that is legal
 #
@@ -405,12 +502,24 @@ else:
 # ## 10. What this step cost, and what comes next
 #
 # - **Time at the start.** Each graph is warmed up and captured, before the first request: two slots, a handful of
-#   buckets, greedy and sampled.
+#   buckets, greedy and sampled. On a GPU:
+
+# %%
+for recording in recorded("ch06_memory"):
+    for row in recording["rows"]:
+        if row["setup_s"] is not None and row["pools"] == "one pool":
+            what = f"{row['slots']} slot{'s' * (row['slots'] > 1)}, {row['graphs']} graphs"
+            print(f"{recording['device']}, {what}: the engine is ready after {row['setup_s']:.1f} s")
+
+# %% [markdown]
 # - **Memory** that is reserved for ever: with one pool about that of the largest graph, and for each graph the list
 #   itself.
 # - **Fixed shapes.** Padding rows are computed. The block table keeps its full width, so an attention that reads all of
 #   it, as the plain one does, works as hard for a short context as for the longest. (That is why `make run` leaves this
-#   engine out: on the simulated GPU it would take most of the time.) Steps with prompts are still launched one by one.
+#   engine out: on the simulated GPU it would take most of the time. The Triton kernels, on a GPU, read only as far as
+#   each row goes.)
+# - **Steps with prompts** are still launched one by one, and take several times as long as a decode step, for
+#   everybody. They can be captured too, by their number of tokens; chapter 8 does it (`step_graphs.py`).
 # - **Whatever a Python `if` decided in the capture is decided for ever.** Greedy or sampled had to go into the key for
 #   that reason.
 #
