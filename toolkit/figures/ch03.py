@@ -66,11 +66,11 @@ def host_waits(recording: Recorded) -> Figure:
 
 @figure("ch03_forward")
 def forward(recording: Recorded) -> Figure:
-    """Kernel by kernel the host is busy as long as the device; a sealed box is one launch."""
+    """Kernel by kernel the device is done no sooner than the host has launched; a sealed box is one launch."""
     rows = recording["rows"]
     title = f"One decode forward for {rows[0]['rows']} rows"
     picture, axes = new_chart(title, clock_note(recording), height=3.6)
-    looks = (("host_ms", ORANGE, "//", "the host launches", -0.2), ("device_ms", GREEN, "", "the device works", 0.2))
+    looks = (("host_ms", ORANGE, "//", "the host launches", -0.2), ("device_ms", GREEN, "", "until the device is done", 0.2))
     for key, colour, hatch, label, shift in looks:
         values = [row[key] for row in rows]
         bars = axes.bar(
