@@ -49,5 +49,15 @@ def test_what_the_lesson_says_of_the_recordings():
             one_by_one = row["forward"] == "operation by operation"
             assert (row["host_ms"] > 0.8 * row["device_ms"]) == one_by_one, "the host launches all the time, or once"
     for path in DATA.glob("*/ch06_engines.json"):
-        idle = {row["engine"]: row["idle_share"] for row in read_recording(path)["rows"]}
-        assert idle["graphs in buckets"] < 0.01 < idle["operation by operation"]
+        slow, quick, *one_size = read_recording(path)["rows"]
+        assert quick["idle_share"] < 0.01 < slow["idle_share"]
+        assert quick["tokens_per_s"] > 1.5 * slow["tokens_per_s"], "lesson 6: graphs give several times the tokens"
+        for row in one_size:
+            assert abs(quick["ms_per_step"] / row["ms_per_step"] - 1) < 0.05, "lesson 6: buckets bring next to nothing"
+    for path in DATA.glob("*/roofline_step.json"):
+        ms = {(row["form"], row["context"]): row["ms"] for row in read_recording(path)["rows"]}
+        for context in {context for _, context in ms}:
+            graph, merged, compiled, both = (
+                ms[form, context] for form in ("graph", "merged, graph", "compiled, graph", "merged, compiled, graph")
+            )
+            assert both < compiled < merged < graph, "lesson 6: compiling brings the most, merging a little"

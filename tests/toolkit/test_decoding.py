@@ -90,6 +90,12 @@ def test_what_the_lessons_say_of_the_recordings():
         rows = read_recording(path)["rows"]
         for one, two in zip(rows[::2], rows[1::2], strict=True):
             assert two["idle_share"] < 0.01 < one["idle_share"], f"{path}: lesson 5: two slots close the gap, {two}"
+            if one["clock"] == "cuda":
+                expected = 1 / (2 * (1 - one["idle_share"]))
+                gain = two["tokens_per_s"] / one["tokens_per_s"]
+                assert abs(gain / expected - 1) < 0.05, (
+                    f"{path}: lesson 5: two whole forwards, {expected:.2f}, {gain:.2f}"
+                )
             if two["tokens_per_s"] > one["tokens_per_s"]:
                 assert one["idle_share"] > 0.4, f"{path}: lesson 5: two slots win only where one is idle a lot, {one}"
         assert rows[1]["tokens_per_s"] < rows[0]["tokens_per_s"], f"{path}: lesson 5: with few requests they are slower"

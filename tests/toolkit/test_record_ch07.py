@@ -104,6 +104,7 @@ def test_what_the_lesson_says_of_the_overrun(path):
         shares.append(ours["dropped"] / ours["sampled"])
         gains.append(ours["tokens_per_s"] / one["tokens_per_s"])
     if rows[0]["clock"] == "simulated":
+        assert all(one["tokens"] == ours["tokens"] for one, ours in zip(rows[::2], rows[1::2], strict=True))
         assert 0.18 < shares[0] < 0.22 and shares[-1] < 0.02, shares
         assert 1 < gains[0] < gains[1] < gains[2], f"lesson 7: most of the gain is lost with short answers, {gains}"
         assert gains[0] - 1 < (gains[2] - 1) / 2, gains

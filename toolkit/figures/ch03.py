@@ -70,7 +70,10 @@ def forward(recording: Recorded) -> Figure:
     rows = recording["rows"]
     title = f"One decode forward for {rows[0]['rows']} rows"
     picture, axes = new_chart(title, clock_note(recording), height=3.6)
-    looks = (("host_ms", ORANGE, "//", "the host launches", -0.2), ("device_ms", GREEN, "", "until the device is done", 0.2))
+    looks = (
+        ("host_ms", ORANGE, "//", "the host launches", -0.2),
+        ("device_ms", GREEN, "", "until the device is done", 0.2),
+    )
     for key, colour, hatch, label, shift in looks:
         values = [row[key] for row in rows]
         bars = axes.bar(
