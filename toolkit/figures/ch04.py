@@ -25,7 +25,7 @@ def eager_steps(recording: Recorded) -> Figure:
 
 @figure("ch04_engines")
 def engines(recording: Recorded) -> Figure:
-    """Right again, and exactly as fast as one stream."""
+    """Right again, and no faster than one stream."""
     rows = recording["rows"]
     picture, axes = new_chart("Time per step", clock_note(recording), height=3.8)
     wrong = [row["wrong_share"] > 0 for row in rows]
