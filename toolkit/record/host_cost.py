@@ -109,7 +109,8 @@ def timed_engine(model: Any, rows: int, block_size: int, steps: int) -> Any:  # 
 
         def set_up_device(self, model: Any) -> None:  # noqa: ANN401
             super().set_up_device(model)
-            for slot in self.slots:
+            slots: list[Any] = self.slots  # packed ones, as the full engine has them
+            for slot in slots:
                 slot.host_buffer = slot.padding_buffer.clone()
                 slot.host_inputs = views(slot.host_buffer, slot.padding)
                 slot.host_ids = torch.zeros(rows, dtype=torch.int64)
