@@ -408,9 +408,8 @@ for device in ("h100", "cpu"):
 # - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows stand empty: at the
 #   end, when only the longest request is left, nobody is waiting any more.)
 # - On the CPU a step is dear because of its rows, and continuous steps get *cheaper* where few rows are left. On the
-#   H100 a forward takes as long as the host needs to launch it, however much it computes. Our paged attention, written
-#   in plain torch, launches more kernels than the library's own. A step in which somebody joins launches more still: it
-#   attends once for the decodes and once for the prompts. Chapter 6 and a kernel of its own mend that.
+#   H100 a forward takes as long as the host needs to launch it, however much it computes. A step in which somebody
+#   joins launches more: it attends once for the decodes and once for the prompts. Chapter 6 mends that.
 #
 # ## 10. The gaps remain
 #
