@@ -15,7 +15,7 @@ from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.memory import Block, Footprint, Pool
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
-from toolkit.simgpu.streams import Stream, current_stream, synchronize
+from toolkit.simgpu.streams import Stream, current_stream, default_stream, synchronize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +72,8 @@ class CUDAGraph:
         """Start recording what is queued on the current stream, with memory from `pool` (default: an own one)."""
         if runtime.capture is not None:
             raise CaptureError("a capture is already under way")
+        if current_stream() is default_stream():  # PyTorch's source, CUDAGraph::capture_begin
+            raise CaptureError("a graph cannot be captured on the default stream; use a stream of its own")
         self._pool = pool if pool is not None else graph_pool_handle()
         self._run = runtime.run
         runtime.capture = Capture(current_stream(), self._pool)

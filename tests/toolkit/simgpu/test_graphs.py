@@ -60,6 +60,17 @@ def test_replay_is_one_launch(buffers):
     assert span.end - span.start > 100 * simgpu.Costs().kernel_ms, "the kernels themselves still take their time"
 
 
+def test_the_default_stream_captures_nothing(buffers):
+    """As in PyTorch, where a capture on the default stream is refused."""
+    x, y = buffers
+    with (
+        pytest.raises(simgpu.CaptureError, match="on the default stream"),
+        simgpu.graph(simgpu.CUDAGraph(), stream=simgpu.default_stream()),
+    ):
+        y.copy_(x)
+    assert capture(x, y) is not None, "the refused capture is over"
+
+
 def test_an_input_that_was_freed_is_an_error():
     x, y = torch.ones(4, device="sim"), torch.zeros(4, device="sim")
     graph = capture(x, y)
