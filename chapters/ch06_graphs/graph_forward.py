@@ -51,7 +51,7 @@ class GraphForward:
     Attributes:
         graphs: by `graph_key`.
         buckets: the captured numbers of rows, in rising order.
-        pool: the memory pool of all graphs.
+        pool: the memory pool of all graphs, made by `accelerator.graph_pool_handle()`.
         capturing: the stream on which graphs are captured. The allocator keeps memory apart by stream, so with several
             streams there would be nothing to share.
     """
@@ -85,7 +85,8 @@ class GraphForward:
     def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         """Capture the decode steps of a slot: every bucket, greedy and sampled. Called once for each slot.
 
-        The largest bucket comes first: what the smaller ones need fits into the memory that it has left in the pool.
+        The largest bucket comes first, greedy and sampled: what the smaller ones need fits into the memory that it has
+        left in the pool.
 
         Args:
             inputs: the slot's device tensors, with harmless values.

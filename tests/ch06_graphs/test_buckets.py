@@ -33,6 +33,16 @@ def test_the_smallest_bucket_with_room(rows: int, bucket: int):
     assert seen == bucket, f"{rows} rows fit into the bucket of {bucket}; {seen} computes more padding than needed"
 
 
+def test_any_sizes_will_do():
+    """The bucket is one of the sizes that were given, whether they are powers of two or not."""
+    sizes = [16, 40, 48]  # chapter 8 has buckets of tokens like these
+    seen = [bucket_for(rows, sizes) for rows in (1, 16, 17, 41)]
+    assert seen == [16, 16, 40, 48], (
+        f"1, 16, 17 and 41 rows among the sizes {sizes}: the buckets are [16, 16, 40, 48], seen {seen}. Look for them "
+        "in `sizes`; a size that was not captured has no graph"
+    )
+
+
 @pytest.mark.parametrize("max_rows", [1, 5, 16, 33])
 def test_less_than_half_is_padding(max_rows: int):
     """Every number of rows up to max_rows has a bucket, and less than half of it is padding."""

@@ -38,6 +38,11 @@ def test_the_step_is_run_once_before_it_is_captured():
         f"the step's calls were: {seen}; wanted: run, recorded. Without a warm-up CUDA would load kernels and make "
         "workspaces during the capture, where it may refuse to"
     )
+    sizes = {sizes for sizes, _, _ in toy.calls}
+    assert len(sizes) == 1, (
+        f"the step was called with {len(sizes)} different sizes: {sizes}. Warm up what is captured; other sizes may "
+        "use other kernels"
+    )
 
 
 @pytest.mark.both
@@ -165,13 +170,19 @@ def test_a_step_with_prompts_is_launched_eagerly():
     from dataclasses import replace
 
     toy = Toy().seal()
-    mixed = replace(FULL, tokens=4, rows=2, samples=2, num_decode_rows=1, max_query_length=3)
+    mixed = replace(FULL, tokens=4, rows=3, samples=3, num_decode_rows=2, max_query_length=2)
     with accelerator.stream(toy.compute):
         toy.box.launch(toy.inputs[0], toy.outputs[0], mixed)
     sizes = [sizes for sizes, _, stream in toy.calls if stream == toy.compute]
     assert sizes == [mixed], (
-        "a step of 2 rows, one of them with 3 tokens, must not replay a graph of decode rows (one token each): call "
+        "a step of 3 rows, one of them with 2 tokens, must not replay a graph of decode rows (one token each): call "
         f"self.step with its own sizes, on the current stream; the forward was called with {sizes}"
+    )
+    accelerator.synchronize()
+    seen, expected = toy.outputs[0][:3].tolist(), expected_ids(0, 3, 3)
+    assert seen == expected, (
+        f"the step's own ids are {expected}, seen {seen}: a graph was replayed behind it, for decode rows, and has "
+        "written over them. A step is either replayed or run by self.step"
     )
 
 
@@ -221,6 +232,8 @@ def test_greedy_and_sampled_share_too():
 @pytest.mark.exercise("6.4")
 def test_every_bucket_is_captured_largest_first():
     """Each slot's captures go from the largest bucket to the smallest, greedy and sampled each."""
+    from ch06_graphs import decode_step
+
     toy = Toy()
     toy.box.seal(toy.inputs[0], toy.outputs[0], FULL)
     seen = [(sizes.rows, sizes.greedy) for sizes, capturing, _ in toy.calls if capturing]
@@ -229,8 +242,12 @@ def test_every_bucket_is_captured_largest_first():
     )
     rows = [rows for rows, _ in seen]
     assert rows == sorted(rows, reverse=True), (
-        f"the buckets were captured in the order {rows}; largest first, so that the smaller ones fit into its memory"
+        f"the buckets were captured in the order {rows}; the largest first, greedy and sampled, so that the smaller "
+        "ones fit into its memory"
     )
+    for sizes, _, _ in toy.calls:
+        wanted = decode_step(FULL, sizes.rows, sizes.greedy)
+        assert sizes == wanted, f"captured was {sizes}; decode_step makes {wanted} of the full step for this bucket"
 
 
 def overlap_slots(toy: Toy) -> str:
