@@ -66,6 +66,30 @@ def test_a_request_that_will_be_full_is_not_scheduled():
 
 
 @pytest.mark.exercise("7.3")
+def test_every_pending_sample_counts():
+    """Nothing is ever committed: one token in flight follows the other, each in a row of its own."""
+    scheduler, _ = scheduler_with(prompt=5, max_tokens=4)
+    seen = [(row.start, row.num_tokens, row.samples) for _ in range(5) for row in scheduler.schedule()]
+    assert seen == [(0, 5, True), (5, 1, True), (6, 1, True), (7, 1, True)], (
+        f"5 prompt tokens, then the 3 in flight that can be computed; seen (start, tokens, samples): {seen}. "
+        "Add pending_samples itself, it may be more than 1"
+    )
+
+
+@pytest.mark.exercise("7.3")
+def test_a_token_in_flight_costs_its_share_of_the_budget():
+    """In a step whose token budget is used up, a request with a sample pending gets 0 tokens, like any other."""
+    scheduler, request = scheduler_with(prompt=5, max_tokens=9)
+    scheduler.schedule()
+    scheduler.tokens_in_step = scheduler.token_budget
+    seen = scheduler.num_tokens_for(request)
+    assert seen == 0, (
+        f"the step has {scheduler.tokens_in_step} of {scheduler.token_budget} tokens already; num_tokens_for gives the "
+        f"pending one {seen} more. The budget holds for it, too"
+    )
+
+
+@pytest.mark.exercise("7.3")
 def test_an_unfinished_chunk_does_not_sample():
     """A prompt in chunks samples with its last chunk only, and then its token in flight follows."""
     scheduler, _ = scheduler_with(prompt=10, max_tokens=9, token_budget=4)
