@@ -90,7 +90,11 @@ class Watch:
         assert free == engine.config.num_blocks, (
             f"the engine is idle, but only {free} of {engine.config.num_blocks} blocks are free: some are missing"
         )
-        assert not engine.requests and not engine.texts, "the engine is idle, but remembers requests"
+        remembered = sorted({*engine.requests, *(request.request_id for request in engine.texts)})
+        assert not remembered, (
+            f"the engine is idle, but remembers the requests {remembered}: each terminal output is made by "
+            "`last_output`, which forgets its request, so that the name is free"
+        )
 
     def assert_tokens(self, right: list[list[int]], *, besides: tuple[str, ...] = ()) -> None:
         """All requests named by a number got the tokens of that place in `right`, those of `besides` left out."""

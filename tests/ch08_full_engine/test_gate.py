@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +68,37 @@ def test_who_is_let_in_can_give_up_no_more():
     ticket = gate.enter()
     gate.leave()
     assert not ticket.cancel(), "the ticket was let in and could still be cancelled: its place would be lost"
+
+
+class Hasty(Future):
+    """Its owner gives up the moment somebody has looked whether it has."""
+
+    def cancelled(self) -> bool:
+        seen = super().cancelled()
+        self.cancel()
+        return seen
+
+    def done(self) -> bool:
+        seen = super().done()
+        self.cancel()
+        return seen
+
+
+def test_who_gives_up_in_between_is_skipped_too():
+    """Between a look and the result a ticket may still be cancelled: only one step that does both is safe."""
+    gate = Gate(1)
+    gate.enter()
+    gate.waiting.append(Hasty())
+    second = gate.enter()
+    cause = (
+        "set_running_or_notify_cancel() looks and decides in one step. Behind a look at cancelled() or done(), the "
+        "ticket's owner may give up all the same, and the place is lost"
+    )
+    try:
+        gate.leave()
+    except InvalidStateError:
+        pytest.fail(f"a ticket was cancelled between the look at it and set_result. {cause}")
+    assert gate.inside == 1 and not second.done(), f"the first ticket gets the place, the second one waits on. {cause}"
 
 
 def test_the_lock_is_held():

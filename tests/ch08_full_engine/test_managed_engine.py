@@ -96,6 +96,21 @@ def test_cancelled_at_any_step(step: int, asynchronous: bool):
 
 
 @pytest.mark.exercise("8.2")
+def test_nobody_waits_for_what_is_in_flight():
+    """A request ends while rows of it are in flight: the host does not wait, and these batches stay as they are."""
+    from toolkit import simgpu
+
+    engine = engine_on()
+    watch = Watch(engine).add_prompts(3).run(steps=3)
+    waits, in_flight = len(simgpu.synchronisations()), list(engine.in_flight)
+    engine.cancel("1")
+    seen = [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()[waits:]]
+    assert not seen, f"ending a request made the host wait for the device, which is a gap for everybody: {seen[0]}"
+    assert list(engine.in_flight) == in_flight, "what is in flight is never touched; commit drops the row by its epoch"
+    watch.run().assert_tokens(expected(), besides=("1",))
+
+
+@pytest.mark.exercise("8.2")
 def test_all_cancelled_in_flight():
     """With everybody gone, the batches in flight are still committed, and bring nothing."""
     engine = engine_on()
@@ -314,8 +329,11 @@ def test_a_lost_device_ends_everybody_and_says_so(monkeypatch):
     assert sorted(watch.ended) == sorted(watch.tokens), f"ended: {sorted(watch.ended)}"
     reasons = {end.finish_reason for end in watch.ended.values()}
     assert reasons == {FinishReason.ERROR}, f"the device is lost: everybody ends with ERROR, waiting or not; {reasons}"
+    for name, end in watch.ended.items():
+        assert "index out of bounds" in end.error, f"request {name} should say what has failed; it says {end.error!r}"
     with pytest.raises(UserError, match="restart the process"):
         engine.add_request("new", [5, 6], SamplingParams(max_tokens=2))
+    assert "index out of bounds" in engine.stopped, f"`stopped` should say why; it says {engine.stopped!r}"
     assert "\n" not in engine.stopped and not engine.has_work and engine.step() == []
 
 

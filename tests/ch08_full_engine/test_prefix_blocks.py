@@ -118,6 +118,35 @@ def test_the_same_content_keeps_its_first_block():
     )
 
 
+def test_generated_tokens_are_shared_too():
+    """A request comes back after a preemption: the blocks that its own output has filled are found again."""
+    blocks = PrefixBlockManager(8, SIZE)
+    made = written(blocks, [*range(5)])
+    made.output_ids += [70, 71, 72, 73]
+    blocks.allocate(made, 9)
+    blocks.mark_written(Row(made, 0, 5, 4, True))
+    table = list(made.block_table)
+    blocks.free(made)
+    blocks.share_prefix(made)
+    assert made.block_table == table[:2], (
+        f"5 prompt tokens and 4 generated ones have filled the blocks {table[:2]}; shared were {made.block_table}. "
+        "All tokens that the host knows count, not the prompt alone"
+    )
+
+
+def test_shared_tokens_are_counted_once():
+    """`num_shared_tokens` grows by what a request was let in with; the scheduler sees to it."""
+    blocks = PrefixBlockManager(8, SIZE)
+    scheduler = PrefixScheduler(blocks, max_rows=4, token_budget=16)
+    blocks.free(written(blocks, [*range(9)]))
+    scheduler.add(request([*range(9)]))
+    scheduler.schedule()
+    assert blocks.num_shared_tokens == 8, (
+        f"one request was let in with two shared blocks of 4; num_shared_tokens is {blocks.num_shared_tokens}. "
+        "PrefixScheduler counts them, when it has let the request in: share_prefix need not"
+    )
+
+
 def test_blocks_of_others_stay_theirs():
     """A request ends while another one shares its blocks: these stay owned, the rest can be had again."""
     blocks = PrefixBlockManager(8, SIZE)

@@ -26,10 +26,11 @@ BYTES = byte_tokenizer()
         ("abc", (), 0),
         ("a", ("a b c d e",), 1),
         ("longer than any of them a b", ("a b c",), 3),
+        ("one, TW", ("two",), 0),
     ],
 )
 def test_held_back(text: str, stop: tuple[str, ...], right: int):
-    """How much of a text's end may still become a stop string, in ten examples."""
+    """How much of a text's end may still become a stop string, in eleven examples."""
     seen = held_back(text, stop)
     assert seen == right, (
         f"of {text!r} the last {right} characters may become one of {stop}; held_back says {seen}. "
