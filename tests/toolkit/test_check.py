@@ -115,7 +115,7 @@ def test_a_hang_ends_and_the_other_exercises_are_tested(toy, edit, capsys):
     edit(TOTAL, "    result = sum(numbers)\n")
     assert check("91", toy, limit=4) == 1
     out = capsys.readouterr().out
-    assert "did not finish within 4 seconds; perhaps a loop without an end\n" in out
+    assert "did not finish within 4 seconds; perhaps a loop without an end, or a lock taken twice\n" in out
     assert "      in your code: chapters/ch91_second/counter.py:1" in out
     assert "91.2 Add up: solved" in out
 

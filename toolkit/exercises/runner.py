@@ -124,7 +124,10 @@ def _ended_early(order: Order, running: TestResult, log: str, code: int | None) 
     places = [place_in("chapters", order.root, file, int(line)) for file, line in lines]
     place = next((place for place in places if place), "")
     if "Timeout (" in log or code is None:
-        outcome, message = "hung", f"did not finish within {order.limit} seconds; perhaps a loop without an end"
+        outcome, message = (
+            "hung",
+            f"did not finish within {order.limit} seconds; perhaps a loop without an end, or a lock taken twice",
+        )
     else:
         outcome, message = "crashed", f"the test process ended with code {code}: " + "\n".join(log.splitlines()[-6:])
     return TestResult(running.test, running.exercise, running.says, outcome, message, place)
