@@ -101,6 +101,33 @@ def test_who_gives_up_in_between_is_skipped_too():
     assert gate.inside == 1 and not second.done(), f"the first ticket gets the place, the second one waits on. {cause}"
 
 
+class Counting(Future):
+    """It notes how many were inside when its owner was let in, as far as others could have seen it."""
+
+    gate: Gate
+    inside: int | None = None
+
+    def set_result(self, result: None) -> None:
+        if not self.gate.lock.locked():
+            self.inside = self.gate.inside
+        super().set_result(result)
+
+
+def test_the_place_is_never_free_in_between():
+    """A place goes from one to the next under one lock: a comer must not slip in between and be one too many."""
+    gate = Gate(1)
+    gate.enter()
+    ticket = Counting()
+    ticket.gate = gate
+    gate.waiting.append(ticket)
+    gate.leave()
+    assert ticket.done() and gate.inside == 1, f"inside are {gate.inside}, of a gate for 1"
+    assert ticket.inside in (None, 1), (
+        f"while the ticket was let in the lock was free, and inside were {ticket.inside}, of a gate for 1 that is "
+        "full: a comer would be let in, too. Change `inside` only if nobody waits, or do all of it under one lock"
+    )
+
+
 def test_the_lock_is_held():
     """Somebody else is at the gate: leave waits for the lock, since a comer might just be joining the queue."""
     gate = Gate(1)

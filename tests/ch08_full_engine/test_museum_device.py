@@ -131,6 +131,18 @@ def test_slots_start_with_poison():
     assert ids == [[-1] * 6] * 2, f"both slots' host ids should be all -1 at the start; they are {ids}"
 
 
+@pytest.mark.exercise("8.9")
+def test_the_poison_still_works():
+    """Once a slot's ids were read it holds poison again, and reading it a second time is an error."""
+    engine = engine_on(exhibit("poisoned_ids", "PoisonedEngine"))
+    add_prompts(engine)
+    run_on(engine)
+    ids = [slot.host_ids.tolist() for slot in engine.slots]
+    assert ids == [[-1] * 6] * 2, f"all ids were read, so both slots' host ids should be all -1 again; they are {ids}"
+    with pytest.raises(RuntimeError, match="read before they were written"):
+        engine.slots[0].read_ids(1)
+
+
 # --- 8.10 ---
 
 

@@ -221,6 +221,25 @@ def test_who_hangs_up_gets_one_last_output(step: int):
 
 
 @pytest.mark.exercise("8.17")
+def test_preempted_in_flight_and_then_hung_up():
+    """A request waits again, preempted a moment ago, when its user hangs up: it brings one output and no token."""
+    engine = engine_on(exhibit("hang_up", "HangUpEngine"))
+    for i, name in enumerate(("b/0", "a/1")):
+        engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+    for _ in range(3):
+        engine.step()
+    request = engine.requests["a/1"]
+    engine.scheduler.preempt(request)
+    epoch = request.epoch
+    engine.hang_up("a/")
+    assert request.epoch > epoch, (
+        "request 'a/1' was waiting, and its epoch has not moved on as the epoch of a running one does. It should get "
+        "exactly one output, and a row of it may be in flight: by what does commit know that it must be dropped?"
+    )
+    assert [output.request_id for output in engine.step() if output.finish_reason] == ["a/1"]
+
+
+@pytest.mark.exercise("8.17")
 @pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
 def test_nobody_else_notices(step: int):
     """The other user's requests get all their tokens, and in the end every block is free."""
