@@ -24,8 +24,9 @@ setup: ## only the set-up that every other target does first
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
 	@$(VENV) -m toolkit.run $(RUN_FLAGS)
 
+# On several cores side by side; each process takes about 1 GB.
 test: setup ## everything in tests/ against the reference solutions, on the CPU and the simulated GPU
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -n auto --maxprocesses 4
 
 testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
 	@COURSE_CODE=solutions $(VENV) -m pytest -m 'gpu or both'
