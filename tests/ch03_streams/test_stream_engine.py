@@ -1,5 +1,8 @@
 """Exercise 3.3: three streams. The engine must be asynchronous, and it must be wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from ch03_streams import StreamEngine
@@ -92,3 +95,25 @@ def test_the_result_depends_on_luck():
     for policy in ("lazy", "random:1"):
         wrong = run_simulated(StreamEngine, policy).outputs != expected()
         assert wrong, f"under the policy {policy!r} the tokens are right: something waits. This chapter adds no waits"
+
+
+def test_boxes_are_sealed_while_no_garbage_is_collected(monkeypatch: pytest.MonkeyPatch):
+    """On a GPU sealing captures a graph, and an old engine that is taken apart meanwhile would break the capture."""
+    inside: list[bool] = []
+    sealed: list[bool] = []
+
+    @contextmanager
+    def no_collection() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    class Watched(StreamEngine):
+        def make_box(self, storage):
+            box = super().make_box(storage)
+            monkeypatch.setattr(box, "seal", lambda *arguments: sealed.append(bool(inside)))
+            return box
+
+    monkeypatch.setitem(StreamEngine.set_up_device.__globals__, "no_collection", no_collection)
+    run_simulated(Watched)
+    assert sealed == [True], f"sealed inside `no_collection()`: {sealed}; each slot has to be"

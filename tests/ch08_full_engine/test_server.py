@@ -387,3 +387,23 @@ def test_an_event_loop_that_is_gone_does_no_harm(caplog):
         server.submit(PROMPTS[1], params(), caller)
         assert caller.result() == expected()[1]
     assert not caplog.records, caplog.text
+
+
+def test_steps_are_made_while_collections_are_short(monkeypatch: pytest.MonkeyPatch):
+    """A pass of the collector over the whole heap takes 0.1 s: a service freezes what is there, and undoes it."""
+    diary: list[str] = []
+
+    @contextmanager
+    def short_collections() -> Iterator[None]:
+        diary.append("frozen")
+        yield
+        diary.append("as before")
+
+    monkeypatch.setitem(Server._run.__globals__, "short_collections", short_collections)
+    with serving() as server:
+        step = server.engine.step
+        monkeypatch.setattr(server.engine, "step", lambda: (diary.append("step"), step())[1])
+        caller = Caller()
+        server.submit(PROMPTS[0], params(), caller)
+        caller.result()
+    assert diary[0] == "frozen" and diary[-1] == "as before" and "step" in diary, f"in this order: {diary}"

@@ -6,7 +6,8 @@ import pytest
 
 from toolkit.errors import UserError
 from toolkit.exercises.generate import find_drift, generate
-from toolkit.exercises.metadata import find_regions, load, validate
+from toolkit.exercises.metadata import load, validate
+from toolkit.exercises.regions import find_regions
 
 COUNTER = "chapters/ch91_second/counter.py"
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.metadata import Exercise, find_regions, load, validate
+from toolkit.exercises.metadata import Exercise, load, validate
+from toolkit.exercises.regions import find_regions
 
 MANIFEST = ".generated.json"
 

@@ -16,10 +16,8 @@ from pathlib import Path
 from toolkit.course import ROOT, chapter_names
 from toolkit.errors import UserError
 from toolkit.exercises.fill import functions_in
+from toolkit.exercises.regions import find_regions
 
-BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$")
-END = re.compile(r"^\s*# END SOLUTION\s*$")
-BUG = re.compile(r"^(?P<indent>\s*)# BUG(?: (?P<code>.*))?$")
 _ID = re.compile(r"(\d{1,2})\.(\d{1,2})")
 
 
@@ -61,20 +59,6 @@ class Exercise:
         return f"chapters/{self.chapter}/{self.file}"
 
 
-@dataclass(frozen=True)
-class Region:
-    """Lines `first` to `last` (from 1, the two comments included) of a solution file belong to exercise `id`.
-
-    `bug` holds what its `# BUG` lines say, uncommented; None if it has none.
-    """
-
-    id: str
-    indent: str
-    first: int
-    last: int
-    bug: tuple[str, ...] | None
-
-
 def load(root: Path = ROOT) -> dict[str, Exercise]:
     """All exercises by id, in the order of chapter and number.
 
@@ -100,28 +84,6 @@ def find(exercises: dict[str, Exercise], text: str) -> Exercise:
     if text.strip() in exercises:
         return exercises[text.strip()]
     raise UserError(f"there is no exercise {text!r}; there are {', '.join(exercises) or 'none yet'}")
-
-
-def find_regions(text: str, where: str) -> list[Region]:
-    """The solution regions of a source text. Unpaired comments raise a UserError that starts with `where`."""
-    regions, begin, first = [], None, 0
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if match := BEGIN.match(line):
-            if begin:
-                raise UserError(f"{where}:{number}: BEGIN SOLUTION inside the region that starts at line {first}")
-            begin, first = match, number
-        elif END.match(line):
-            if begin is None:
-                raise UserError(f"{where}:{number}: END SOLUTION without a BEGIN SOLUTION before it")
-            found = [match for inside in lines[first : number - 1] if (match := BUG.match(inside))]
-            # `# BUG` with nothing behind it: the region is simply missing.
-            bug = tuple(match["indent"] + match["code"] for match in found if match["code"]) if found else None
-            regions.append(Region(begin["id"], begin["indent"], first, number, bug))
-            begin = None
-    if begin:
-        raise UserError(f"{where}:{first}: BEGIN SOLUTION has no END SOLUTION")
-    return regions
 
 
 def validate(exercises: dict[str, Exercise], root: Path = ROOT) -> list[str]:
