@@ -432,6 +432,15 @@ def test_record_stream_holds_freed_memory_back():
     assert torch.empty(ODD, device=DEVICE).data_ptr() == address
 
 
+def test_record_stream_of_the_own_stream_changes_nothing():
+    sleep(BUSY_MS)
+    x = torch.empty(ODD, device=DEVICE)
+    address = x.data_ptr()
+    x.record_stream(accelerator.current_stream())
+    del x
+    assert torch.empty(ODD, device=DEVICE).data_ptr() == address
+
+
 def test_memory_allocated_counts_live_tensors_in_512_byte_steps():
     before = accelerator.memory_allocated()
     x = torch.empty(100, device=DEVICE)
@@ -490,6 +499,14 @@ def test_graphs_of_one_pool_may_take_turns():
         first.replay()
         second.replay()
     assert (y.tolist(), z.tolist()) == ([4.0] * 4, [4.0] * 4)
+
+
+def test_the_default_stream_captures_nothing():
+    x = filled(1)
+    with pytest.raises(RuntimeError):
+        with accelerator.graph(accelerator.CUDAGraph(), stream=accelerator.default_stream()):
+            x.add_(1)
+    assert x.tolist() == [1.0] * 4
 
 
 def test_synchronising_in_a_capture_raises():
