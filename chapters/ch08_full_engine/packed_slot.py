@@ -56,7 +56,7 @@ class PackedSlot(CarrySlot):
     def load(self, inputs: BatchInputs) -> None:
         self.host_buffer.copy_(self.padding_buffer)
         for name, values in inputs.tensors().items():
-            self.host_inputs[name][tuple(slice(size) for size in values.shape)].copy_(values)
+            self.host_inputs[name][tuple(map(slice, values.shape))].copy_(values)
 
     def copy_in(self) -> None:
         self.device_buffer.copy_(self.host_buffer, non_blocking=True)

@@ -10,12 +10,15 @@ Nothing is padded. The tokens of all rows stand one behind the other, and index 
 """
 
 import struct
-from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ch02_continuous_batching.block_manager import BlockManager
@@ -75,10 +78,15 @@ class Batch:
     rows: tuple[Row, ...]
     inputs: BatchInputs
 
-    @property
+    @cached_property
     def sampling_rows(self) -> tuple[Row, ...]:
         """The rows that yield a token, in the order of the sampled ids."""
         return tuple(row for row in self.rows if row.samples)
+
+
+def host_tensor(values: Sequence[Any], dtype: DTypeLike) -> Tensor:
+    """The same as torch.tensor(values) in a quarter of the time: a step makes a dozen of them, and numpy is quicker."""
+    return torch.from_numpy(np.array(values, dtype))
 
 
 def uniform_number(seed: int, position: int) -> float:
@@ -105,26 +113,27 @@ def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchI
     ordered = sorted(rows, key=lambda row: row.num_tokens > 1)
     input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(ordered, blocks)
 
-    widest = max(len(row.request.block_table) for row in ordered)
-    block_table = array("i")  # by far the most numbers of a step, and torch.tensor is slow with nested lists
-    for row in ordered:
-        block_table.extend(row.request.block_table)
-        block_table.extend([0] * (widest - len(row.request.block_table)))
+    block_tables = [row.request.block_table for row in ordered]
+    widest = max(map(len, block_tables))
 
     sampling = [row for row in ordered if row.samples]
     params = [row.request.params for row in sampling]
+    uniform = [
+        uniform_number(row.request.params.seed, row.start + row.num_tokens) if row.request.params.temperature else 0.0
+        for row in sampling
+    ]
     inputs = BatchInputs(
-        input_ids=torch.tensor(input_ids),
-        position_ids=torch.tensor(position_ids),
-        slot_mapping=torch.tensor(slot_mapping),
-        query_start=torch.tensor(query_start, dtype=torch.int32),
-        kv_lengths=torch.tensor(kv_lengths, dtype=torch.int32),
-        block_table=torch.frombuffer(block_table, dtype=torch.int32).view(len(ordered), widest),
-        sample_index=torch.tensor(sample_index, dtype=torch.int64),
-        temperature=torch.tensor([p.temperature for p in params]),
-        top_k=torch.tensor([p.top_k for p in params], dtype=torch.int64),
-        top_p=torch.tensor([p.top_p for p in params]),
-        uniform=torch.tensor([uniform_number(r.request.params.seed, r.start + r.num_tokens) for r in sampling]),
+        input_ids=host_tensor(input_ids, np.int64),
+        position_ids=host_tensor(position_ids, np.int64),
+        slot_mapping=host_tensor(slot_mapping, np.int64),
+        query_start=host_tensor(query_start, np.int32),
+        kv_lengths=host_tensor(kv_lengths, np.int32),
+        block_table=host_tensor([table + [0] * (widest - len(table)) for table in block_tables], np.int32),
+        sample_index=host_tensor(sample_index, np.int64),
+        temperature=host_tensor([p.temperature for p in params], np.float32),
+        top_k=host_tensor([p.top_k for p in params], np.int64),
+        top_p=host_tensor([p.top_p for p in params], np.float32),
+        uniform=host_tensor(uniform, np.float32),
         num_decode_rows=sum(row.num_tokens == 1 for row in ordered),
         max_query_length=max(row.num_tokens for row in ordered),
         greedy=all(p.temperature == 0 for p in params),

@@ -70,7 +70,7 @@ class IOSlot:
         for name, values in inputs.tensors().items():
             host = self.host_inputs[name]
             host.copy_(self.padding[name])
-            host[tuple(slice(size) for size in values.shape)].copy_(values)
+            host[tuple(map(slice, values.shape))].copy_(values)
 
     def copy_in(self) -> None:
         """Queue the copies of all inputs, pinned host to device, on the current stream. The host does not wait."""

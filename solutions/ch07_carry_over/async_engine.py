@@ -11,11 +11,13 @@ N + 1 all the same, and runs one step too far: its row is dropped at commit, bec
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ch02_continuous_batching import Batch, Request, Row, Scheduler
+from ch02_continuous_batching.batch import host_tensor
 from ch02_continuous_batching.model_runner import run_model
 from ch03_streams import IOSlot
 from ch03_streams.io_slot import cut
@@ -88,7 +90,7 @@ class AsyncEngine(DoubleBufferedEngine):
     def make_batch(self, rows: list[Row]) -> Batch:
         batch = super().make_batch(rows)
         previous = self.in_flight[-1][0] if self.in_flight else None
-        index = torch.tensor(carry_index(batch.rows, previous))
+        index = host_tensor(carry_index(batch.rows, previous), np.int64)
         return replace(batch, inputs=CarryInputs(**vars(batch.inputs), carry_index=index))
 
     def inputs_of(self, slot: IOSlot) -> Tensors:
