@@ -16,12 +16,13 @@ __all__ = ["record", "recorded_on"]
 # So many requests begin with so many common tokens, and each has a few of its own. All come at once.
 REQUESTS, OWN_TOKENS, NEW_TOKENS, BUDGET = 16, 8, 16, 64
 COMMON_TOKENS = (0, 64, 320)
+LONGEST = max(COMMON_TOKENS) + OWN_TOKENS + NEW_TOKENS
 PHASES_TOKENS = 6
 
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
-    load = open_load(requests=REQUESTS)
+    load = open_load(requests=REQUESTS, new_tokens=LONGEST)
     return {"ch08_phases": phases(load), "ch08_prefix": prefixes(load)}
 
 
@@ -57,13 +58,9 @@ def phases(load: Load) -> list[Row]:
 
 def prefixes(load: Load) -> list[Row]:
     """Time to the first token of requests with a common beginning, with and without sharing."""
-    rows: list[Row] = []
-    for common in COMMON_TOKENS:
-        for sharing in (False, True):
-            if not device.is_simulated():
-                first_tokens(load, common, sharing)  # warm-up
-            rows.append(first_tokens(load, common, sharing))
-    return rows
+    if not device.is_simulated():
+        first_tokens(load, 0, sharing=False)  # warm-up
+    return [first_tokens(load, common, sharing) for common in COMMON_TOKENS for sharing in (False, True)]
 
 
 def first_tokens(load: Load, common: int, sharing: bool) -> Row:
