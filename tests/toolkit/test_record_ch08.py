@@ -15,7 +15,7 @@ from toolkit.recordings import DATA, read_recording, write_recording
 @needs_simulator
 def test_chapter_8_is_recorded_and_drawn(tmp_path, monkeypatch):
     """On the simulated GPU: every row says so, and each figure of the chapter is drawn from the recordings."""
-    monkeypatch.setattr(ch08, "open_load", lambda requests: Load(tiny_model(), 4, 4, 8))
+    monkeypatch.setattr(ch08, "open_load", lambda requests, new_tokens: Load(tiny_model(), 4, 4, 8))
     monkeypatch.setattr(ch08, "COMMON_TOKENS", (0, 32))
     where = ch08.recorded_on(torch.device("cpu"))
     for name, rows in ch08.record(torch.device("cpu")).items():
@@ -24,6 +24,15 @@ def test_chapter_8_is_recorded_and_drawn(tmp_path, monkeypatch):
     report = draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert drawn == {name for name in FIGURES if name.startswith("ch08")}, report
+
+
+def test_the_load_has_room_for_the_longest_request(monkeypatch):
+    """On a GPU a load's model takes no longer requests than the load says."""
+    asked = []
+    monkeypatch.setattr(ch08, "open_load", lambda requests, new_tokens: asked.append(new_tokens))
+    with pytest.raises(AttributeError):  # from the load that there is not
+        ch08.record(torch.device("cpu"))
+    assert asked[0] >= max(ch08.COMMON_TOKENS) + ch08.OWN_TOKENS + ch08.NEW_TOKENS
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*/ch08_prefix.json")), ids=lambda path: path.parent.name)
