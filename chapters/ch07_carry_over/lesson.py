@@ -403,17 +403,12 @@ for recording in recorded("ch07_engines"):
 # %% [markdown]
 # Compare the promise with what came of it, case by case.
 #
-# Where the *device* is the longer part, the ceiling is reached, or nearly: as many steps as with one slot, half as many
-# as with two half batches, and no gap.
+# Where the *device* is the longer part, the ceiling is reached: as many steps as with one slot, half as many as with
+# two half batches, and no gap. (A hundredth or two above the promise is the difference between two runs.)
 #
 # Where the *host* is the longer part, there is a gap again. The host's work grows with every row. Now the host is the
 # one that is never idle, and the device waits for it. Overlap hides the shorter of the two behind the longer one. It
 # cannot hide the longer one. From there on, only a quicker host helps.
-#
-# (Where a row falls short though the device is the longer part: an average hides something. Work is hidden behind one
-# forward at a time, so a single long pause of the host is not hidden. Such a pause is Python's garbage collector: with
-# torch and transformers loaded, one pass over all objects takes about 0.1 s, see `toolkit/garbage.py`. In a measurement
-# of some forty steps that makes a gap, and looks like host work in every step.)
 #
 # On the virtual clock `asynchronous=False` is as fast as chapter 4's engine, to within a hundredth. So the gain comes
 # from the order alone, not from the second slot. On a GPU the two differ as two runs of one engine do.
@@ -453,13 +448,12 @@ for recording in recorded("ch07_overrun"):
     rows = recording["rows"]
     print(f"{recording['device']}, clock {rows[0]['clock']}: {rows[0]['requests']} requests, {rows[0]['rows']} rows")
     for one, ours in zip(rows[::2], rows[1::2], strict=True):
-        same_load = ours["tokens"] == one["tokens"]  # else the answers were of other lengths in the two orders
-        gain = f"{ours['tokens_per_s'] / one['tokens_per_s']:.2f}" if same_load else "not comparable"
+        gain = ours["tokens_per_s"] / one["tokens_per_s"]
         print(
             f"    {ours['tokens'] / ours['requests']:4.0f} tokens a request, {ours['ended_by_eos']} end with EOS:"
             f" {ours['dropped']:3} of {ours['sampled']:4} rows dropped ({ours['dropped'] / ours['sampled']:5.1%}),"
             f" steps {one['steps']} -> {ours['steps']}"
-            f"\n{'':10}ms per step {one['ms_per_step']:.1f} -> {ours['ms_per_step']:.1f}, tokens/s times {gain}"
+            f"\n{'':10}ms per step {one['ms_per_step']:.1f} -> {ours['ms_per_step']:.1f}, tokens/s times {gain:.2f}"
         )
 
 # %% [markdown]
@@ -471,8 +465,8 @@ for recording in recorded("ch07_overrun"):
 # On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
 # answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
 # operation (chapter 6). That keeps the host for longer than the device, and behind it nothing can be hidden. With short
-# answers almost every step is of this kind, and asynchrony has next to nothing to give, whatever is dropped. Chapter 8
-# captures these steps, too.
+# answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost all the same,
+# and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.
 #
 # ## 7. Preempted in flight
 #

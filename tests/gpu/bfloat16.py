@@ -34,7 +34,7 @@ def library_model(name: str) -> Any:
         num_key_value_heads=2,
         head_dim=64,
         vocab_size=VOCABULARY,
-        max_position_embeddings=512,
+        max_position_embeddings=4096,
         initializer_range=0.1,
         tie_word_embeddings=False,
     )

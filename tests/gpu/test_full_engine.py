@@ -1,5 +1,6 @@
 """The full engine on a GPU: the library's tokens, no hidden wait, and integrity whatever happens in flight."""
 
+import copy
 import random
 import warnings
 from collections.abc import Callable
@@ -96,7 +97,10 @@ def test_float32_equals_generate(asynchronous: bool, prefix_sharing: bool):
         Scripted(asynchronous=asynchronous, prefix_sharing=prefix_sharing, num_blocks=num_blocks).run()
 
 
-def test_synchronous_and_asynchronous_are_equal_bit_for_bit():
+@pytest.mark.parametrize(
+    ("new_tokens", "compiled"), [(40, False), (3000, False), (3000, True)], ids=["short", "long", "long and compiled"]
+)
+def test_synchronous_and_asynchronous_are_equal_bit_for_bit(new_tokens: int, compiled: bool):
     """Equal batches give equal tokens, in bfloat16 as well.
 
     The order of the steps does not show in the numbers, but which rows share a batch does: another number of rows is
@@ -104,10 +108,13 @@ def test_synchronous_and_asynchronous_are_equal_bit_for_bit():
     both orders make the same batches, step by step, and every token has to be the same.
     """
     prompts = random_prompts("small", 8, 60)
+    model = copy.deepcopy(engine_model("small"))  # compiled in place, once for both
+    limits = {"block_size": 16, "max_rows": 8, "token_budget": 64, "max_length": 100 + new_tokens}
+    limits["num_blocks"] = 8 * (limits["max_length"] // 16 + 1)
 
     def run(asynchronous: bool) -> tuple[list[Any], list[list[int]]]:
-        limits = {"num_blocks": 200, "block_size": 16, "max_rows": 8, "token_budget": 64, "max_length": 192}
-        engine = FullEngine(engine_model("small"), asynchronous=asynchronous, prefix_sharing=False, **limits)
+        options = {"asynchronous": asynchronous, "compiled": compiled, "prefix_sharing": False}
+        engine = FullEngine(model, **options, **limits)
         batches, make_batch = [], engine.make_batch
 
         def noting(rows: Any) -> Batch:
@@ -115,10 +122,14 @@ def test_synchronous_and_asynchronous_are_equal_bit_for_bit():
             return make_batch(rows)
 
         engine.make_batch = noting
-        return batches, answers_of(engine, prompts, 40)
+        return batches, answers_of(engine, prompts, new_tokens)
 
     batches, answers = run(asynchronous=False)
-    assert run(asynchronous=True) == (batches, answers)
+    asynchronous = run(asynchronous=True)
+    assert asynchronous[0] == batches, "the two orders are to be compared with equal batches"
+    pairs = zip(answers, asynchronous[1], strict=True)
+    differences = [next((i for i, (a, b) in enumerate(zip(*pair, strict=True)) if a != b), None) for pair in pairs]
+    assert not any(place is not None for place in differences), f"first different token of each request: {differences}"
 
 
 # --- no hidden wait ---

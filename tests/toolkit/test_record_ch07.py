@@ -80,7 +80,7 @@ def test_what_the_lesson_says_of_the_engines(path):
         engines = [row["engine"] for row in (one, half, ours, same)]
         assert engines == ["one slot", "two half batches", "asynchronous", "asynchronous=False"]
         ceiling, gain = 1 / (1 - one["idle_share"]), ours["tokens_per_s"] / one["tokens_per_s"]
-        assert gain < ceiling * 1.01, f"lesson 7: more than the ceiling of {ceiling:.2f}: {gain:.2f}, {ours}"
+        assert gain < ceiling * 1.02, f"lesson 7: more than the ceiling of {ceiling:.2f}: {gain:.2f}, {ours}"
         assert ours["tokens_per_s"] > half["tokens_per_s"], f"lesson 7: two half batches are slower, {half}"
         assert ours["steps"] == one["steps"] == half["steps"] / 2, "lesson 7: half as many steps as two half batches"
         if one["clock"] == "simulated":  # on a GPU the last bits of a token's scores depend on the batch
@@ -101,10 +101,12 @@ def test_what_the_lesson_says_of_the_overrun(path):
     for one, ours in zip(rows[::2], rows[1::2], strict=True):
         assert not one["asynchronous"] and ours["asynchronous"] and one["dropped"] == 0
         assert ours["dropped"] == ours["ended_by_eos"] and ours["sampled"] == ours["tokens"] + ours["dropped"]
+        assert one["tokens"] == ours["tokens"], "the same answers in both orders"
         shares.append(ours["dropped"] / ours["sampled"])
         gains.append(ours["tokens_per_s"] / one["tokens_per_s"])
     if rows[0]["clock"] == "simulated":
-        assert all(one["tokens"] == ours["tokens"] for one, ours in zip(rows[::2], rows[1::2], strict=True))
         assert 0.18 < shares[0] < 0.22 and shares[-1] < 0.02, shares
         assert 1 < gains[0] < gains[1] < gains[2], f"lesson 7: most of the gain is lost with short answers, {gains}"
         assert gains[0] - 1 < (gains[2] - 1) / 2, gains
+    else:
+        assert gains[0] < 1 < min(gains[1:]), f"lesson 7: slower with short answers, {gains}"

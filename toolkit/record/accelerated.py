@@ -4,9 +4,9 @@ Without a GPU the same measurements are taken on the simulated one. Its recordin
 folder of their own, figures/data/simulated/. They are the same on every machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,8 @@ from toolkit.models import load_model
 from toolkit.recordings import Row
 
 RUNS = 5  # of everything that depends on luck
+ROUNDS = 3  # of everything whose speeds are compared on a GPU
+Result = TypeVar("Result")
 
 
 def recorded_on(chosen: torch.device) -> torch.device | str:
@@ -52,6 +54,28 @@ def open_load(name: str = "8b", *, requests: int = 32, new_tokens: int = 40) -> 
     # Without a Triton kernel the attention copies a row's whole block table: let it be no wider than it has to be.
     model.config.max_position_embeddings = load.prompt_len + load.new_tokens
     return load
+
+
+def in_turns(runs: Mapping[str, Callable[[], Result]], ms: Callable[[Result], float]) -> dict[str, Result]:
+    """Run everything a few times, in turns, and keep of each the run that took the median time.
+
+    A host is now quicker and now slower, all the more when others use it too. In turns, that hits everything alike. On
+    the simulated GPU one round is enough: every round would be the same.
+
+    Args:
+        runs: by name, what makes one run.
+        ms: the time of a run, by which the median is chosen.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in runs}
+    for _ in range(1 if device.is_simulated() else ROUNDS):
+        for name, run in runs.items():
+            results[name].append(run())
+    return {name: sorted(mine, key=ms)[len(mine) // 2] for name, mine in results.items()}
+
+
+def ms_per_step(served: Served) -> float:
+    """What the median of several runs of an engine is taken of."""
+    return served.ms_per_step
 
 
 def numbers(served: Served) -> Row:

@@ -1,5 +1,6 @@
 """Chapter 4's measurements: three events, each of them left out in turn, and no gain in speed."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,7 +8,17 @@ import torch
 from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, Served, serve
-from toolkit.record.accelerated import RUNS, numbers, one_stream_engine, open_load, opened, policies, recorded_on
+from toolkit.record.accelerated import (
+    RUNS,
+    in_turns,
+    ms_per_step,
+    numbers,
+    one_stream_engine,
+    open_load,
+    opened,
+    policies,
+    recorded_on,
+)
 from toolkit.record.ch03 import WIDEN_MS, count_races
 from toolkit.recordings import Row
 
@@ -36,16 +47,19 @@ def engines(load: Load) -> list[Row]:
     from ch03_streams import StreamEngine
     from ch04_events import EventEngine
 
-    right = serve(one_stream_engine(), load).outputs
-    rows: list[Row] = []
-    for name, engine in (
-        ("one stream", one_stream_engine()),
-        ("three streams", StreamEngine),
-        ("three streams and events", EventEngine),
-    ):
-        served = serve(engine, load, "random:0")
-        rows.append({"engine": name, "wrong_share": round(served.wrong_share(right), 4), **numbers(served)})
-    return rows
+    right = serve(one_stream_engine(), load).outputs  # warm-up, too
+    served = in_turns(
+        {
+            "one stream": partial(serve, one_stream_engine(), load, "random:0"),
+            "three streams": partial(serve, StreamEngine, load, "random:0"),
+            "three streams and events": partial(serve, EventEngine, load, "random:0"),
+        },
+        ms_per_step,
+    )
+    return [
+        {"engine": name, "wrong_share": round(each.wrong_share(right), 4), **numbers(each)}
+        for name, each in served.items()
+    ]
 
 
 def serve_eager(load: Load) -> Served:

@@ -1,11 +1,13 @@
 """Chapter 5's measurements: two slots leave no gap, and two half batches read the weights twice."""
 
+from functools import partial
+
 import torch
 
 from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, serve
-from toolkit.record.accelerated import numbers, open_load, recorded_on
+from toolkit.record.accelerated import in_turns, ms_per_step, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 
 __all__ = ["record", "recorded_on"]
@@ -34,7 +36,10 @@ def compare(load: Load, name: str) -> list[Row]:
     from ch05_double_buffering import DoubleBufferedEngine
 
     serve(EventEngine, load)  # warm-up
+    served = in_turns(
+        {"one slot": partial(serve, EventEngine, load), "two slots": partial(serve, DoubleBufferedEngine, load)},
+        ms_per_step,
+    )
     return [
-        {"model": name, "requests": load.requests, "engine": engine, **numbers(serve(made, load))}
-        for engine, made in (("one slot", EventEngine), ("two slots", DoubleBufferedEngine))
+        {"model": name, "requests": load.requests, "engine": engine, **numbers(each)} for engine, each in served.items()
     ]

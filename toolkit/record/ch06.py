@@ -16,7 +16,7 @@ from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, Served, serve
-from toolkit.record.accelerated import clock, numbers, open_load, recorded_on
+from toolkit.record.accelerated import clock, in_turns, ms_per_step, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 
 __all__ = ["large_model_costs", "record", "recorded_on"]
@@ -167,4 +167,5 @@ def serve_engines(load: Load) -> dict[str, Served]:
     if not device.is_simulated():
         choices["one graph of the full size (chapter 5)"] = DoubleBufferedEngine
         serve(GraphEngine, load)  # warm-up
-    return {name: serve(engine, load, costs=large_model_costs()) for name, engine in choices.items()}
+    runs = {name: partial(serve, engine, load, costs=large_model_costs()) for name, engine in choices.items()}
+    return in_turns(runs, ms_per_step)

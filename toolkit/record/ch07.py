@@ -14,7 +14,7 @@ from toolkit import device
 from toolkit.course import use
 from toolkit.decoding import Load, serve
 from toolkit.garbage import short_collections
-from toolkit.record.accelerated import clock, open_load, recorded_on
+from toolkit.record.accelerated import clock, in_turns, open_load, recorded_on
 from toolkit.recordings import Row
 from toolkit.timeline import Recording
 from toolkit.timeline.recording import WAIT
@@ -58,29 +58,34 @@ def compare(load: Load, name: str) -> list[Row]:
         "asynchronous=False": partial(AsyncEngine, asynchronous=False),
     }
     right = serve(EventEngine, load).outputs  # warm-up, too
-    rows: list[Row] = []
-    for engine, make in engines.items():
+
+    def run(make: Any) -> Row:  # noqa: ANN401
         made: list[Any] = []
 
-        def remember(*arguments: Any, make: Any = make, made: list[Any] = made, **limits: Any) -> Any:  # noqa: ANN401
+        def remember(*arguments: Any, **limits: Any) -> Any:  # noqa: ANN401
             made.append(make(*arguments, **limits))
             return made[0]
 
         served = serve(remember, load)
         steps = made.pop().num_steps
         release_memory()
-        rows.append(
-            {
-                "model": name,
-                "requests": load.requests,
-                "engine": engine,
-                "wrong_share": round(served.wrong_share(right), 4),
-                "steps": steps,
-                **per_step(served.recording, load.requests * load.new_tokens / steps),
-                "clock": clock(),
-            }
-        )
-    return rows
+        return {
+            "wrong_share": round(served.wrong_share(right), 4),
+            "steps": steps,
+            **per_step(served.recording, load.requests * load.new_tokens / steps),
+            "clock": clock(),
+        }
+
+    measured = in_turns({engine: partial(run, make) for engine, make in engines.items()}, row_ms)
+    return [
+        {"model": name, "requests": load.requests, "engine": engine, **numbers} for engine, numbers in measured.items()
+    ]
+
+
+def row_ms(row: Row) -> float:
+    """What the median of several runs is taken of."""
+    ms: Any = row["ms_per_step"]
+    return float(ms)
 
 
 def per_step(recording: Recording, tokens_per_step: float) -> dict[str, float]:
@@ -104,12 +109,12 @@ def per_step(recording: Recording, tokens_per_step: float) -> dict[str, float]:
 
 def overrun(load: Load) -> list[Row]:
     """A load whose requests end with an end-of-sequence token: rows sampled, and rows dropped at commit."""
+    if not device.is_simulated():
+        run_to_eos(load, EOS_ONE_IN[0], asynchronous=True)  # warm-up
     rows: list[Row] = []
     for one_in in EOS_ONE_IN:
-        for asynchronous in (False, True):
-            if not device.is_simulated():
-                run_to_eos(load, one_in, asynchronous)  # warm-up
-            rows.append(run_to_eos(load, one_in, asynchronous))
+        orders = {f"{order}": partial(run_to_eos, load, one_in, order) for order in (False, True)}
+        rows += in_turns(orders, row_ms).values()
     return rows
 
 
