@@ -15,11 +15,12 @@ pytestmark = needs_simulator
 
 
 def test_host_cost_is_recorded_and_drawn(tmp_path, monkeypatch):
-    """A row for each number of rows and block size; the phases are parts of the whole, and nothing was queued."""
+    """A row for each number of rows and context; the phases are parts of the whole, and nothing was queued."""
     monkeypatch.setattr(host_cost, "ROWS", (1, 3))
+    monkeypatch.setattr(host_cost, "CONTEXTS", (40, 80))
     monkeypatch.setattr(host_cost, "STEPS", 4)
     rows = host_cost.record(torch.device("cpu"))["host_cost"]
-    assert [(row["rows"], row["block_size"]) for row in rows] == [(1, 16), (3, 16), (1, 64), (3, 64)]
+    assert [(row["rows"], row["context"]) for row in rows] == [(1, 40), (3, 40), (1, 80), (3, 80)]
     for row in rows:
         assert 0 < min(row[f"{phase}_ms"] for phase in host_cost.PHASES) < row["host_ms"] and not row["queued"]
     write_recording("host_cost", rows, command="test", folder=tmp_path / "data")
@@ -29,7 +30,7 @@ def test_host_cost_is_recorded_and_drawn(tmp_path, monkeypatch):
 
 def calls_per_step(rows: int) -> float:
     """Functions that are called in a steady decode step, Python's own included: a cost that is always the same."""
-    engine = host_cost.timed_engine(load_model("tiny").model, rows, 16, steps=30)
+    engine = host_cost.timed_engine(load_model("tiny").model, rows, context=256, steps=30)
     calls = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:
@@ -50,7 +51,7 @@ def calls_per_step(rows: int) -> float:
             sys.setprofile(None)
 
     engine.step = counted
-    host_cost.serve(engine, rows, steps=16)
+    host_cost.serve(engine, rows, context=256, steps=16)
     return calls / measured
 
 

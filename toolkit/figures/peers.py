@@ -47,21 +47,28 @@ def equal_rows(recording: Recorded) -> list[Row]:
     return [row for row in recording["rows"] if row["workload"] != "ragged"]
 
 
-def grouped(axes: Any, rows: list[Row], key: str, text: str) -> list[str]:  # noqa: ANN401 (matplotlib's axes)
-    """A group of bars for each case, in it a bar for each engine that was measured. Returns the cases."""
+def grouped(axes: Any, rows: list[Row], key: str, text: str) -> dict[str, tuple[float, float]]:  # noqa: ANN401
+    """On matplotlib's `axes` a group of bars for each case, in it a bar for each engine that was measured there.
+
+    Returns:
+        for each case, where on the x axis its group begins and ends.
+    """
     cases = list(dict.fromkeys(case(row) for row in sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"]))))
     present = [contender for contender in LOOKS if any(who(row) == contender for row in rows)]
-    for number, contender in enumerate(present):
+    width = 0.84 / max(len(present), 1)
+    groups = {name: [one for one in present if any((case(r), who(r)) == (name, one) for r in rows)] for name in cases}
+    first = {name: cases.index(name) - width * (len(group) - 1) / 2 for name, group in groups.items()}
+    for contender in present:
         mine = [row for row in rows if who(row) == contender]
-        width = 0.84 / len(present)
-        places = [cases.index(case(row)) + width * (number - (len(present) - 1) / 2) for row in mine]
+        places = [first[case(row)] + width * groups[case(row)].index(contender) for row in mine]
         colour, hatch = LOOKS[contender]
         look = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6, "label": named(contender)}
         bars = axes.bar(places, [row[key] for row in mine], width, **look)
         axes.bar_label(bars, [text.format(row[key]) for row in mine], padding=2, fontsize=7.5)
     axes.set_xticks(range(len(cases)), cases)
     axes.margins(y=0.1)
-    return cases
+    half = width / 2
+    return {name: (first[name] - half, first[name] + width * (len(groups[name]) - 1) + half) for name in cases}
 
 
 @figure("peers_throughput", "peers")
@@ -83,10 +90,9 @@ def steps(recording: Recorded) -> Figure:
     picture, axes = new_chart(
         "A step, and what its memory reads alone take", where(recording, rows), width=11, height=4.8
     )
-    cases = grouped(axes, rows, "ms_per_step", "{:.1f}")
+    extents = grouped(axes, rows, "ms_per_step", "{:.1f}")
     floors = {case(row): row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]}
-    places = [cases.index(name) for name in floors]
-    left, right = ([place + side for place in places] for side in (-0.46, 0.46))
+    left, right = ([extents[name][side] for name in floors] for side in (0, 1))
     label = "the floor: bytes over the GPU's copy bandwidth"
     axes.hlines(list(floors.values()), left, right, color="black", linewidth=2, label=label)
     for place, floor in zip(right, floors.values(), strict=True):

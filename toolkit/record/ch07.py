@@ -5,7 +5,7 @@ import math
 import random
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -84,8 +84,7 @@ def compare(load: Load, name: str) -> list[Row]:
 
 def row_ms(row: Row) -> float:
     """What the median of several runs is taken of."""
-    ms: Any = row["ms_per_step"]
-    return float(ms)
+    return cast(float, row["ms_per_step"])
 
 
 def per_step(recording: Recording, tokens_per_step: float) -> dict[str, float]:

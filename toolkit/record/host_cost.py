@@ -1,26 +1,28 @@
 """What a step costs the host: prepare, launch and commit of the full engine at 1 to 512 rows, on the host's own clock.
 
-Every step decodes, with some 256 tokens of context in each row. Waiting for the device does not count. On a GPU the 1b
-shape computes. Elsewhere nothing does, and nothing is queued: the simulated GPU's own bookkeeping, one Python call
-after the other, would drown what is measured here. Such rows say `"queued": false`.
+Every step decodes, with a short and with a longer context in each row. Waiting for the device does not count. On a GPU
+the 1b shape computes. Elsewhere nothing does, and nothing is queued: the simulated GPU's own bookkeeping, one Python
+call after the other, would drown what is measured here. Such rows say `"queued": false`.
 """
 
 import gc
 import statistics
 import time
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 
 from toolkit import device
 from toolkit.course import use
+from toolkit.decoding import BLOCK_SIZE
 from toolkit.garbage import short_collections
 from toolkit.models import load_model
+from toolkit.record.accelerated import in_turns
 from toolkit.recordings import Row
 
 ROWS = (1, 8, 32, 128, 512)
-BLOCK_SIZES = (16, 64)
-CONTEXT = 256
+CONTEXTS = (256, 2048)  # tokens of each row, a few more or less
 STEPS = 100  # measured; the median of them counts
 PHASES = ("prepare", "launch", "commit")
 
@@ -28,16 +30,18 @@ PHASES = ("prepare", "launch", "commit")
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     model = load_model("tiny" if device.is_simulated() else "1b", device=chosen.type).model
-    return {"host_cost": [measure(model, rows, block_size) for block_size in BLOCK_SIZES for rows in ROWS]}
+    points = {f"{rows} {context}": partial(measure, model, rows, context) for context in CONTEXTS for rows in ROWS}
+    return {"host_cost": list(in_turns(points, lambda row: cast(float, row["host_ms"])).values())}
 
 
-def measure(model: Any, rows: int, block_size: int, steps: int = STEPS) -> Row:  # noqa: ANN401
+def measure(model: Any, rows: int, context: int, steps: int = STEPS) -> Row:  # noqa: ANN401
     """One point of the curve."""
-    engine = timed_engine(model, rows, block_size, steps)
-    serve(engine, rows, steps)
+    engine = timed_engine(model, rows, context, steps)
+    serve(engine, rows, context, steps)
     row = {
         "rows": rows,
-        "block_size": block_size,
+        "context": context,
+        "block_size": BLOCK_SIZE,
         **{f"{phase}_ms": round(statistics.median(engine.ms[phase][-steps:]), 4) for phase in PHASES},
         "host_ms": round(statistics.median(map(sum, zip(*(engine.ms[p][-steps:] for p in PHASES), strict=True))), 4),
         "queued": not device.is_simulated(),
@@ -48,18 +52,20 @@ def measure(model: Any, rows: int, block_size: int, steps: int = STEPS) -> Row: 
     return row
 
 
-def serve(engine: Any, rows: int, steps: int) -> None:  # noqa: ANN401
+def serve(engine: Any, rows: int, context: int, steps: int) -> None:  # noqa: ANN401
     """Decode with `rows` requests for `steps` steps. Their lengths differ, so that their blocks fill up in turns."""
     from ch02_continuous_batching import SamplingParams
 
     for i in range(rows):
-        prompt = [(i * 7 + place) % 250 + 3 for place in range(CONTEXT + i % 16)]
+        prompt = [(i * 7 + place) % 250 + 3 for place in range(context + i % BLOCK_SIZE)]
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=new_tokens(steps), ignore_eos=True))
     while not all(request.output_ids for request in engine.requests.values()):
         engine.step()
     with short_collections():
         for _ in range(steps):
             engine.step()
+    if len(engine.requests) < rows:
+        raise RuntimeError(f"{rows - len(engine.requests)} of {rows} requests had ended; the steps were of fewer rows")
     for i in range(rows):
         engine.cancel(str(i))
     while engine.has_work:
@@ -71,7 +77,7 @@ def new_tokens(steps: int) -> int:
     return steps + 150
 
 
-def timed_engine(model: Any, rows: int, block_size: int, steps: int) -> Any:  # noqa: ANN401
+def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noqa: ANN401
     """A full engine with room for the load, that notes how long each phase of each step takes: `ms`, by phase."""
     from ch08_full_engine import FullEngine
     from ch08_full_engine.packed_slot import views
@@ -122,13 +128,13 @@ def timed_engine(model: Any, rows: int, block_size: int, steps: int) -> Any:  # 
             pass
 
     kind = IdleEngine if device.is_simulated() else TimedEngine
-    longest = CONTEXT + 16 + new_tokens(steps)
+    longest = context + BLOCK_SIZE + new_tokens(steps)
     engine = kind(
         model,
-        num_blocks=rows * (-(-longest // block_size) + 1),
-        block_size=block_size,
+        num_blocks=rows * (-(-longest // BLOCK_SIZE) + 1),
+        block_size=BLOCK_SIZE,
         max_rows=rows,
-        token_budget=CONTEXT + 4 * rows,
+        token_budget=context + context * rows // 64,  # prompts are computed in 64 steps or so
         max_length=longest,
     )
     engine.ms = {phase: [] for phase in PHASES}
