@@ -21,8 +21,8 @@ def host_cost(recording: Recorded) -> Figure:
         axes.plot(counts, costs, line, color=colour, label=f"{context:,} tokens in each row")
         above = number > 0
         for count, cost in zip(counts, costs, strict=True):
-            place = {"xytext": (0, 8 if above else -15), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{cost:.2f}", (count, cost), **place)
+            place = (0, 8 if above else -15)
+            axes.annotate(f"{cost:.2f}", (count, cost), xytext=place, textcoords="offset points", ha="center")
         if not above:
             guide = [costs[-1] * count / counts[-1] for count in counts]
             axes.plot(counts, guide, ":", color=GREY, label="in proportion to the rows")
