@@ -48,7 +48,7 @@ import time
 import torch
 
 from ch00_measuring import DeviceClock, idle_share, measure
-from toolkit.recordings import ROOT, device_name
+from toolkit.recordings import DATA, ROOT, device_name, read_recording
 from toolkit.timeline import Recording, Span, Timeline, export_chrome_trace, plot_timeline
 from toolkit.worker_queue import open_queue
 
@@ -139,21 +139,21 @@ print(f"launch and synchronize(): {(done - start) * 1e3:8.3f} ms")
 
 # %% [markdown]
 # A launch puts work into a queue and returns. The first number is what it costs to *ask* for the product; asking for
-# one a thousand times as large costs the same. This whole course rests on that: while the device works, the host is
-# free, if it lets itself be.
+# one that takes a thousand times as long costs hardly more. This whole course rests on that: while the device works,
+# the host is free, if it lets itself be.
 #
 # It cuts both ways. Whatever makes the host wait ends up on the clock of the line that waits, not of the line whose
-# work is waited for. In a profile of an engine, the slowest line is often an innocent `.item()`. Measured on an H100
-# with torch 2.11, while the device was busy for 150 ms:
-#
-# | on the host | comes back after |
-# |---|---|
-# | launch of a kernel | 0.04 ms |
-# | copy of 64 MB to the device, from *pinned* memory, `non_blocking=True` | 0.1 ms |
-# | copy of 4 KB to the device, from pageable memory | 0.3 ms |
-# | copy of 64 MB from or to *pageable* memory, `non_blocking=True` | 160 to 200 ms |
-# | `.item()`, `.cpu()`, `torch.tensor(..., device="cuda")`, boolean indexing | when the device is done |
-#
+# work is waited for. In a profile of an engine, the slowest line is often an innocent `.item()`. Measured on a GPU that
+# was busy for 150 ms (*pinned* and *pageable* are two kinds of host memory; chapter 3 explains them, and measures
+# this):
+
+# %%
+waits = read_recording(DATA / "h100" / "ch03_host_waits.json")
+print(f"{waits['device']}, torch {waits['torch']}: the call comes back after")
+for row in waits["rows"]:
+    print(f"    {row['call']:42} {row['ms']:7.2f} ms")
+
+# %% [markdown]
 # `synchronize()` gives a true number, but it stops the host, and an instrument that stops the engine cannot measure an
 # engine that never stops. A **timing event** does not: it is a marker in the queue, and the device notes the time as
 # it passes. It is read later, when nobody is in a hurry.
@@ -193,11 +193,18 @@ print(f"first call {times[0] / statistics.median(times):.1f} times the median")
 # the system for memory; on a GPU that is slower by far than in a thread on a CPU.
 #
 # It does more than spoil an average. You will read that CUDA's default stream waits for all other streams. To test
-# that, we put a kernel that sleeps for 150 ms on one stream and a short one on the other, on an H100 with torch 2.11.
-# The short one took 179 ms: so it does wait! Called again, it took 0.3 to 0.6 ms, in every combination of streams: so
-# it does not. PyTorch's own streams are created so that they do not wait for the default stream. What waited in the
-# first call was the *loading* of the kernel's code, which needs the whole device idle. **A measurement without warm-up
-# had proved the wrong theory**, with a number that looked just right.
+# that, we put a kernel that sleeps for 150 ms on one stream and a short one on the other:
+
+# %%
+behind = read_recording(DATA / "h100" / "ch00_behind_busy_device.json")
+print(f"{behind['device']}, torch {behind['torch']}: the short kernel is done after")
+print("   ".join(f"{row['ms']:.2f} ms" for row in behind["rows"]))
+
+# %% [markdown]
+# The first call: so it does wait! All later calls: so it does not, in any combination of streams (chapter 3 tries them
+# all). PyTorch's own streams are created so that they do not wait for the default stream. What waited in the first call
+# was the *loading* of the kernel's code, which needs the whole device idle. **A measurement without warm-up had proved
+# the wrong theory**, with a number that looked just right.
 #
 # ### Exercise 0.2: time a launch and the work it starts (15 minutes)
 #
@@ -212,16 +219,23 @@ for n in (128, 256, 512, 1024) if device.type == "cpu" else (1024, 2048, 4096, 8
     print(f"{n:6} {timing.host_ms:7.3f} ms {timing.device_ms:10.3f} ms")
 
 # %% [markdown]
-# With twice the size the device has eight times the work, and the launch stays as it is. The recording in the
-# repository, drawn by `make figures` from `figures/data/`, shows the same; its title names the machine:
+# With twice the size the device has eight times the work, and the launch hardly changes. The same recorded on the
+# machine that the title names, drawn by `make figures` from `figures/data/`. Mind the scale: each line is ten times the
+# one below it.
 #
 # ![One matrix product, two clocks](../../figures/ch00_two_clocks.png)
 #
 # Read it from right to left, too. Where the work gets shorter than its launch, the device waits for the next launch,
-# however good the scheduling is. The forward of an 8B model for 32 requests is made of such small pieces: launched
-# kernel by kernel it takes 31 to 43 ms on an H100, and 10 to 22 ms where all kernels are launched at once, as chapter
-# 6 does.
-#
+# however good the scheduling is. The forward of an 8B model for 32 requests is made of such small pieces. Launched
+# kernel by kernel, and all kernels at once, as chapter 6 does:
+
+# %%
+steps = read_recording(DATA / "h100" / "roofline_step.json")
+for form in ("operation by operation", "graph"):
+    times = [row["ms"] for row in steps["rows"] if row["form"] == form]
+    print(f"{form:22} {min(times):4.1f} to {max(times):4.1f} ms, depending on the context ({steps['device']})")
+
+# %% [markdown]
 # ## 4. One time axis
 #
 # The host knows when it launched. Events know how far apart they are, and nothing else: `elapsed_time` of two events
@@ -299,7 +313,7 @@ print(f"host work per step {recording.host_ms_per_step():.2f} ms (waiting does n
 # shorter, so a loop with idle share *s* gets at most 1 / (1 − *s*) times as fast. Check the published measurement:
 # 24.0 % of 300.6 s idle leaves 228.5 s of work; 234.5 s were reached, with the GPU active for 99.4 % of the time.
 #
-# Every later chapter starts with this number, predicts its gain from it, and explains the difference.
+# Every later chapter comes back to this number, predicts its gain from it, and explains the difference.
 #
 # A recording can be looked at in detail as well: the next cell writes a trace; drop the file onto
 # https://ui.perfetto.dev.

@@ -152,7 +152,7 @@ print(f"padding share {engine.padding_share:.1%}")
 #
 # The two kinds of waste are not equally bad. The padding on the left is computed in one forward, in which a device has
 # plenty to do at once. The crossed bars on the right are whole forwards in which fewer and fewer rows are wanted, down
-# to one. For those the formula is simple: with the longest answer *m* and the mean answer *a*, the decode takes *m*
+# to one. For those the formula is simple: with the longest answer *m* and the mean answer *a*, the batch takes *m*
 # forwards, and *a* would do if no place ever stood empty. So it could be *m / a* times as fast:
 
 # %%
@@ -162,7 +162,7 @@ print(f"longest answer {max(new)}, mean {sum(new) / len(new):.1f}: up to {max(ne
 # %% [markdown]
 # Then why not one request at a time, with no padding at all? Measured, with the same requests in batches of different
 # sizes. Every number below is read from the recordings in figures/data: on the H100 a model of 8 billion random
-# weights, on the CPU SmolLM2-135M on one thread, on a machine that others used as well:
+# weights, on the CPU SmolLM2-135M on one thread:
 
 # %%
 for device in ("h100", "cpu"):
@@ -224,17 +224,17 @@ for device in ("h100", "cpu"):
 
 # %% [markdown]
 # Smaller: the gap is short beside such a long forward. But do not believe this number yet. Look at the host's lane on
-# the H100. It is not waiting for the device. It is *launching*, nearly all the time. A forward of this model is about
-# a thousand small kernels, and Python launches them one by one. The device runs each of them faster than the next
-# one is launched. So it has gaps *inside* the forward as well, and our instrument counts a forward from its first
-# kernel to its last, gaps included.
+# the H100. Only in step 0, where the prompts are computed, does it wait for the device. After that it is *launching*,
+# nearly all the time. A forward of this model is more than a thousand small kernels, and Python launches them one by
+# one. In a decode step the device runs each of them faster than the next one is launched. So it has gaps *inside* the
+# forward as well, and our instrument counts a forward from its first kernel to its last, gaps included.
 #
 # There are two kinds of idle time, then, and the course treats both:
 #
 # - **between forwards**: the host takes its turn. This is what the idle share of the timelines shows. Chapters 3 to 5
 #   and 7 remove it.
 # - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph, and
-#   about 10 ms remain of the forward above. The gap between forwards stays as long as it is. So its share, which looks
+#   about 9 ms remain of the forward above. The gap between forwards stays as long as it is. So its share, which looks
 #   like nothing now, becomes four times as large, and it grows with every task that an engine's host has.
 #
 # ## 6. Find the bug

@@ -108,8 +108,8 @@ engine = Engine(model, max_rows=3)
 watch(engine, [add(engine, name, 4, tokens) for name, tokens in zip(NAMES, wanted, strict=True)])
 
 # %% [markdown]
-# 27 tokens on three rows: no order can do it in fewer than 9 steps. First come, first served needs more, because e is
-# long and starts late. And now six times 5 tokens:
+# 27 tokens on three rows: at least 9 steps, and 10 in the best order, since they do not divide evenly. First come,
+# first served needs one more, because e is long and starts late. And now six times 5 tokens:
 
 # %%
 engine = Engine(model, max_rows=3)
@@ -242,10 +242,10 @@ for device in ("h100", "cpu"):
 
 # %% [markdown]
 # Under FCFS a small budget keeps the gaps short, and the newcomer pays: its prompt takes many steps, and each step
-# reads all weights again. With prefill first, chunks do not help those who wait: the whole prompt comes before their
-# next token, and small chunks only make it slower. Under a budget larger than the prompt the two policies choose the
-# same rows, and what differs is noise. There is no best budget. It is a choice between the ones who wait for their next
-# token and the one who waits for the first.
+# launches the forward and reads all weights again. With prefill first, chunks do not help those who wait: the whole
+# prompt comes before their next token, and the smallest chunks make it slowest. Under a budget larger than the prompt
+# the two policies choose the same rows, and what differs is noise. There is no best budget. It is a choice between the
+# ones who wait for their next token and the one who waits for the first.
 #
 # ## 5. When the blocks run out
 #
@@ -259,7 +259,7 @@ for device in ("h100", "cpu"):
 #
 # ### Exercise 2.3: preempt when blocks run out (30 minutes)
 #
-# In `chapters/ch02_continuous_batching/scheduler.py`, write `make_room` and `preempt`, 17 lines in all: the hardest
+# In `chapters/ch02_continuous_batching/scheduler.py`, write `make_room` and `preempt`, 16 lines in all: the hardest
 # exercise of this chapter. `make hint EX=2.3`. Below, three requests in a pool for 24 tokens, though they need 36. A
 # `.` in the middle of a line is a preempted request that waits:
 
@@ -291,7 +291,7 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 #
 # ### Exercise 2.4: pack a ragged batch (20 minutes)
 #
-# In `chapters/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 7 lines.
+# In `chapters/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 8 lines.
 # `make hint EX=2.4`. The cell packs a decode and the second chunk of a prompt:
 
 # %%
@@ -380,10 +380,10 @@ print(f"stop string {text[2:4]!r}: {stopped.text!r} instead of {text!r}, for the
 # %% [markdown]
 # ## 9. Measured
 #
-# **Predict first.** Three workloads, the same prompts, and about the same number of tokens. In the first, all ask for
-# the same number. In the second, for 1 to twice the average. In the third, one request in eight asks for a very long
-# answer, as people do. By how much is continuous batching faster in each?
-# Write three numbers down, then scroll on.
+# **Predict first.** Three workloads, the same prompts, and on average nearly the same number of tokens. In the first,
+# all ask for the same number. In the second, for 1 to twice the average. In the third, one request in eight asks for a
+# very long answer, as people do. By how much is continuous batching faster in each? Write three numbers down, then
+# scroll on.
 #
 # ![Static against continuous batching](../../figures/ch02_spread.png)
 
@@ -408,8 +408,10 @@ for device in ("h100", "cpu"):
 # - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows stand empty: at the
 #   end, when only the longest request is left, nobody is waiting any more.)
 # - On the CPU a step is dear because of its rows, and continuous steps get *cheaper* where few rows are left. On the
-#   H100 a forward takes as long as the host needs to launch it, however much it computes. A step in which somebody
-#   joins launches more: it attends once for the decodes and once for the prompts. Chapter 6 mends that.
+#   H100 a decode forward takes as long as the host needs to launch it, however many rows it has. How long that is
+#   varies from run to run, by about as much as the two kinds of batching differ here. A step in which somebody joins
+#   launches more, as the next section shows: it attends once for the decodes and once for the prompts. Chapter 6 makes
+#   a decode step one launch, chapter 8 the others, too.
 #
 # ## 10. The gaps remain
 #

@@ -145,13 +145,15 @@ for recording in recorded("ch03_default_stream"):
     for name, calls in (("first", [0]), ("later", [1, 2])):
         times = [row["done_ms"] for row in recording["rows"] if row["call"] in calls]
         print(f"    {name} calls done after {min(times):7.2f} to {max(times):7.2f} ms")
+    launched = [row["launched_ms"] for row in recording["rows"] if row["call"] == 0]
+    print(f"    first calls came back to the host after {', '.join(f'{ms:.1f}' for ms in launched)} ms")
 
 # %% [markdown]
 # The first call waits for the whole sleep, so whoever measures once has "proved" that the articles are right. But look
 # at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
 # stream, it is the first time. The first use of a kernel loads its code, and that waits until the whole device is idle.
-# (In the third row the launch came back at once, and the kernel waited on the device all the same. So loading is not
-# all that a first use waits for; what else there is, this measurement does not say.)
+# (In the third row the launch came back long before the sleep's end, and the kernel waited on the device all the same.
+# So loading is not all that a first use waits for; what else there is, this measurement does not say.)
 #
 # The simulated GPU has nothing to load, so it has no such trap. The other measurements of this chapter use everything
 # once before they measure.
@@ -271,8 +273,8 @@ if is_simulated():
 # One thing stands in the way. The forward of an 8B model consists of more than a thousand kernels. Launched one by one
 # from Python, launching takes longer than computing: the *device* waits for the host, within each forward, and nothing
 # that this chapter does would be seen. So from here on the toolkit hands the forward over as a **sealed box**, with one
-# launch. On CUDA it is a captured graph, on the simulated GPU a single operation. Chapter 6 opens the box. Until then
-# remember that it is there:
+# launch. On CUDA a decode step is a captured graph, on the simulated GPU every step a single operation. Chapter 6 opens
+# the box. Until then remember that it is there:
 #
 # ![One forward, kernel by kernel and as a box](../../figures/ch03_forward.png)
 
@@ -304,12 +306,13 @@ first_step = streams.recording.steps()[0]
 plot_timeline(streams.recording, title="Three streams, nothing orders them", steps=(first_step, first_step + 3))
 
 # %% [markdown]
-# All three lanes start together: copy in, forward and copy out of a batch, at the same moment. The copy out brings the
-# sampled ids home *before the forward has computed them*. And the host, which waits for nothing, has committed several
-# batches while the device still works on the first.
+# All three lanes start together: copy in, forward and copy out of the first batch, at the same moment. The copy out
+# brings the sampled ids home *before the forward has computed them*. And the host, which waits for nothing, has
+# committed several batches while the device still works on the first.
 #
-# The same engine, recorded with an 8B shape (random weights) and 32 requests; the title names the device. (On a GPU the
-# first launch of a graph takes the host longer than all later ones, so there the first copy out comes a little later.)
+# The same engine, recorded with an 8B shape (random weights) and 32 requests; the title names the device. The host is
+# through with all its 39 batches while the device is at the fourth. (On a GPU the first launch of a graph takes the
+# host longer than all later ones, so there the first copy out comes a little later.)
 #
 # ![Three streams, nothing orders them](../../figures/ch03_steps.png)
 #
@@ -368,7 +371,7 @@ for run in range(3):
 
 # %% [markdown]
 # On the simulated GPU this ran under `threads`: real threads, sleeping in real time, and no dice. The same experiment
-# on a GPU, with the 1B shape, five runs of each kind:
+# on a GPU, with the 1B shape and copies that come 20 ms late, five runs of each kind:
 #
 # ![Wrong tokens, run by run](../../figures/ch03_wrong.png)
 

@@ -151,7 +151,7 @@ print("slot  " + " ".join(f"{slot:2}" for slot in traced.slot_numbers))
 #     two slots:  prepare 0, launch 0, prepare 1, launch 1, commit 0, prepare 2, launch 2, commit 1, ...
 #
 # There are three situations: the start, where nothing is in flight; the steady state; and the end, where there is
-# nothing to prepare and two batches are still to be committed. `make hint EX=5.3`. This is what your engine calls:
+# nothing to prepare and one batch is still to be committed. `make hint EX=5.3`. This is what your engine calls:
 
 # %%
 print(*textwrap.wrap(", ".join(trace(num_requests=7, new_tokens=4).calls), 110), sep="\n")

@@ -148,10 +148,10 @@ for recording in recorded("ch03_forward"):  # the same kernels, measured for cha
 # %% [markdown]
 # Two things to take from the GPU's numbers.
 #
-# Launched one by one, the same forward takes now this long and now that, whatever the number of rows. It is not the
-# device that differs. It is the *host* that was measured: how quickly Python and the driver launch, on this occasion.
-# The graph's times are those of the device, and rise evenly. (On the simulated GPU the prices are declared, and always
-# the same.)
+# Launched one by one, the same forward takes now this long and now that. It is not the device that differs, and hardly
+# the number of rows (section 6 has all lengths with one number of rows). It is the *host* that was measured: how
+# quickly Python and the driver launch, on this occasion. The graph's times are those of the device, and never fall. (On
+# the simulated GPU the prices are declared, and always the same.)
 #
 # And they rise very little. A decode forward reads all the weights, for one row as for 32. Remember this for section 6.
 #
@@ -178,8 +178,10 @@ for recording in recorded("roofline_step"):
         print(f"    {form:28}  " + " ".join(cells))
 
 # %% [markdown]
-# Not as near as one could think. The attention is not to blame. By itself, with the Triton kernels that a GPU uses
-# here (`toolkit/triton_kernels.py`), it comes close to its own floor, the closer the longer the context:
+# Not as near as one could think. The attention is not to blame. By itself, with the Triton kernels that a GPU uses here
+# (`toolkit/triton_kernels.py`), it reaches its own floor with long contexts. (It may even be a little below it: the
+# floor is reckoned with the bandwidth of a copy, and reading alone is a little quicker.) With short contexts it takes
+# longer than its floor, but that is hardly anything beside the rest of a layer:
 #
 # ![One layer's attention over its floor](../../figures/roofline_attention.png)
 #
@@ -352,7 +354,7 @@ for recording in recorded("ch06_engines"):
 #
 # ![Two slots, each forward one graph](../../figures/ch06_steps.png)
 #
-# Graphs bring several times the tokens. *Buckets* bring next to nothing here: 16 rows take almost as long as 32, as
+# Graphs bring several times the tokens. *Buckets* bring nothing here: 16 rows take almost as long as 32, as
 # section 2 has shown. They are for batches that are nearly empty, and for loads whose time goes into the rows and not
 # into the weights.
 #

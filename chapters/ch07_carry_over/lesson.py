@@ -404,14 +404,16 @@ for recording in recorded("ch07_engines"):
 # Compare the promise with what came of it, case by case.
 #
 # Where the *device* is the longer part, the ceiling is reached: as many steps as with one slot, half as many as with
-# two half batches, and no gap. (A hundredth or two above the promise is the difference between two runs.)
+# two half batches, and no gap. (It may be a hundredth or two more than promised: with one slot a forward takes a little
+# longer between its two events, since the host is still launching it when the first one passes.)
 #
 # Where the *host* is the longer part, there is a gap again. The host's work grows with every row. Now the host is the
 # one that is never idle, and the device waits for it. Overlap hides the shorter of the two behind the longer one. It
 # cannot hide the longer one. From there on, only a quicker host helps.
 #
 # On the virtual clock `asynchronous=False` is as fast as chapter 4's engine, to within a hundredth. So the gain comes
-# from the order alone, not from the second slot. On a GPU the two differ as two runs of one engine do.
+# from the order alone, not from the second slot. On a GPU they differ to either side, as the host is now quicker and
+# now slower.
 #
 # The last column of the table compares the tokens with those of one slot. The asynchronous engine has the same batches,
 # and so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
@@ -637,7 +639,8 @@ for engine_class in (AsyncEngine, ByName):
 # ## 10. What this step cost, and what comes next
 #
 # - One row for each request that ends with EOS or a stop string, and its place is free one step later.
-# - The answer to a request comes one step later than it is computed: N is committed after N + 1 was launched.
+# - A new request finds one batch under way and one behind it, so it gets into a batch one step later. (Answers are not
+#   late: N is committed as soon as its ids are there, if the host is done with N + 1 by then.)
 # - One input more: the carry index, 8 bytes for each packed token. The host makes it row by row. On the virtual clock
 #   that work has no price of its own, only the copy has one.
 # - Whatever needs the last token *before* the next forward is prepared does not fit: a grammar that forbids tokens

@@ -5,7 +5,8 @@ Two measures, from coarse to fine, both of them a union of intervals over an exp
     gpu_active     a batch was on the device: from the first kernel of its forward to the last, by two timing events
                    around it. Copies are apart. What is missing to 1 is time in which no batch was there.
     kernel_active  a kernel, a copy or a memset ran, on any stream, by the profiler's trace. Lower, since there are gaps
-                   of about a microsecond between the kernels of a batch, also of one graph.
+                   of about a microsecond between the kernels of a batch, also of one graph; in a synchronous engine
+                   also because the profiler slows the host, and the device waits for it.
 
 Both are taken in the same way for everybody: the events stand on the compute stream of an engine, behind its waiting
 for the inputs, and the profiler sees what all threads launch.

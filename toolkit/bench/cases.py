@@ -21,7 +21,7 @@ ARTICLE_TOKENS = 8192
 RAGGED_REQUESTS = 64
 RAGGED_LENGTHS = (32, 512)  # of prompts, and of outputs that no end-of-sequence token ends before
 ARRIVALS_PER_SECOND = 16.0
-EOS_ONE_IN = 512  # every so manieth token id ends its sequence
+EOS_ONE_IN = 512  # one token id in so many ends its sequence
 
 SMOKE_REQUESTS, SMOKE_TOKENS = 4, 12  # where there is no GPU: enough to see that everything runs
 

@@ -15,7 +15,7 @@ def where(recording: Recorded) -> str:
 
 @figure("ch00_two_clocks")
 def two_clocks(recording: Recorded) -> Figure:
-    """The launch takes as long for a small product as for a large one; the work does not."""
+    """The launch takes about as long for a small product as for a large one; the work does not."""
     picture, axes = new_chart("One matrix product, two clocks", where(recording))
     rows = recording["rows"]
     places = range(len(rows))

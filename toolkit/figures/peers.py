@@ -1,5 +1,6 @@
 """The figures of the comparison with the transformers library's continuous batching, from `make bench`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -47,7 +48,12 @@ def equal_rows(recording: Recorded) -> list[Row]:
     return [row for row in recording["rows"] if row["workload"] != "ragged"]
 
 
-def grouped(axes: Any, rows: list[Row], key: str, text: str) -> dict[str, tuple[float, float]]:  # noqa: ANN401
+def grouped(
+    axes: Any,  # noqa: ANN401
+    rows: list[Row],
+    key: str,
+    text: Callable[[float], str],
+) -> dict[str, tuple[float, float]]:
     """On matplotlib's `axes` a group of bars for each case, in it a bar for each engine that was measured there.
 
     Returns:
@@ -64,7 +70,7 @@ def grouped(axes: Any, rows: list[Row], key: str, text: str) -> dict[str, tuple[
         colour, hatch = LOOKS[contender]
         look = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6, "label": named(contender)}
         bars = axes.bar(places, [row[key] for row in mine], width, **look)
-        axes.bar_label(bars, [text.format(row[key]) for row in mine], padding=2, fontsize=7.5)
+        axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5)
     axes.set_xticks(range(len(cases)), cases)
     axes.margins(y=0.1)
     half = width / 2
@@ -77,7 +83,7 @@ def throughput(recording: Recorded) -> Figure:
     rows = equal_rows(recording)
     requests = rows[0]["requests"] if rows else 0
     picture, axes = new_chart(f"{requests} requests, greedy, one GPU", where(recording, rows), width=11, height=4.8)
-    grouped(axes, rows, "tokens_per_s", "{:.0f}")
+    grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.1f}k" if speed >= 10_000 else f"{speed:.0f}")
     axes.set_ylabel("tokens per second")
     picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return picture
@@ -90,7 +96,7 @@ def steps(recording: Recorded) -> Figure:
     picture, axes = new_chart(
         "A step, and what its memory reads alone take", where(recording, rows), width=11, height=4.8
     )
-    extents = grouped(axes, rows, "ms_per_step", "{:.1f}")
+    extents = grouped(axes, rows, "ms_per_step", "{:.1f}".format)
     floors = {case(row): row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]}
     left, right = ([extents[name][side] for name in floors] for side in (0, 1))
     label = "the floor: bytes over the GPU's copy bandwidth"

@@ -7,8 +7,9 @@ one kernel each; the matrix products stay with cuBLAS.
 What is compiled is one layer, not the model ("regional compilation"): all layers have the same code, so they share one
 compilation, which takes seconds instead of minutes. The number of tokens is a symbol in the compiled code, so
 steps of any size share it too. Two sizes are compiled apart, a few seconds each: one token, since torch treats the
-size 1 as special, and as many tokens as heads, if that is the first size it sees. Measured on an H100 (8b, 32 rows,
-128 tokens each): 6.67 ms a step, 9 s for the first; with fixed sizes 6.86 ms, and 3 s for every size.
+size 1 as special, and as many tokens as heads, if that is the first size it sees. Measured on an H100 (8b with merged
+projections, 32 rows, 128 tokens each): 6.7 ms a step, 6 to 12 s for the first; with fixed sizes 6.9 ms, and 3 s for
+every size.
 
 The attention over the cache stays outside (`torch.compiler.disable` in toolkit/paged_attention.py): the compiler ends
 one piece before it and begins another behind it. Nothing is lost by that, because nothing could be fused across, and
