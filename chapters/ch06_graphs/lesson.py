@@ -231,8 +231,9 @@ for rows in range(1, 13):
 #
 # 1. **Warm up first.** The first call of a kernel loads it, and libraries allocate workspaces. In a capture CUDA may
 #    refuse both. So the step is run once before.
-# 2. **Not on the default stream.** A capture takes place on a stream of its own, and so does its warm-up. The inputs
-#    were written on another stream; you know since chapter 4 what that means.
+# 2. **Not on the default stream.** `with accelerator.graph(graph, pool=..., stream=...)` records what is queued inside
+#    the block, on a stream that is not the default one, and so does the warm-up run. The inputs were written on another
+#    stream; you know since chapter 4 what that means.
 # 3. **Never wait for the device in a capture.** No `.item()`, no `.cpu()`: there is nothing to wait for, and CUDA
 #    raises.
 #

@@ -48,7 +48,6 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
         for exercise in asked
         if not own_code or standings[exercise.id].state in ("written", "partly") or (exercise.is_bug and asked_alone)
     ]
-    groups = [exercise.id for exercise in run_now]
     whole_chapter = len(run_now) == len(of_chapter(exercises, chapter))
     order = Order(
         root,
@@ -56,11 +55,9 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
         (f"tests/{chapter}",),
         choice.chapter,
         choice.fill,
-        exercises=(*groups, *([""] if whole_chapter else [])),
+        exercises=(*(exercise.id for exercise in run_now), *([""] if whole_chapter else [])),
         limit=limit,
     )
-    if run_now:
-        print(f"Running the tests of {', '.join(groups)} ...\n", flush=True)
     results = collect(order) if run_now else []
     broken = [result for result in results if result.outcome == "not loaded"]
     if broken:
@@ -84,15 +81,24 @@ def check(what: str, root: Path = ROOT, limit: int = 120) -> int:
 
 
 def collect(order: Order) -> list[TestResult]:
-    """All results; after a hang or a crash the exercises that were not reached go on in a new process."""
+    """All results; after a hang or a crash the exercises that were not reached go on in a new process.
+
+    Prints each exercise as its first result comes: the tests of a whole chapter may take two minutes.
+    """
     results: list[TestResult] = []
     waiting = list(order.exercises or ())
+    print("Running the tests:", end="", flush=True)
     while waiting:
-        new = list(run(Order(**(vars(order) | {"exercises": tuple(waiting)}))))
-        results += new
-        if not new or new[-1].outcome not in ("hung", "crashed") or new[-1].test == "":
+        last = None
+        for last in run(Order(**(vars(order) | {"exercises": tuple(waiting)}))):
+            begins = not results or results[-1].exercise != last.exercise
+            if begins and last.outcome != "not loaded":
+                print(f" {last.exercise or 'and the chapter as a whole'}", end="", flush=True)
+            results.append(last)
+        if last is None or last.outcome not in ("hung", "crashed") or last.test == "":
             break
-        waiting = waiting[waiting.index(new[-1].exercise) + 1 :]
+        waiting = waiting[waiting.index(last.exercise) + 1 :]
+    print("\n")
     return results
 
 
