@@ -376,9 +376,9 @@ print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs o
 # %% [markdown]
 # (The thread that plays the device makes its events dear: it needs Python's lock, which the host holds.)
 #
-# A step has about six spans. Where a step takes many milliseconds they do not matter. The finished engine wants to
-# stay below half a millisecond of host work per step, and there they do. So engines take the timeline as an argument,
-# and the one that they get by default, `NO_TIMELINE`, records nothing.
+# A step has about six spans. Where a step takes many milliseconds they do not matter. The host work of the finished
+# engine takes less than a millisecond with a few rows (chapter 8), and there they do. So engines take the timeline as
+# an argument, and the one that they get by default, `NO_TIMELINE`, records nothing.
 #
 # What is still simplified: one lane for compute is one stream. A span covers a whole batch, from its first kernel to
 # its last, and the gaps between the kernels inside count as busy. Benchmarks report the share at kernel level apart.

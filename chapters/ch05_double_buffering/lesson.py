@@ -333,7 +333,7 @@ plot_timeline(safe.recording, title="Better safe than sorry")
 #
 # - Two slots instead of one: twice the pinned and the device tensors for inputs and ids. On CUDA also twice the
 #   captured graphs, since a graph is bound to addresses. Chapter 6 makes two cost about as much memory as one.
-# - A result comes later: a batch is committed after the next one was launched.
+# - A new request waits for one batch more: one is under way, and one is behind it.
 # - Half batches: the weights are read twice.
 #
 # What is gained is the loop in which everything overlaps. Chapter 6 opens the sealed box: CUDA graphs for each slot,

@@ -79,6 +79,19 @@ def test_sampling_inputs_follow_the_sampling_rows():
     assert not inputs.greedy, "one row has a temperature, so the batch is not greedy"
 
 
+def test_each_input_has_its_dtype():
+    """As BatchInputs says; also in a step in which no row samples, where four of them are empty."""
+    rows, blocks = make_rows()
+    for chosen in (rows, rows[2:]):
+        _, inputs = pack(chosen, blocks)
+        seen = {name: values.dtype for name, values in inputs.tensors().items()}
+        for name in ("query_start", "kv_lengths", "block_table"):
+            check(f"the dtype of {name}", seen.pop(name), torch.int32, "The attention kernels read 32 bits each")
+        for name in ("temperature", "top_p", "uniform"):
+            check(f"the dtype of {name}", seen.pop(name), torch.float32, "The sampler computes in float32")
+        check("all other dtypes", set(seen.values()), {torch.int64}, "Token ids and indices are 64 bits wide")
+
+
 def test_block_tables_are_filled_up_with_a_valid_block():
     """Short block tables are filled with block 0: never read, but gathered, so it must exist."""
     rows, blocks = make_rows()

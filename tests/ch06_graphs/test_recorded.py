@@ -1,28 +1,19 @@
 """Chapter 6's measurements, and what its lesson says of the committed recordings."""
 
-import torch
-
 from tests.helpers import tiny_model
+from tests.recorded import assert_recorded_and_drawn
 from tests.simulated import needs_simulator
 from toolkit.decoding import Load
-from toolkit.figures import FIGURES
-from toolkit.figures.__main__ import draw_all
-from toolkit.recordings import DATA, read_recording, write_recording
+from toolkit.recordings import DATA, read_recording
 
 
 @needs_simulator
 def test_chapter_6_is_recorded_and_drawn(tmp_path, monkeypatch):
-    """On the simulated GPU: every row says so, and each figure of the chapter is drawn from the recordings."""
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
     from toolkit.record import ch06
 
     monkeypatch.setattr(ch06, "open_load", lambda: Load(tiny_model(), 2, 4, 8))
-    where = ch06.recorded_on(torch.device("cpu"))
-    for name, rows in ch06.record(torch.device("cpu")).items():
-        assert {row["clock"] for row in rows} == {"simulated"}, name
-        write_recording(name, rows, command="test", device=where, folder=tmp_path / "data")
-    report = draw_all(tmp_path / "data", tmp_path / "figures")
-    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {name for name in FIGURES if name.startswith("ch06")}, report
+    assert_recorded_and_drawn(ch06, tmp_path)
 
 
 def test_a_figure_of_a_gpu_shows_both_counts_of_memory():

@@ -40,12 +40,15 @@ def test_inputs_do_not_overlap():
     assert all(end <= following for (_, end), (following, _) in zip(ranges, ranges[1:], strict=False))
 
 
-def test_one_copy_in():
-    """Copying in is one operation on the copy engine, whatever the number of inputs."""
+def test_one_copy_in_that_does_not_wait():
+    """Copying in is one operation on the copy engine, whatever the number of inputs, and the host goes on."""
     from toolkit import simgpu
 
     slot = PackedSlot(**SIZES, device="sim")
-    before = len(simgpu.spans())
+    assert slot.host_buffer.is_pinned(), "from ordinary memory a large copy would make the host wait"
+    before, waits = len(simgpu.spans()), len(simgpu.synchronisations())
     slot.copy_in()
     seen = [span.name for span in simgpu.spans()[before:] if span.lane != "host"]
     assert len(seen) == 1, f"the device did {seen}"
+    waited = [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()[waits:]]
+    assert not waited, f"the host waited: {waited}; pass non_blocking=True"

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from toolkit.bench import cases
 from toolkit.bench.activity import share_of_trace, steady_shares
@@ -15,6 +16,7 @@ from toolkit.bench.floor import step_bytes
 from toolkit.bench.measured import Activity, Measured, Run, agreement, percentile
 from toolkit.bench.report import gains, table
 from toolkit.errors import UserError
+from toolkit.figures import peers
 from toolkit.figures.__main__ import draw_all
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
@@ -223,6 +225,31 @@ def test_figures_of_a_part_and_of_everything(tmp_path, names):
     draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert drawn == {f"peers_{name}" for name in ("throughput", "steps", "active", "first_token", "between_tokens")}
+
+
+def test_each_bar_stands_in_its_group():
+    """A bar is as high as its row, in its engine's look; a case that fewer engines took part in has no holes."""
+    rows = [
+        {"model": model, "new_tokens": 64, "engine": engine, "mode": mode, "compiled": False, "speed": speed}
+        for model, engine, mode, speed in (
+            ("8b", "transformers", "sync", 1.0),
+            ("8b", "ours", "sync", 2.0),
+            ("8b", "ours", "async", 3.0),
+            ("1b", "ours", "sync", 4.0),
+            ("1b", "ours", "async", 5.0),
+        )
+    ]
+    axes = Figure().add_subplot()
+    extents = peers.grouped(axes, rows, "speed", "{:.0f}".format)
+    drawn = sorted((bar.get_x(), bar.get_height(), bar.get_width()) for group in axes.containers for bar in group)
+    assert [height for _, height, _ in drawn] == [1, 2, 3, 4, 5], "always the same order, and the 8b case before the 1b"
+    looks = {bar.get_height(): bar.get_facecolor() for group in axes.containers for bar in group}
+    assert looks[2] == looks[4] != looks[3] == looks[5], "an engine has one colour in all cases"
+    for name, bars, centre in (("8b\n64 new tokens", drawn[:3], 0), ("1b\n64 new tokens", drawn[3:], 1)):
+        (first, _, width), (last, _, _) = bars[0], bars[-1]
+        assert extents[name] == pytest.approx((first, last + width))
+        assert first + last + width == pytest.approx(2 * centre), "a group stands in the middle of its place"
+        assert last - first == pytest.approx(width * (len(bars) - 1)), "no holes"
 
 
 # --- the rounds ---

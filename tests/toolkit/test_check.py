@@ -64,6 +64,7 @@ def test_stages_of_work(toy, edit, capsys):
     edit("return 3", "return sum(numbers)")
     assert check("91", toy) == 0
     out = capsys.readouterr().out
+    assert "\nRunning the tests: 91.1 91.2 and the chapter as a whole\n\n" in out, "each is named as it is reached"
     assert "The chapter as a whole: right" in out and out.endswith("2 of 2 exercises solved\n")
 
 

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from tests.helpers import reference_outputs, shared_reference, tiny_model
+from tests.recorded import assert_recorded_and_drawn
 from toolkit.decoding import EDGE_STEPS, Load, serve
-from toolkit.figures import FIGURES
-from toolkit.figures.__main__ import draw_all
 from toolkit.record import accelerated, ch03, ch04, ch05
-from toolkit.recordings import DATA, read_recording, write_recording
+from toolkit.recordings import DATA, read_recording
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the simulated GPU is refused where there is CUDA")
 
@@ -59,16 +58,7 @@ def test_chapters_3_to_5_are_recorded_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(ch05, "LOADS", {"simulated": [("", 4)]})
     for chapter in (ch03, ch04, ch05):
         monkeypatch.setattr(chapter, "open_load", lambda *args, **kwargs: Load(tiny_model(), 4, 4, 8))
-        where = chapter.recorded_on(torch.device("cpu"))
-        first, second = chapter.record(torch.device("cpu")), chapter.record(torch.device("cpu"))
-        assert first == second, f"{chapter.__name__}: recorded twice, the rows differ"
-        for name, rows in first.items():
-            assert {row["clock"] for row in rows} == {"simulated"}, name
-            path = write_recording(name, rows, command="test", device=where, folder=tmp_path / "data")
-            assert path.parent.name == "simulated" and read_recording(path)["device"] == "simulated GPU"
-    report = draw_all(tmp_path / "data", tmp_path / "figures")
-    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {name for name in FIGURES if name[:4] in ("ch03", "ch04", "ch05")}, report
+        assert_recorded_and_drawn(chapter, tmp_path / chapter.__name__)
 
 
 def test_what_the_lessons_say_of_the_recordings():

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from tests.helpers import tiny_model
+from tests.recorded import assert_recorded_and_drawn
 from toolkit.decoding import Load
-from toolkit.figures import FIGURES
-from toolkit.figures.__main__ import draw_all
 from toolkit.figures.ch07 import carry_map
 from toolkit.record import ch07
-from toolkit.recordings import DATA, read_recording, write_recording
+from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording
 from toolkit.timeline.recording import Span
 
@@ -27,16 +26,7 @@ def test_chapter_7_is_recorded_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(ch07, "open_load", lambda *args, **kwargs: Load(tiny_model(), 4, 4, 8))
     monkeypatch.setattr(ch07, "OVERRUN_ROWS", 2)
     monkeypatch.setattr(ch07, "OVERRUN_TOKENS", 12)
-    where = ch07.recorded_on(torch.device("cpu"))
-    first, second = ch07.record(torch.device("cpu")), ch07.record(torch.device("cpu"))
-    assert first == second, "recorded twice, the rows differ"
-    for name, rows in first.items():
-        assert {row["clock"] for row in rows} == {"simulated"}, name
-        path = write_recording(name, rows, command="test", device=where, folder=tmp_path / "data")
-        assert path.parent.name == "simulated" and read_recording(path)["device"] == "simulated GPU"
-    report = draw_all(tmp_path / "data", tmp_path / "figures")
-    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {name for name in FIGURES if name.startswith("ch07")}, report
+    assert_recorded_and_drawn(ch07, tmp_path)
 
 
 @simulated_only

@@ -4,26 +4,19 @@ import pytest
 import torch
 
 from tests.helpers import tiny_model
+from tests.recorded import assert_recorded_and_drawn
 from tests.simulated import needs_simulator
 from toolkit.decoding import Load
-from toolkit.figures import FIGURES
-from toolkit.figures.__main__ import draw_all
 from toolkit.record import ch08
-from toolkit.recordings import DATA, read_recording, write_recording
+from toolkit.recordings import DATA, read_recording
 
 
 @needs_simulator
 def test_chapter_8_is_recorded_and_drawn(tmp_path, monkeypatch):
-    """On the simulated GPU: every row says so, and each figure of the chapter is drawn from the recordings."""
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
     monkeypatch.setattr(ch08, "open_load", lambda requests, new_tokens: Load(tiny_model(), 4, 4, 8))
     monkeypatch.setattr(ch08, "COMMON_TOKENS", (0, 32))
-    where = ch08.recorded_on(torch.device("cpu"))
-    for name, rows in ch08.record(torch.device("cpu")).items():
-        assert {row["clock"] for row in rows} == {"simulated"}, name
-        write_recording(name, rows, command="test", device=where, folder=tmp_path / "data")
-    report = draw_all(tmp_path / "data", tmp_path / "figures")
-    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {name for name in FIGURES if name.startswith("ch08")}, report
+    assert_recorded_and_drawn(ch08, tmp_path)
 
 
 def test_the_load_has_room_for_the_longest_request(monkeypatch):

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+import pytest
 import torch
 
 from tests.simulated import needs_simulator
@@ -26,6 +27,13 @@ def test_host_cost_is_recorded_and_drawn(tmp_path, monkeypatch):
     write_recording("host_cost", rows, command="test", folder=tmp_path / "data")
     draw_all(tmp_path / "data", tmp_path / "figures")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["host_cost.png"]
+
+
+def test_steps_of_fewer_rows_are_not_counted(monkeypatch):
+    """Where requests end before the measurement does, there is no number instead of one that is too low."""
+    monkeypatch.setattr(host_cost, "new_tokens", lambda steps: steps)
+    with pytest.raises(RuntimeError, match=r"of 3 requests had ended"):
+        host_cost.measure(load_model("tiny").model, rows=3, context=40, steps=4)
 
 
 def calls_per_step(rows: int) -> float:

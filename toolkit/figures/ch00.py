@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREY, ORANGE, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -48,8 +48,7 @@ def first_calls(recording: Recorded) -> Figure:
         [row["call"] + 1 for row in rows],
         [row["ms"] for row in rows],
         color=[ORANGE if row["call"] == 0 else GREY for row in rows],
-        edgecolor="black",
-        linewidth=0.6,
+        **EDGE,
     )
     axes.bar_label(bars, [f"{row['ms']:.3g}" for row in rows], padding=2, fontsize=9)
     axes.set_xticks([row["call"] + 1 for row in rows])

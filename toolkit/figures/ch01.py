@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, ORANGE, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 # (key of the recording, colour, hatch, label), from left to right
@@ -26,17 +26,7 @@ def batch(recording: Recorded) -> Figure:
     left = [0] * len(rows)
     for key, colour, hatch, label in PARTS:
         widths = [row[key] for row in rows]
-        axes.barh(
-            range(len(rows)),
-            widths,
-            0.75,
-            left,
-            color=colour,
-            hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
-            label=label,
-        )
+        axes.barh(range(len(rows)), widths, 0.75, left, color=colour, hatch=hatch, label=label, **EDGE)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     longest = rows[0]["padding"] + rows[0]["prompt"]
     axes.axvline(longest, color="black", linewidth=2)
@@ -61,7 +51,7 @@ def batch_sizes(recording: Recorded) -> Figure:
     title = f"{rows[0]['requests']} requests in static batches of different sizes"
     picture, axes = new_chart(title, recording["device"])
     places = range(len(rows))
-    bars = axes.bar(places, [row["tokens_per_s"] for row in rows], 0.6, color=BLUE, edgecolor="black", linewidth=0.6)
+    bars = axes.bar(places, [row["tokens_per_s"] for row in rows], 0.6, color=BLUE, **EDGE)
     labels = [f"{row['tokens_per_s']:.0f} tokens/s\n{row['padding_share']:.0%} wasted" for row in rows]
     axes.bar_label(bars, labels, padding=3, fontsize=9)
     axes.margins(y=0.2)

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, ORANGE, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -23,9 +23,8 @@ def spread(recording: Recorded) -> Figure:
             0.38,
             color=colour,
             hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
             label=batching,
+            **EDGE,
         )
         axes.bar_label(
             bars, [f"{row['tokens_per_s']:.0f}\n{row['steps']} steps" for row in mine], padding=3, fontsize=9

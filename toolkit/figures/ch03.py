@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, GREY, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -27,7 +27,7 @@ def default_stream(recording: Recorded) -> Figure:
     for call, (colour, hatch, label) in enumerate(looks):
         values = [next(r["done_ms"] for r in rows if r["streams"] == name and r["call"] == call) for name in names]
         places = [place + 0.27 * (call - 1) for place in range(len(names))]
-        bars = axes.barh(places, values, 0.25, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+        bars = axes.barh(places, values, 0.25, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(bars, [_milliseconds(value) for value in values], padding=3, fontsize=9)
     axes.axvline(rows[0]["sleep_ms"], color="black", linewidth=1, linestyle="--")
     axes.margins(x=0.12)
@@ -52,8 +52,7 @@ def host_waits(recording: Recorded) -> Figure:
         0.7,
         color=[ORANGE if each else BLUE for each in waits],
         hatch=["//" if each else "" for each in waits],
-        edgecolor="black",
-        linewidth=0.6,
+        **EDGE,
     )
     axes.bar_label(bars, [_milliseconds(row["ms"]) for row in rows], padding=3)
     axes.margins(x=0.12)
@@ -77,14 +76,7 @@ def forward(recording: Recorded) -> Figure:
     for key, colour, hatch, label, shift in looks:
         values = [row[key] for row in rows]
         bars = axes.bar(
-            [place + shift for place in range(len(rows))],
-            values,
-            0.38,
-            color=colour,
-            hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
-            label=label,
+            [place + shift for place in range(len(rows))], values, 0.38, color=colour, hatch=hatch, label=label, **EDGE
         )
         axes.bar_label(bars, [f"{value:.3g} ms" for value in values], padding=3, fontsize=9)
     axes.margins(y=0.15)
@@ -103,7 +95,7 @@ def wrong(recording: Recorded) -> Figure:
     for place, name in enumerate(names):
         shares = [row["wrong_share"] for row in rows if row["engine"] == name]
         places = [place + 0.16 * (run - (len(shares) - 1) / 2) for run in range(len(shares))]
-        bars = axes.bar(places, shares, 0.14, color=ORANGE, hatch="//", edgecolor="black", linewidth=0.6)
+        bars = axes.bar(places, shares, 0.14, color=ORANGE, hatch="//", **EDGE)
         axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=2, fontsize=8)
     axes.set_ylim(0, 1.12)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -35,8 +35,7 @@ def engines(recording: Recorded) -> Figure:
         0.55,
         color=[ORANGE if each else BLUE for each in wrong],
         hatch=["//" if each else "" for each in wrong],
-        edgecolor="black",
-        linewidth=0.6,
+        **EDGE,
     )
     labels = [
         f"{row['ms_per_step']:.1f} ms, idle {row['idle_share']:.0%}\n"
@@ -62,7 +61,7 @@ def edges(recording: Recorded) -> Figure:
             shares = [r["wrong_share"] for r in rows if r["missing"] == name and (r["late_ms"] > 0) == late]
             places = [place + shift + 0.075 * (run - (len(shares) - 1) / 2) for run in range(len(shares))]
             label = (f"made {late_ms:.0f} ms late" if late else "as it comes") if place == 0 else None
-            axes.bar(places, shares, 0.065, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+            axes.bar(places, shares, 0.065, color=colour, hatch=hatch, label=label, **EDGE)
             axes.text(
                 place + shift,
                 max(shares) + 0.02,

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -34,9 +34,8 @@ def price(recording: Recorded) -> Figure:
             0.38,
             color=colour,
             hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
             label=engine,
+            **EDGE,
         )
         labels = [f"{row['tokens_per_s']:.0f}\nidle {row['idle_share']:.0%}" for row in mine]
         axes.bar_label(bars, labels, padding=3, fontsize=9)

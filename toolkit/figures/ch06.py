@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, GREY, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -74,9 +74,7 @@ def memory(recording: Recorded) -> Figure:
     for number, (slots, key, colour, hatch, label) in enumerate(bars):
         values: list[Any] = [next(r[key] for r in rows if r["pools"] == n and r["slots"] == slots) for n in names]
         places = [place + width * (number - (len(bars) - 1) / 2) for place in range(len(names))]
-        drawn = axes.bar(
-            places, values, width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label
-        )
+        drawn = axes.bar(places, values, width, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(drawn, [f"{value:.0f}" for value in values], padding=2, fontsize=9)
     axes.margins(y=0.12)
     counts = {row["pools"]: row["graphs"] for row in rows if row["slots"] == 1}

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 from toolkit.timeline.picture import Picture
 
@@ -49,9 +49,8 @@ def engines(recording: Recorded) -> Figure:
             0.21,
             color=colour,
             hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
             label=engine,
+            **EDGE,
         )
         for bar, gain, row in zip(bars, gains, mine, strict=True):
             middle = bar.get_x() + bar.get_width() / 2
@@ -83,18 +82,8 @@ def overrun(recording: Recorded) -> Figure:
     places = range(len(rows))
     tokens = [row["tokens"] / row["sampled"] for row in rows]
     dropped = [row["dropped"] / row["sampled"] for row in rows]
-    axes.bar(places, tokens, 0.5, color=GREEN, edgecolor="black", linewidth=0.6, label="tokens")
-    bars = axes.bar(
-        places,
-        dropped,
-        0.5,
-        bottom=tokens,
-        color="white",
-        hatch="//",
-        edgecolor="black",
-        linewidth=0.6,
-        label="dropped at commit",
-    )
+    axes.bar(places, tokens, 0.5, color=GREEN, label="tokens", **EDGE)
+    bars = axes.bar(places, dropped, 0.5, bottom=tokens, color="white", hatch="//", label="dropped at commit", **EDGE)
     labels = []
     for row, one in zip(rows, before, strict=True):
         labels.append(f"{row['dropped']} of {row['sampled']} rows dropped")

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, clock_note, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -31,14 +31,7 @@ def prefix(recording: Recorded) -> Figure:
         mine = [row for row in rows if row["prefix_sharing"] is sharing]
         values = [row["last_of_all_ms"] for row in mine]
         bars = axes.bar(
-            [place + shift for place in range(len(cases))],
-            values,
-            0.38,
-            color=colour,
-            hatch=hatch,
-            edgecolor="black",
-            linewidth=0.6,
-            label=label,
+            [place + shift for place in range(len(cases))], values, 0.38, color=colour, hatch=hatch, label=label, **EDGE
         )
         labels = [f"{row['last_of_all_ms']:.0f} ms\n{row['steps']} steps in all" for row in mine]
         axes.bar_label(bars, labels, padding=2, fontsize=9)

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREY, ORANGE, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
 
 Row = dict[str, Any]
 
@@ -68,7 +68,7 @@ def grouped(
         mine = [row for row in rows if who(row) == contender]
         places = [first[case(row)] + width * groups[case(row)].index(contender) for row in mine]
         colour, hatch = LOOKS[contender]
-        look = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6, "label": named(contender)}
+        look = {"color": colour, "hatch": hatch, "label": named(contender), **EDGE}
         bars = axes.bar(places, [row[key] for row in mine], width, **look)
         axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5)
     axes.set_xticks(range(len(cases)), cases)
@@ -125,7 +125,7 @@ def active(recording: Recorded) -> Figure:
     for key, colour, hatch, shift, label in looks:
         mine = [(place, lines[one][key]) for place, one in enumerate(order) if lines[one][key] is not None]
         places, values = [place + shift for place, _ in mine], [value for _, value in mine]
-        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=8)
     axes.set_yticks(range(len(order)), [f"{model}: {named(one)}" for model, one in order])
     axes.invert_yaxis()
@@ -149,7 +149,7 @@ def latency(recording: Recorded, title: str, key: str) -> Figure:
     ):
         values = [row[name] for row in order]
         places = [place + shift for place in range(len(order))]
-        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(
             bars, [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in values], padding=3, fontsize=8
         )

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, new_chart
+from toolkit.figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, PINK, new_chart
 
 LOOKS = {
     "operation by operation": (ORANGE, "s:"),
@@ -53,7 +53,7 @@ def attention(recording: Recorded) -> Figure:
     ):
         places = [place + shift for place in range(len(rows))]
         values = [row[key] * 1e3 for row in rows]
-        bars = axes.bar(places, values, 0.38, color=colour, edgecolor="black", linewidth=0.6, label=label)
+        bars = axes.bar(places, values, 0.38, color=colour, label=label, **EDGE)
         times = [f"\n({row['times_floor']:.2f})" if key == "ms" else "" for row in rows]
         axes.bar_label(bars, [f"{value:.0f}{text}" for value, text in zip(values, times, strict=True)], padding=3)
     axes.margins(y=0.15)

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from toolkit.timeline.picture import Picture
 
+EDGE: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6}  # of every bar: hatching needs a line around it
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#666666"
 
 

@@ -112,8 +112,9 @@ def overrun(load: Load) -> list[Row]:
         run_to_eos(load, EOS_ONE_IN[0], asynchronous=True)  # warm-up
     rows: list[Row] = []
     for one_in in EOS_ONE_IN:
-        orders = {f"{order}": partial(run_to_eos, load, one_in, order) for order in (False, True)}
-        rows += in_turns(orders, row_ms).values()
+        orders = {"synchronous": False, "asynchronous": True}
+        runs = {name: partial(run_to_eos, load, one_in, order) for name, order in orders.items()}
+        rows += in_turns(runs, row_ms).values()
     return rows
 
 
