@@ -61,6 +61,12 @@ class TextStream:
         self._num_taken = len(self.text)
         return new
 
+    def replay(self, token_ids: Sequence[int]) -> None:
+        """Tokens whose text was taken before this stream was made: the next `take` gives what comes after them."""
+        for token_id in token_ids:
+            self.push(token_id)
+        self.take()
+
     def push(self, token_id: int) -> None:
         """The next token. Sets `error` if the tokenizer cannot make text of it."""
         if self.backend is None or self.stopped:

@@ -8,6 +8,8 @@ captured graph as well as outside.
 import torch
 from torch import Tensor
 
+NO_TOKEN = -1  # in place of a token: the row has no finite logit
+
 
 def sample_greedy(logits: Tensor) -> Tensor:
     """The most likely token of each row. logits: (rows, vocabulary); returns (rows,) int64."""
