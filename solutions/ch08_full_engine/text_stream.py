@@ -15,6 +15,7 @@ device computes.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -58,11 +59,11 @@ class TextStream:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None, stop: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        self.backend = getattr(tokenizer, "backend_tokenizer", None)
+        self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if tokenizer is not None and self.backend is None:
             raise UserError(f"{type(tokenizer).__name__} has no fast backend; text needs one, token ids do not")
         cleans_up = getattr(tokenizer, "clean_up_tokenization_spaces", False)  # spaces before punctuation; few do
-        self.decode = getattr(tokenizer if cleans_up else self.backend, "decode", None)
+        self.decode: Any = getattr(tokenizer if cleans_up else self.backend, "decode", None)
         self.byte_fallback = "ByteFallback" in str(getattr(self.backend, "decoder", None))
         self.stop = tuple(stop)
         self.text = ""

@@ -15,11 +15,15 @@ from toolkit.errors import UserError
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2")
 
+# What the code of a listed architecture, or the cache that goes with it, would take to be another kind of model.
+PLAIN = {"is_causal": True, "is_encoder_decoder": False, "return_dict": True, "attention_chunk_size": None}
+
 # Rotary embeddings whose frequencies are the same for every batch.
 FIXED_ROPE = ("default", "linear", "llama3", "yarn", "proportional")
-# "longrope" has two sets of frequencies: when the longest row of a batch passes the original context, all rows of that
-# batch get the second one. Below that it is as good as fixed. "dynamic" looks at the longest row in every forward, on
-# the host, which a captured graph cannot.
+# Two that are not. "longrope" has two sets: when the longest row of a batch passes the original context, all rows of
+# the batch get the second one; below that it is as good as fixed. "dynamic" looks at the longest row in every forward,
+# on the host, which a captured graph cannot.
+BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
 def served_length(model: PreTrainedModel, max_length: int | None = None) -> int:
@@ -43,7 +47,7 @@ def refuse_architecture(architecture: str | None, label: str) -> None:
     """Raise a `UserError` unless this `model_type` is one of the supported ones; `label` is the model in words."""
     if architecture not in SUPPORTED:
         raise UserError(
-            f"{label}: its architecture {architecture!r} is not supported; take a model of one of these: "
+            f"{label}: its architecture {repr(architecture)[:60]} is not supported; take a model of one of these: "
             f"{', '.join(SUPPORTED)}"
         )
 
@@ -54,32 +58,44 @@ def refuse_unsupported(config: PreTrainedConfig, label: str, length: int | None 
     Args:
         length: of the longest request, in tokens; by default the model's whole context.
     """
-    if not getattr(config, "is_causal", True):
-        raise UserError(f"{label}: its attention is not causal, so it does not generate; take a model that does")
-    if slides(config):
+    for key, plain in PLAIN.items():
+        if getattr(config, key, plain) is not plain:
+            raise UserError(
+                f"{label}: {key} in its configuration is {str(getattr(config, key))[:40]}, and the engines of this course "
+                f"need {plain}; take another model"
+            )
+    if other := other_attention(config):
         raise UserError(
-            f"{label}: it uses sliding-window attention, which the engines of this course do not have; "
+            f"{label}: it uses {other}, which the engines of this course do not have; "
             "take a model whose attention is full in every layer"
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     original = rope.get("original_max_position_embeddings") or 0
-    if kind == "longrope" and original >= (length or config.max_position_embeddings):
+    if kind in FIXED_ROPE or (kind == "longrope" and original >= (length or config.max_position_embeddings)):
         return
-    if kind not in FIXED_ROPE:
+    if kind not in BATCH_DEPENDENT_ROPE:
         raise UserError(
-            f"{label}: its rotary embedding {str(kind)[:40]!r} is not fixed, it depends on the longest row of the batch, "
-            "so answers would not be independent; take a model with another one"
-            + f", or give the engine max_length={original} at most" * (kind == "longrope")
+            f"{label}: its rotary embedding {str(kind)[:40]!r} is none of {', '.join(FIXED_ROPE)}; "
+            "take a model with one of these"
         )
+    raise UserError(
+        f"{label}: its rotary embedding {kind!r} depends on the longest row of the batch, "
+        "so answers would not be independent; take a model with another one"
+        + f", or give the engine max_length={original} at most"
+        * (kind == "longrope")
+    )
 
 
-def slides(config: PreTrainedConfig) -> bool:
-    """Whether any layer attends to a window of the last tokens only."""
+def other_attention(config: PreTrainedConfig) -> str:
+    """The attention that any layer has instead of full attention, in words; "" if all of them have full attention."""
+    sliding = "sliding-window attention"
     layer_types = getattr(config, "layer_types", None)
     if layer_types and config.model_type != "mistral":  # mistral's code does not look at them
-        return any(kind != "full_attention" for kind in layer_types)
-    return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+        others = sorted({str(kind) for kind in layer_types} - {"full_attention"})
+        return ", ".join(sliding if kind == "sliding_attention" else kind for kind in others)
+    window = getattr(config, "sliding_window", None)
+    return sliding if window is not None and getattr(config, "use_sliding_window", True) else ""
 
 
 def refuse_placement(model: PreTrainedModel, label: str) -> None:
