@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     # No context is longer than nine digits, and Python makes no number of some thousand.
     if not options.tokens.isdecimal() or len(options.tokens) > 9 or int(options.tokens) == 0:
-        raise UserError(f"TOKENS is {options.tokens[:40]!r}; give the number of new tokens per prompt, 1 or more")
+        raise UserError(f"TOKENS is {options.tokens[:40]!r}; give the number of new tokens per prompt, 1 to 999999999")
     options.tokens = int(options.tokens)
     return options
 

@@ -119,7 +119,7 @@ def refuse_unread(folder: Path, label: str) -> None:
             raise UserError(f"{label}: its {INDEX} has no weight_map, so it does not say which weights are where")
         read = {str(name) for name in named.values()}
     else:
-        raise UserError(f"{label}: it has no weights ({WEIGHTS}, or several files and {INDEX})")
+        raise UserError(f"{label}: it has no weights (*.safetensors), or no {INDEX} that names their files")
     source = WEIGHTS if WEIGHTS in read else INDEX
     for file in sorted(folder.glob("*.safetensors")):
         if file.name not in read and not file.name.startswith(SAME_WEIGHTS_AGAIN):

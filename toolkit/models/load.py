@@ -62,8 +62,10 @@ def checked_device(device: str) -> torch.device:
     """The torch device of that name, or a `UserError` where this machine has none."""
     try:
         target = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device {device!r}: torch knows no such device; take cpu or cuda") from None
+    except (RuntimeError, TypeError):
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)[:40]!r}: torch knows no such device; take cpu or cuda")
     if target.type == "cuda":
         count = torch.cuda.device_count()
         if (target.index or 0) >= count:

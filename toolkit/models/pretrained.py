@@ -52,8 +52,6 @@ def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrained
     """
     config = check_config(folder, name)
     label = label_of(folder, name)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{label}: it has no weights (*.safetensors)")
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise UserError(f"{label}: it has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
     if (folder / GENERATION_CONFIG).exists():  # the library ignores a broken one, and with it where answers end
@@ -94,8 +92,9 @@ def check_config(folder: Path, name: str) -> PreTrainedConfig:
     """The folder's configuration. Raises a `UserError` unless it describes a supported model."""
     label = label_of(folder, name)
     file = folder / "config.json"
-    if not file.exists():
-        raise UserError(f"{label}: no config.json there, so it is no model folder")
+    with as_user_error(f"{label}: cannot read its config.json"):
+        if not file.exists():
+            raise UserError(f"{label}: no config.json there, so it is no model folder")
     written = read_config(file, label)
     refuse_architecture(written.get("model_type"), label)
     if written.get("quantization_config"):

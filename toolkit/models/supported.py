@@ -61,8 +61,8 @@ def refuse_unsupported(config: PreTrainedConfig, label: str, length: int | None 
     for key, plain in PLAIN.items():
         if getattr(config, key, plain) is not plain:
             raise UserError(
-                f"{label}: {key} in its configuration is {str(getattr(config, key))[:40]}, and the engines of this course "
-                f"need {plain}; take another model"
+                f"{label}: {key} in its configuration is {str(getattr(config, key))[:40]}, and the engines of this "
+                f"course need {plain}; take another model"
             )
     if other := other_attention(config):
         raise UserError(
