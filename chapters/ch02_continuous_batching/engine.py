@@ -24,6 +24,7 @@ from ch02_continuous_batching.request import FinishReason, Request, RequestOutpu
 from ch02_continuous_batching.scheduler import Row, Scheduler
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
+from toolkit.models.supported import served_length
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -49,8 +50,7 @@ class Engine:
         self.config = EngineConfig(**limits)
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
         self.scheduler = self.make_scheduler()
-        context: int = model.config.max_position_embeddings
-        self.max_length = min(context, self.config.max_length or context)
+        self.max_length = served_length(model, self.config.max_length)  # refuses a model that it would serve wrong
         self.eos_ids = eos_ids(model)
         self.num_requests = 0
         self.num_steps = 0
@@ -161,8 +161,8 @@ class Engine:
         if request.finish_reason is None:
             return RequestOutput(request.request_id, (token_id,))
         text = self._text(request)
-        for stop in request.params.stop:
-            text = text.split(stop, 1)[0]
+        ends = [text.index(stop) for stop in request.params.stop if stop in text]
+        text = text[: min(ends, default=len(text))]
         return RequestOutput(request.request_id, (token_id,), request.finish_reason, tuple(request.output_ids), text)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:

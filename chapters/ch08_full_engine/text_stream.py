@@ -4,16 +4,25 @@ A token is not a piece of text. A letter may take several tokens (UTF-8 gives "Ã
 string may begin in one token and end in another. So what a caller gets is held back a little: bytes until they make a
 character, and characters as long as they may become a stop string.
 
+The pieces together are what decoding all tokens at once gives, so nothing is shown that a later token can change. With
+a byte-level tokenizer (GPT-2, Llama 3, Qwen) that holds back a character without its last byte. With byte fallback
+(Llama 2, Mistral), where only rare characters are spelled in tokens such as <0xC3>, it holds back a whole run of them:
+if the run is valid UTF-8 at its end it becomes text, and if not, each of its bytes becomes a U+FFFD.
+
 All this is host work, and none of it is needed to launch the next step. In the asynchronous order it is done while the
 device computes.
 """
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
-from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 from toolkit.errors import UserError
+
+NO_CHARACTER = "\ufffd"  # what decoding writes for bytes that make no character, or none yet
+BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
 def held_back(text: str, stop: Sequence[str]) -> int:
@@ -44,16 +53,23 @@ class TextStream:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None, stop: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        self.backend = getattr(tokenizer, "backend_tokenizer", None)
+        self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if tokenizer is not None and self.backend is None:
             raise UserError(f"{type(tokenizer).__name__} has no fast backend; text needs one, token ids do not")
-        self.decoder = DecodeStream(skip_special_tokens=True)
+        cleans_up = getattr(tokenizer, "clean_up_tokenization_spaces", False)  # spaces before punctuation; few do
+        self.decode: Any = getattr(tokenizer if cleans_up else self.backend, "decode", None)
+        self.byte_fallback = "ByteFallback" in str(getattr(self.backend, "decoder", None))
         self.stop = tuple(stop)
         self.text = ""
         self.pending = ""
         self.stopped = False
         self.error = ""
         self._num_taken = 0
+        # The tokens of the last piece (a word may look different where a text begins), and those that came since.
+        self._window: list[int] = []
+        self._window_text = ""
+        self._num_old, self._old_text = 0, ""  # the last piece's part of both
+        self._in_bytes = False  # whether the window ends within a run of byte tokens
 
     def take(self) -> str:
         """The part of `text` that was not taken before."""
@@ -62,14 +78,39 @@ class TextStream:
         return new
 
     def push(self, token_id: int) -> None:
-        """The next token. Sets `error` if the tokenizer cannot make text of it."""
+        """The next token. Sets `error` if the tokenizer cannot take it; bytes that make no character are no error."""
         if self.backend is None or self.stopped:
             return
         try:
-            new = self.decoder.step(self.backend, token_id)
-            self.push_text(new or "")  # None: the bytes so far are no character yet
+            new = self._text_since_last_piece(token_id)
+            if new and not self._in_bytes and not new.endswith(NO_CHARACTER):
+                self._begin_window()
+                self.push_text(new)
+                return
         except Exception as error:  # the tokenizers library raises a bare Exception
             self.error = f"no text for token {token_id}: {error}"
+            return
+        # Not certain yet, unless it completes a stop string: then the request ends here, and nothing can change it.
+        new = new.rstrip(NO_CHARACTER)
+        if any(stop in self.pending + new for stop in self.stop):
+            self.push_text(new)
+
+    def _text_since_last_piece(self, token_id: int) -> str:
+        """What the tokens since the last piece decode to so far, `token_id` being the next of them."""
+        self._window.append(token_id)
+        text = str(self.decode(self._window, skip_special_tokens=True))
+        if self.byte_fallback and BYTE_TOKEN.fullmatch(self.backend.id_to_token(token_id) or ""):
+            self._in_bytes = True
+        elif text != self._window_text:  # special tokens are left out, so they do not end a run
+            self._in_bytes = False
+        self._window_text = text
+        return text[len(self._old_text) :] if text.startswith(self._old_text) else ""
+
+    def _begin_window(self) -> None:
+        """The tokens since the last piece have made the next one: they are the last piece now."""
+        self._window = self._window[self._num_old :]
+        self._window_text = self._old_text = str(self.decode(self._window, skip_special_tokens=True))
+        self._num_old = len(self._window)
 
     def push_text(self, new: str) -> None:
         """Take the next piece of text. `text` grows by what is certain now; at a stop string, `stopped` is set.
@@ -80,15 +121,20 @@ class TextStream:
         raise NotImplementedError("ch08 exercise 3: Show only what is certain")
 
     def finish(self, output_ids: Sequence[int]) -> None:
-        """The request has ended: release what was held back; bytes that make no character become the sign for that."""
+        """The request has ended: release what was held back; bytes that make no character become the sign for that.
+
+        The last token may be one that was not pushed, such as the end of the sequence. Its text, if it has any, may
+        complete a stop string too, and the text ends before that, whatever the request has ended with.
+        """
         if self.tokenizer is None or self.stopped or self.error:
             return
-        self.text += self.pending
-        self.pending = ""
         try:
             whole = str(self.tokenizer.decode(list(output_ids), skip_special_tokens=True))
         except Exception as error:  # a tokenizer may raise anything
             self.error = f"no text for the last tokens: {error}"
-            return
-        if whole.startswith(self.text):
-            self.text = whole
+            whole = ""
+        known = self.text + self.pending
+        if whole.startswith(known):
+            self.push_text(whole[len(known) :])
+        self.text += self.pending
+        self.pending = ""

@@ -179,8 +179,8 @@ class Engine:
         if request.finish_reason is None:
             return RequestOutput(request.request_id, (token_id,))
         text = self._text(request)
-        for stop in request.params.stop:
-            text = text.split(stop, 1)[0]
+        ends = [text.index(stop) for stop in request.params.stop if stop in text]
+        text = text[: min(ends, default=len(text))]
         return RequestOutput(request.request_id, (token_id,), request.finish_reason, tuple(request.output_ids), text)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:

@@ -9,7 +9,9 @@ from ch08_full_engine import PrefixBlockManager
 from tests.ch08_full_engine.full_runs import Watch, engine_on, params
 from tests.ch08_full_engine.test_prefix_blocks import PROMPTS, SIZE, Device, shared, written
 from tests.helpers import random_prompts, reference_outputs, tiny_model
+from tests.simulated import needs_simulator
 
+pytestmark = needs_simulator
 PROMPT, OTHER_PROMPT = random_prompts(2, seed=5, shortest=30, longest=40)
 NEW = tiny_model(seed=1)
 RIGHT = reference_outputs(NEW, [PROMPT, OTHER_PROMPT], 12)
@@ -81,7 +83,7 @@ def test_blocks_without_an_owner_become_ordinary_ones():
 
 
 def test_a_block_with_an_owner_stays_its_own_and_gets_no_name():
-    """Nor does a block that the same request fills later: its keys follow from the old ones. Handed out again, it does."""
+    """Nor does a block that the same request fills later, since its keys follow from the old ones."""
     blocks = PrefixBlockManager(3, SIZE)
     owner = written(blocks, [*range(7)])
     table = list(owner.block_table)

@@ -82,15 +82,10 @@ def shown(value: object) -> str:
 def refuse_heads(config: PreTrainedConfig, label: str) -> None:
     """Raise a `UserError` where the numbers of heads and the sizes do not fit each other."""
     heads, kv_heads, hidden = config.num_attention_heads, config.num_key_value_heads, config.hidden_size
-    head_dim = getattr(config, "head_dim", None)
-    if head_dim is None and hidden % heads:
+    if getattr(config, "head_dim", None) is None and hidden % heads:
         raise UserError(f"{label}: its hidden_size {hidden} is no multiple of its {heads} attention heads")
     if heads % kv_heads:
         raise UserError(f"{label}: its {heads} attention heads are no multiple of its {kv_heads} key and value heads")
-    if (head_dim or hidden // heads) % 2:
-        raise UserError(
-            f"{label}: its heads have {head_dim or hidden // heads} values each; rotary embedding needs pairs"
-        )
 
 
 def refuse_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:
