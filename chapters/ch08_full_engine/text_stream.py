@@ -17,11 +17,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from toolkit.errors import UserError
 
 NO_CHARACTER = "\ufffd"  # what decoding writes for bytes that make no character, or none yet
+LONGEST_WINDOW = 6  # tokens decoded at a time; a longer window takes longer, a shorter one is begun more often
 BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
@@ -31,6 +33,50 @@ def held_back(text: str, stop: Sequence[str]) -> int:
     For instance 2 for "one, tw" and ("two",). `text` contains no stop string as a whole.
     """
     raise NotImplementedError("ch08 exercise 3: Show only what is certain")
+
+
+class PieceDecoder:
+    """Decodes tokens one by one.
+
+    Attributes:
+        uncertain: what the tokens since the last piece would read if no other followed, whole characters only.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        # A few tokenizers take away spaces before punctuation, which their backend alone does not.
+        self.cleans_up = tokenizer if getattr(tokenizer, "clean_up_tokenization_spaces", False) else None
+        self.byte_fallback = "ByteFallback" in str(
+            getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", "")
+        )
+        self.uncertain = ""
+        # The tokens of some pieces (a word may look different where a text begins), and those that came since.
+        self._window: list[int] = []
+        self._text = ""
+        self._num_old, self._old_text = 0, ""  # the pieces' part of both
+        self._in_bytes = False  # whether the window ends within a run of byte tokens
+
+    def step(self, backend: Tokenizer, token_id: int) -> str:
+        """The text that has become certain with the next token: a piece, or "" if there is none yet."""
+        self._window.append(token_id)
+        text = self._decode(backend)
+        if self.byte_fallback and BYTE_TOKEN.fullmatch(backend.id_to_token(token_id) or ""):
+            self._in_bytes = True
+        elif text != self._text:  # special tokens are left out, so they do not end a run
+            self._in_bytes = False
+        self._text = text
+        new = text[len(self._old_text) :] if text.startswith(self._old_text) else ""
+        if not new or self._in_bytes or new.endswith(NO_CHARACTER):
+            self.uncertain = new.rstrip(NO_CHARACTER)
+            return ""
+        self.uncertain = ""
+        if len(self._window) > LONGEST_WINDOW:  # begin another one, with this piece
+            self._window = self._window[self._num_old :]
+            self._text = self._decode(backend)
+        self._num_old, self._old_text = len(self._window), self._text
+        return new
+
+    def _decode(self, backend: Tokenizer) -> str:
+        return str((self.cleans_up or backend).decode(self._window, skip_special_tokens=True))
 
 
 class TextStream:
@@ -56,20 +102,13 @@ class TextStream:
         self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if tokenizer is not None and self.backend is None:
             raise UserError(f"{type(tokenizer).__name__} has no fast backend; text needs one, token ids do not")
-        cleans_up = getattr(tokenizer, "clean_up_tokenization_spaces", False)  # spaces before punctuation; few do
-        self.decode: Any = getattr(tokenizer if cleans_up else self.backend, "decode", None)
-        self.byte_fallback = "ByteFallback" in str(getattr(self.backend, "decoder", None))
+        self.decoder: Any = PieceDecoder(tokenizer)
         self.stop = tuple(stop)
         self.text = ""
         self.pending = ""
         self.stopped = False
         self.error = ""
         self._num_taken = 0
-        # The tokens of the last piece (a word may look different where a text begins), and those that came since.
-        self._window: list[int] = []
-        self._window_text = ""
-        self._num_old, self._old_text = 0, ""  # the last piece's part of both
-        self._in_bytes = False  # whether the window ends within a run of byte tokens
 
     def take(self) -> str:
         """The part of `text` that was not taken before."""
@@ -82,35 +121,13 @@ class TextStream:
         if self.backend is None or self.stopped:
             return
         try:
-            new = self._text_since_last_piece(token_id)
-            if new and not self._in_bytes and not new.endswith(NO_CHARACTER):
-                self._begin_window()
-                self.push_text(new)
-                return
+            new = self.decoder.step(self.backend, token_id)
+            # What is not certain may complete a stop string: then the request ends, and nothing can change it any more.
+            if any(stop in self.pending + self.decoder.uncertain for stop in self.stop):
+                new = self.decoder.uncertain
+            self.push_text(new)
         except Exception as error:  # the tokenizers library raises a bare Exception
             self.error = f"no text for token {token_id}: {error}"
-            return
-        # Not certain yet, unless it completes a stop string: then the request ends here, and nothing can change it.
-        new = new.rstrip(NO_CHARACTER)
-        if any(stop in self.pending + new for stop in self.stop):
-            self.push_text(new)
-
-    def _text_since_last_piece(self, token_id: int) -> str:
-        """What the tokens since the last piece decode to so far, `token_id` being the next of them."""
-        self._window.append(token_id)
-        text = str(self.decode(self._window, skip_special_tokens=True))
-        if self.byte_fallback and BYTE_TOKEN.fullmatch(self.backend.id_to_token(token_id) or ""):
-            self._in_bytes = True
-        elif text != self._window_text:  # special tokens are left out, so they do not end a run
-            self._in_bytes = False
-        self._window_text = text
-        return text[len(self._old_text) :] if text.startswith(self._old_text) else ""
-
-    def _begin_window(self) -> None:
-        """The tokens since the last piece have made the next one: they are the last piece now."""
-        self._window = self._window[self._num_old :]
-        self._window_text = self._old_text = str(self.decode(self._window, skip_special_tokens=True))
-        self._num_old = len(self._window)
 
     def push_text(self, new: str) -> None:
         """Take the next piece of text. `text` grows by what is certain now; at a stop string, `stopped` is set.

@@ -130,8 +130,9 @@ class PrefixBlockManager(BlockManager):
         """Take all names away: from now on no request gets a block that was written before.
 
         A name stands for tokens, and the same tokens give the same keys and values only with the same weights. Blocks
-        without an owner become ordinary free ones. Those with owners stay theirs, and neither they nor what their owners
-        still write, in flight or later, gets a name again until the block was given back and handed out anew.
+        without an owner become ordinary free ones. Those with owners stay theirs, and neither they nor what the owners
+        still write, in flight or later, gets a name: the keys follow from the old ones. A request that was preempted
+        computes everything again, so its blocks are named as ever.
         """
         self.outdated = {block for block, owners in self.owners.items() if owners > 0}
         self.free_blocks.extend(self.reusable)
