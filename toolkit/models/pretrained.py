@@ -90,8 +90,7 @@ def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrained
 
 def check_config(folder: Path, name: str) -> PreTrainedConfig:
     """The folder's configuration. Raises a `UserError` unless it describes a supported model."""
-    label = label_of(folder, name)
-    file = folder / "config.json"
+    label, file = label_of(folder, name), folder / "config.json"
     with as_user_error(f"{label}: cannot read its config.json"):
         if not file.exists():
             raise UserError(f"{label}: no config.json there, so it is no model folder")
@@ -179,10 +178,8 @@ def as_user_error(what: str) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, and the second where the first only announces it; else its type."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    if len(lines) > 1 and lines[0].endswith(":"):
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
 
 
 @contextmanager
