@@ -61,8 +61,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", help='a file with one {"prompt": "..."} a line; the course has 32 of its own')
     parser.add_argument("--tokens", default="32", help="new tokens per prompt")
     options = parser.parse_args()
-    if not options.tokens.isdecimal() or int(options.tokens) == 0:
-        raise UserError(f"TOKENS is {options.tokens!r}; give the number of new tokens per prompt, 1 or more")
+    # No context is longer than nine digits, and Python makes no number of some thousand.
+    if not options.tokens.isdecimal() or len(options.tokens) > 9 or int(options.tokens) == 0:
+        raise UserError(f"TOKENS is {options.tokens[:40]!r}; give the number of new tokens per prompt, 1 to 999999999")
     options.tokens = int(options.tokens)
     return options
 

@@ -44,7 +44,7 @@ class EngineConfig:
         if self.policy not in get_args(Policy):
             raise UserError(f"policy is {self.policy!r}; take one of {', '.join(get_args(Policy))}")
 
-    def check_memory(self, model: PreTrainedModel) -> None:
+    def check_memory(self, model: PreTrainedModel, max_length: int) -> None:
         """Refuse a KV cache, or a step's block table, that is larger than all the memory of the model's device.
 
         Asking for so much would fill the memory before anything fails.
@@ -56,7 +56,7 @@ class EngineConfig:
         memory = torch.cuda.mem_get_info(model.device)[1] if on_gpu else psutil.virtual_memory().total
         cache = self.num_blocks * PagedKVCache.block_bytes(model, self.block_size)
         # Rows of 4-byte block numbers, as many as the pool or the longest request has.
-        tables = 4 * self.max_rows * min(self.num_blocks, -(-model.config.max_position_embeddings // self.block_size))
+        tables = 4 * self.max_rows * min(self.num_blocks, -(-max_length // self.block_size))
         for limits, needed in (
             (f"num_blocks {self.num_blocks} and block_size {self.block_size}", cache),
             (f"max_rows {self.max_rows}", tables),

@@ -26,6 +26,7 @@ from ch02_continuous_batching.model_runner import ModelRunner
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams, last_output
 from ch02_continuous_batching.scheduler import Row, Scheduler
 from toolkit.eos import eos_ids
+from toolkit.models.supported import served_length
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -46,14 +47,13 @@ class Engine:
         timeline: Timeline | NoTimeline = NO_TIMELINE,
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
-        self.tokenizer = tokenizer
-        self.timeline = timeline
+        self.tokenizer, self.timeline = tokenizer, timeline
         self.config = EngineConfig(**limits)
-        self.config.check_memory(model)
+        self.max_length = served_length(model, self.config.max_length)  # refuses a model that it would serve wrong
+        self.config.check_memory(model, self.max_length)
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
         self.scheduler = self.make_scheduler()
-        self.entrance = Entrance.of(self.config, model, tokenizer)
-        self.max_length = self.entrance.max_length
+        self.entrance = Entrance(self.config, self.max_length, model.config.vocab_size, tokenizer is not None)
         self.eos_ids = eos_ids(model)
         self.requests: dict[str, Request] = {}  # by name, those that have not had their last output
         self.outputs: list[RequestOutput] = []  # what the next `step` returns before its own

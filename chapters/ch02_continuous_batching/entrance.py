@@ -10,8 +10,6 @@ import operator
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
-
 from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.request import SamplingParams
 from toolkit.checked import INT64_MAX, shown, whole_number
@@ -23,24 +21,17 @@ class Entrance:
     """What can be served at all.
 
     Attributes:
+        config: for the size of the KV cache.
         max_length: tokens of a request, prompt and output together, at most.
-        pool: tokens that the whole KV cache holds.
         vocab_size: token ids are 0 to vocab_size - 1. On a GPU any other is an address outside the embedding: it would
             end the process, not the request.
         has_tokenizer: without one there are no stop strings.
     """
 
+    config: EngineConfig
     max_length: int
-    pool: int
     vocab_size: int
     has_tokenizer: bool
-
-    @classmethod
-    def of(cls, config: EngineConfig, model: PreTrainedModel, tokenizer: object | None) -> "Entrance":
-        """The entrance of an engine with these limits; `config.max_length` None means the model's whole context."""
-        context: int = model.config.max_position_embeddings
-        max_length = min(context, config.max_length or context)
-        return cls(max_length, config.num_blocks * config.block_size, model.config.vocab_size, tokenizer is not None)
 
     def check(
         self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams, in_use: Container[str]
@@ -96,5 +87,6 @@ class Entrance:
         needs = f"{prompt_length} prompt tokens and {max_tokens} new ones"
         if prompt_length + max_tokens > self.max_length:
             raise UserError(f"{needs} exceed the context of {self.max_length}; shorten one of them")
-        if prompt_length + max_tokens > self.pool:
-            raise UserError(f"{needs} can never fit the KV cache of {self.pool} tokens; shorten it or add blocks")
+        pool = self.config.num_blocks * self.config.block_size
+        if prompt_length + max_tokens > pool:
+            raise UserError(f"{needs} can never fit the KV cache of {pool} tokens; shorten it or add blocks")

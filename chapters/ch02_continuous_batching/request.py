@@ -167,8 +167,8 @@ class RequestOutput:
 
 
 def last_output(request: Request, new_token_ids: tuple[int, ...], text: str, error: str = "") -> RequestOutput:
-    """The output with which a request ends that has its `finish_reason`. `text` is cut before its stop string."""
-    for stop in request.params.stop:
-        text = text.split(stop, 1)[0]
+    """The output with which a request ends that has its `finish_reason`. `text` is cut before the first stop string."""
+    ends = [text.index(stop) for stop in request.params.stop if stop in text]
+    text = text[: min(ends, default=len(text))]
     ids = tuple(request.output_ids)
     return RequestOutput(request.request_id, new_token_ids, request.finish_reason, ids, text, error)

@@ -195,6 +195,5 @@ class Scheduler:
         self.running = [request for request in requests if request.status is RequestStatus.RUNNING]
         for request in requests:
             request.block_table.clear()
-            request.num_computed_tokens = request.pending_samples = 0
-            request.epoch += 1
+            request.num_computed_tokens, request.pending_samples, request.epoch = 0, 0, request.epoch + 1
         self.blocks.take_all_back()

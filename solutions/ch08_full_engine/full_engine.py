@@ -100,6 +100,15 @@ class FullEngine(ManagedEngine):
             text.replay(request.output_ids)
             self.metrics.restarted(request)
 
+    def forget_prefixes(self) -> None:
+        """Call this after the weights were changed in place: no later request shares what the old ones computed.
+
+        Between two steps, and before the next request is added. Requests that run go on with the keys and values they
+        have, so their answers are of both models; let the engine become idle first if that matters.
+        """
+        if isinstance(self.blocks, PrefixBlockManager):
+            self.blocks.forget()
+
     # --- a step, with a look at the clock ---
 
     def advance(self) -> list[RequestOutput]:

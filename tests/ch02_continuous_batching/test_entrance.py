@@ -204,7 +204,7 @@ def test_generate_keeps_the_outputs_of_others():
     assert others[-1].finish_reason is not None and not engine.has_work
 
 
-@pytest.mark.parametrize("prompts", [5, "ab", None, [5, 6], iter([[5]])], ids=str)
+@pytest.mark.parametrize("prompts", [5, "ab", None, [5, 6], iter([[5]])], ids=lambda value: type(value).__name__)
 def test_generate_refuses_what_is_no_list_of_prompts(prompts):
     with pytest.raises(UserError):
         engine_of().generate(prompts, params())
