@@ -45,6 +45,7 @@ from toolkit.simgpu.control import (
     max_memory_allocated,
     memory_allocated,
     memory_reserved,
+    name_tensors,
     now_ms,
     races,
     recording,
@@ -58,6 +59,7 @@ from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceEr
 from toolkit.simgpu.events import Event
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.runtime import Synchronisation
+from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
     Stream,
     StreamContext,
@@ -100,10 +102,12 @@ __all__ = [
     "max_memory_allocated",
     "memory_allocated",
     "memory_reserved",
+    "name_tensors",
     "now_ms",
     "plain_module",
     "races",
     "recording",
+    "report_lines",
     "reset",
     "reset_peak_memory_stats",
     "set_stream",

@@ -16,7 +16,7 @@ from toolkit.errors import UserError
 from toolkit.simgpu.dispatch import run
 from toolkit.simgpu.hostops import pin
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.tensors import new_pinned_tensor
+from toolkit.simgpu.tensors import Shell, new_pinned_tensor
 
 _aten = torch.ops.aten
 _MADE_BY_RESIZING = (  # torch would allocate an empty tensor and resize it
@@ -78,6 +78,7 @@ def register() -> None:
     aten.impl("_pin_memory", pin, "CPU")
     _libraries.extend((every_operation, aten))
     _accept_pin_memory()
+    _refuse_dlpack()
 
 
 def _run_factory(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -98,6 +99,17 @@ def _accept_pin_memory() -> None:
         setattr(torch, name, _accepting(getattr(torch, name), _empty_pinned))
     for name in _FACTORIES:
         setattr(torch, name, _accepting(getattr(torch, name), _pinned_copy))
+
+
+def _refuse_dlpack() -> None:
+    """torch.utils.dlpack.to_dlpack is a function in C that asks no tensor: it would give out the address 0."""
+    to_dlpack = torch.utils.dlpack.to_dlpack
+
+    @functools.wraps(to_dlpack)
+    def wrapper(tensor: torch.Tensor) -> object:
+        return tensor.__dlpack__() if isinstance(tensor, Shell) else to_dlpack(tensor)
+
+    torch.utils.dlpack.to_dlpack = torch.to_dlpack = wrapper  # type: ignore[attr-defined, assignment]
 
 
 def _accepting(create: Callable[..., torch.Tensor], create_pinned: Callable[..., torch.Tensor]) -> Callable[..., Any]:
