@@ -10,27 +10,30 @@ from collections.abc import Iterable
 from toolkit.simgpu.ordering import Actor, Record, Wait
 
 
-def diagnose(stream: Actor, number: int, when: int, waiter: Actor, streams: Iterable[Actor]) -> str:
+def diagnose(stream: Actor, number: int, when: int, waiter: Actor, streams: Iterable[Actor]) -> tuple[str, bool]:
     """What went wrong, in one sentence; "" if nothing was recorded or waited for that could tell.
 
     Args:
         stream, number, when: the first operation: its stream, its number there, its place in the program.
         waiter: whose operation the second one is. It is being issued now.
         streams: all streams.
+
+    Returns:
+        the sentence, and whether it is the whole cause: if not, a wait that is still to come may say more.
     """
     behind = stream.record_behind(number)
     waits = [each for each in waiter.waits.values() if each.when > when]
-    found = _recorded_too_early(stream, waiter, waits)
+    cause = _recorded_too_early(stream, waiter, waits)
     if behind is None:
-        found = found or _recorded_elsewhere(stream, when, waiter, waits) or _never_recorded(waiter, waits)
-        return found or _another_event(waiter, waits, behind)
+        cause = cause or _recorded_elsewhere(stream, when, waiter, waits) or _never_recorded(waiter, waits)
+        return cause or _another_event(waiter, waits, behind), bool(cause)
+    cause = cause or _waited_too_early(stream, waiter, behind)
     return (
-        found
-        or _waited_too_early(stream, waiter, behind)
+        cause
         or _another_waits(stream, number, waiter, streams)
         or _another_event(waiter, waits, behind)
         or _not_waited_for(waiter, waits, behind)
-    )
+    ), bool(cause)
 
 
 def diagnose_late(number: int, waiter: Actor, wait: Wait) -> str:

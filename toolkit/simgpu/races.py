@@ -115,8 +115,9 @@ class Detector:
             )
         else:
             buffer = shared_name(old.footprint, footprint, old.owner)
-            diagnosis = diagnose(old.actor, old.number, old.when, actor, self._streams)
-            self._unexplained.setdefault((actor, old.actor), []).append((old.number, len(self.races)))
+            diagnosis, is_cause = diagnose(old.actor, old.number, old.when, actor, self._streams)
+            if not is_cause:
+                self._unexplained.setdefault((actor, old.actor), []).append((old.number, len(self.races)))
         return Race(buffer, old.party, party, edge, diagnosis)
 
 
