@@ -9,6 +9,8 @@ import torch
 
 from tests.simulated import needs_simulator
 from toolkit import course
+from toolkit.exercises.reporter import Reporter
+from toolkit.exercises.runner import Order
 
 pytestmark = needs_simulator
 
@@ -163,6 +165,22 @@ def test_each_usual_mistake_is_diagnosed_with_its_line(solve, mistake):
     changes, says, line = MISTAKES[mistake]
     (report, *_), lines = solve(*changes)
     assert re.search(f"  Found: {re.escape(says)}[:,] {line_of(lines, line)}  `{re.escape(line)}`", report), report
+
+
+def test_a_race_is_not_called_an_error_of_the_test():
+    """A test that runs into a RaceError without a line of the learner's adds no advice of its own to the report."""
+    from toolkit import simgpu
+
+    reporter = Reporter(Order(course.ROOT, "mine", ()), None, None)
+    simgpu.reset("lazy")
+    x = torch.zeros(4, device="sim")
+    with pytest.raises(simgpu.RaceError) as caught, simgpu.stream(simgpu.Stream(name="a")):
+        x.add_(1)
+    message, where = reporter.explain(caught.value)
+    assert message == f"RaceError: {caught.value}" and where == ""
+    with pytest.raises(ValueError) as other:
+        raise ValueError("no race")
+    assert "raised by the test itself" in reporter.explain(other.value)[0]
 
 
 def test_the_right_answer_has_no_report(solve):

@@ -20,7 +20,9 @@ What it does not model (it raises NotImplementedError naming the operation, unle
 - `torch.accelerator`, `torch.Stream` and `torch.Event` (use this package's; torch's own answer with an error or
   nothing);
 - backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
-- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
+- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling;
+- ways to the bytes that no check would see: numpy, DLPack and storages of pinned or device memory. (What C code does at
+  the address `data_ptr()` is not seen.)
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;
 - graphs captured over several streams; copies from pageable memory into a graph;
 - indexed reads and writes (`index_put_`, `gather`, ...) count as touching the whole tensor: two that never meet in

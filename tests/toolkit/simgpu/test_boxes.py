@@ -126,7 +126,7 @@ def test_a_box_may_read_what_it_declares_as_read_and_write_another_part_of_it():
 
 
 def test_a_box_that_races_is_not_accused_of_writing():
-    """With a thread per stream another operation may change the bytes meanwhile: that is a race, and reported as one."""
+    """With a thread per stream another operation may change the bytes meanwhile: that is reported, as a race."""
     simgpu.reset("threads", on_race="collect")
     x, y, host = torch.zeros(4, device="sim"), torch.zeros(4, device="sim"), torch.ones(4, pin_memory=True)
     started, changed = threading.Event(), threading.Event()
