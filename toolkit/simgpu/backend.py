@@ -102,14 +102,18 @@ def _accept_pin_memory() -> None:
 
 
 def _refuse_dlpack() -> None:
-    """torch.utils.dlpack.to_dlpack is a function in C that asks no tensor: it would give out the address 0."""
-    to_dlpack = torch.utils.dlpack.to_dlpack
+    """These functions in C ask no tensor, and would give out the address 0."""
+    for name in ("_to_dlpack", "_to_dlpack_versioned"):
+        setattr(torch._C, name, _refusing(getattr(torch._C, name)))
+    torch.utils.dlpack.to_dlpack = torch.to_dlpack = torch._C._to_dlpack  # type: ignore[attr-defined]
 
+
+def _refusing(to_dlpack: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(to_dlpack)
-    def wrapper(tensor: torch.Tensor) -> object:
-        return tensor.__dlpack__() if isinstance(tensor, Shell) else to_dlpack(tensor)
+    def wrapper(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+        return tensor.__dlpack__() if isinstance(tensor, Shell) else to_dlpack(tensor, *args, **kwargs)
 
-    torch.utils.dlpack.to_dlpack = torch.to_dlpack = wrapper  # type: ignore[attr-defined, assignment]
+    return wrapper
 
 
 def _accepting(create: Callable[..., torch.Tensor], create_pinned: Callable[..., torch.Tensor]) -> Callable[..., Any]:

@@ -73,13 +73,11 @@ class Detector:
         return races
 
     def is_in_use(self, actor: Actor) -> Callable[[Footprint], bool]:
-        """Whether an earlier tensor's bytes may still be in use when `actor` comes to its next operation."""
+        """Whether others may still use a tensor's bytes when `actor` comes to its last operation so far."""
 
         def ask(footprint: Footprint) -> bool:
             return any(
-                old.footprint.generation != footprint.generation
-                and actor.knows.get(old.actor, 0) < old.number
-                and footprint.region.overlaps(old.footprint.region)
+                actor.knows.get(old.actor, 0) < old.number and footprint.region.overlaps(old.footprint.region)
                 for old in footprint.block.history
             )
 

@@ -182,6 +182,7 @@ WAYS_TO_THE_BYTES = {
     "to_dlpack": torch.utils.dlpack.to_dlpack,
     "torch.to_dlpack": lambda t: torch.to_dlpack(t),
     "__dlpack__": lambda t: t.__dlpack__(),
+    "Tensor.__dlpack__": torch.Tensor.__dlpack__,
     "__dlpack_device__": lambda t: t.__dlpack_device__(),
     "untyped_storage": lambda t: t.untyped_storage(),
     "storage": lambda t: t.storage(),
