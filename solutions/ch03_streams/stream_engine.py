@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ch02_continuous_batching import Batch, Engine, RequestOutput, Row
 from ch02_continuous_batching.model_runner import run_model
 from ch03_streams.io_slot import IOSlot, cut, sizes_of
-from toolkit.device import DEVICE, accelerator, host_work, new_stream
+from toolkit.device import DEVICE, accelerator, host_work, name_tensors, new_stream
 from toolkit.garbage import no_collection
 from toolkit.paged_attention import PagedKVCache, use_paged_attention
 from toolkit.sealed_forward import SealedForward, Sizes, Tensors
@@ -45,6 +45,7 @@ class StreamEngine(Engine):
         # One block more than the manager hands out: rows beyond a batch read and write there.
         trash_block = config.num_blocks
         cache = PagedKVCache.allocate(model, config.num_blocks + 1, config.block_size, DEVICE)
+        name_tensors({"keys and values": cache.storage}, of="the KV cache")
         self.box = self.make_box(cache.storage)
         tokens = max(config.token_budget, config.max_rows)  # a decode step of all rows fits in any case
         width = min(self.blocks.blocks_for(self.max_length), config.num_blocks)
@@ -87,6 +88,7 @@ class StreamEngine(Engine):
         """
         slot = self.free_slot(batch)
         with self.timeline.host("launch", step=batch.step):
+            slot.name_for(batch.step)
             slot.load(batch.inputs)
             self.queue(batch, slot)
         return slot

@@ -70,7 +70,8 @@ class Reporter:
         where = self.innermost("chapters", error)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
-            if not where and (test := self.innermost("tests", error)):
+            is_race = hasattr(error, "race")  # its report names the lines that matter
+            if not where and not is_race and (test := self.innermost("tests", error)):
                 message += (
                     f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
                 )
