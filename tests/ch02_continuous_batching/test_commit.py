@@ -35,6 +35,10 @@ def ends() -> Iterator[None]:
 class Limited(Engine):
     """Ends a loop that never does after 100 steps, four times as many as any test of the exercise needs."""
 
+    def finish_reason(self, request):
+        assert request.output_ids, "finish_reason looks at the newest token, but output_ids is empty: append it before"
+        return super().finish_reason(request)
+
     def step(self):
         if self.num_steps >= 100:
             request = self.scheduler.running[0]
@@ -48,47 +52,6 @@ class Limited(Engine):
                 )
             )
         return super().step()
-
-
-def test_tokens_reach_their_requests(model):
-    """Each sampled token is appended to the request of its row, and the step's outputs say so."""
-    engine = Limited(model)
-    requests = [engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab")]
-    batch = engine.prepare()
-    outputs = engine.commit_tokens(batch, [41, 42])
-    seen = {request.request_id: request.output_ids for request in requests}
-    assert seen == {"a": [41], "b": [42]}, f"a sampled 41 and b 42; seen: {seen}"
-    assert [(o.request_id, o.new_token_ids) for o in outputs] == [("a", (41,)), ("b", (42,))], f"outputs: {outputs}"
-    assert [o.finish_reason for o in outputs] == [None, None], f"neither has reached its end; outputs: {outputs}"
-    assert [request.epoch for request in requests] == [0, 0], (
-        "a token that arrives drops nothing else: the epoch advances when a request finishes or is preempted, and "
-        f"scheduler.finish sees to it; seen: {[request.epoch for request in requests]}"
-    )
-    pending = [request.pending_samples for request in requests]
-    assert pending == [0, 0], f"both samples have arrived, so none is pending; the requests say {pending}"
-
-
-@pytest.mark.parametrize("back_already", [False, True])
-def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
-    """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
-    engine = Limited(model)
-    a, b = (engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab"))
-    batch = engine.prepare()
-    engine.scheduler.preempt(a)
-    if back_already:
-        engine.prepare()  # a is admitted again, and its new row is in flight too
-    outputs = engine.commit_tokens(batch, [41, 42])
-    assert a.output_ids == [] and b.output_ids == [42], (
-        f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
-        f"b {b.output_ids}. "
-    ) + likely(
-        (not a.output_ids, "b's row stands behind a's: `break` and `return` leave it out as well, `continue` does not"),
-        otherwise=f"Compare row.epoch with request.epoch; a's status ({a.status.value}) cannot tell",
-    )
-    assert [o.request_id for o in outputs] == ["b"], f"a dropped row makes no output; seen: {outputs}"
-    assert a.pending_samples == int(back_already), (
-        f"a dropped row changes nothing: {int(back_already)} samples of a were pending, now {a.pending_samples} are"
-    )
 
 
 STOP = chr(32 + 6)  # token 6 of the tests' tokenizer
@@ -131,8 +94,58 @@ def test_the_reason_to_end(model, case):
     request = Request("a", [1, 2, 3], SamplingParams(max_tokens=3, **params), 0, output_ids=output_ids)
     seen = engine.finish_reason(request)
     assert seen is reason, (
-        f"output {output_ids}, max_tokens=3, end-of-sequence tokens 7, 8 and 9, {params}: finish_reason should be "
-        f"{reason}, for {because}; seen: {seen!r}"
+        f"output {output_ids}, max_tokens=3, end-of-sequence tokens 7, 8 and 9, {params or 'nothing else'}: "
+        f"finish_reason should be {reason}, for {because}; seen: {seen!r}"
+    )
+
+
+def test_tokens_reach_their_requests(model):
+    """Each sampled token is appended to the request of its row, and the step's outputs say so."""
+    engine = Limited(model)
+    requests = [engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab")]
+    batch = engine.prepare()
+    outputs = engine.commit_tokens(batch, [41, 42])
+    seen = {request.request_id: request.output_ids for request in requests}
+    assert seen == {"a": [41], "b": [42]}, f"a sampled 41 and b 42; seen: {seen}. " + likely(
+        (
+            seen == {"a": [], "b": []},
+            "Nothing was appended: the rows' epochs are the requests', so none is to be dropped",
+        ),
+    )
+    brought = [(output.request_id, output.new_token_ids) for output in outputs]
+    assert brought == [("a", (41,)), ("b", (42,))], (
+        f"each row that is not dropped makes an output, whether or not its request has ended; seen: {brought}"
+    )
+    reasons = [output.finish_reason for output in outputs]
+    assert reasons == [None, None], f"each has 1 token of 9, so neither has a reason to end; seen: {reasons}"
+    assert [request.epoch for request in requests] == [0, 0], (
+        "a token that arrives drops nothing else: the epoch advances when a request finishes or is preempted, and "
+        f"scheduler.finish sees to it; seen: {[request.epoch for request in requests]}"
+    )
+    pending = [request.pending_samples for request in requests]
+    assert pending == [0, 0], f"both samples have arrived, so none is pending; the requests say {pending}"
+
+
+@pytest.mark.parametrize("back_already", [False, True])
+def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
+    """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
+    engine = Limited(model)
+    a, b = (engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab"))
+    batch = engine.prepare()
+    engine.scheduler.preempt(a)
+    if back_already:
+        engine.prepare()  # a is admitted again, and its new row is in flight too
+    outputs = engine.commit_tokens(batch, [41, 42])
+    assert a.output_ids == [] and b.output_ids == [42], (
+        f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
+        f"b {b.output_ids}. "
+    ) + likely(
+        (not a.output_ids, "b's row stands behind a's: `break` and `return` leave it out as well, `continue` does not"),
+        otherwise=f"Compare row.epoch with request.epoch; a's status ({a.status.value}) cannot tell",
+    )
+    assert [o.request_id for o in outputs] == ["b"], f"a dropped row makes no output; seen: {outputs}"
+    assert a.pending_samples == int(back_already), (
+        f"a dropped row changes nothing: {int(back_already)} samples of a were pending, now {a.pending_samples} are"
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ch02_continuous_batching import Request, RequestStatus, Scheduler
 from ch02_continuous_batching.scheduler import Row
+from tests.causes import likely
 from tests.ch02_continuous_batching.scheduling import BLOCK_SIZE, commit, scheduler_with, shares, step
 from tests.endless import must_end
 
@@ -86,7 +87,11 @@ def test_as_many_make_room_as_needed(num_tokens: int, preempted: str):
     missing = -(-num_tokens // BLOCK_SIZE)
     assert seen == preempted, (
         f"a owns 1 block and needs {missing} more, of a, b, c and d each owns 1, and none is free: {preempted} had to "
-        f"be preempted; seen: {seen or 'none'}. Look for a new victim until the blocks suffice"
+        f"be preempted; seen: {seen or 'none'}. "
+    ) + likely(
+        (len(seen) < len(preempted), "Look for a new victim until the blocks suffice"),
+        (len(seen) > len(preempted), "Only as many as are needed"),
+        otherwise="The latest arrival goes first, also in the middle of its prompt",
     )
     assert room and len(requests[0].block_table) == 1 + missing, (
         f"with {preempted} preempted there is room; make_room returned {room}, and a owns "
