@@ -106,7 +106,10 @@ class NaiveEngine:
             self.on_tokens(len(unfinished))
 
     def is_done(self, output: list[int], max_tokens: int, ignore_eos: bool) -> bool:
-        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence."""
+        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence.
+
+        `self.eos_ids` are the tokens that end one, and may be several.
+        """
         raise NotImplementedError("ch01 exercise 2: The decode loop and its end")
 
     def _forward(self, input_ids: Tensor, mask: Tensor, cache: DynamicCache, unfinished: list[int]) -> list[int]:

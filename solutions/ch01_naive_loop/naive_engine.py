@@ -116,7 +116,10 @@ class NaiveEngine:
             self.on_tokens(len(unfinished))
 
     def is_done(self, output: list[int], max_tokens: int, ignore_eos: bool) -> bool:
-        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence."""
+        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence.
+
+        `self.eos_ids` are the tokens that end one, and may be several.
+        """
         # BEGIN SOLUTION 1.2
         ended = bool(output) and output[-1] in self.eos_ids and not ignore_eos
         return ended or len(output) >= max_tokens

@@ -154,7 +154,8 @@ def pack_tokens(rows: list[Row], blocks: BlockManager) -> tuple[list[int], ...]:
     """The six index lists of a packed batch, see BatchInputs.
 
     Args:
-        rows: in packed order. Row r computes the tokens `r.request.token_ids(r.start, r.start + r.num_tokens)`.
+        rows: in packed order. Row r computes the tokens `r.request.token_ids(r.start, r.start + r.num_tokens)`: for
+            a token that is in flight, and so not in the output yet, `token_ids` gives a placeholder.
         blocks: `blocks.slot(request, position)` is where a token's key and value go.
 
     Returns:

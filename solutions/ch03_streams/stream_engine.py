@@ -98,9 +98,9 @@ class StreamEngine(Engine):
         return self.slots[0]
 
     def queue(self, batch: Batch, slot: IOSlot) -> None:
-        """Queue this engine's `copy_in`, `run_forward` and `copy_out` (see below), each on its own stream.
+        """Queue this engine's `copy_in`, `run_forward`, `copy_out` (see below) in this order, each on its own stream.
 
-        The streams are `self.h2d`, `self.compute` and `self.d2h`.
+        The streams are `self.h2d`, `self.compute` and `self.d2h`. Afterwards the current stream is what it was before.
         """
         # BEGIN SOLUTION 3.3
         with accelerator.stream(self.h2d):
