@@ -28,7 +28,7 @@ class Reporter:
         wanted, done = self.order.exercises, self.order.done
         items[:] = [item for item in items if item.nodeid not in done and item.nodeid.partition("[")[0] not in done]
         if wanted is not None:
-            items[:] = [item for item in items if exercise_of(item) in wanted]
+            items[:] = [i for i in items if exercise_of(i) in wanted and not i.get_closest_marker("long")]
             items.sort(key=lambda item: wanted.index(exercise_of(item)))
 
     @pytest.hookimpl(wrapper=True)
