@@ -69,6 +69,14 @@ def notebook(toy, monkeypatch):
     return build(lesson, toy)
 
 
+def test_a_read_only_folder_is_said_before_any_cell_runs(notebook, monkeypatch):
+    """One line names the notebook that cannot be written."""
+    monkeypatch.setattr(lessons, "execute", lambda lesson: pytest.fail("was run"))
+    monkeypatch.setattr(lessons.os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=f"cannot write {notebook}: its folder is read-only"):
+        build(notebook.with_suffix(".py"), notebook.parents[2])
+
+
 def rebuild(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["lessons", *flags])
     assert lessons.main() == 0

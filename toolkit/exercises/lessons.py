@@ -82,9 +82,11 @@ def strip_volatile(notebook: NotebookNode, root: Path = ROOT) -> None:
 
 def build(lesson: Path, root: Path = ROOT) -> Path:
     """Execute a lesson and write the notebook beside it; a lesson that fails leaves the old notebook as it was."""
+    target = lesson.with_suffix(".ipynb")
+    if not os.access(lesson.parent, os.W_OK):  # known before minutes of running its cells
+        raise UserError(f"cannot write {target}: its folder is read-only")
     notebook = execute(lesson)
     strip_volatile(notebook, root)
-    target = lesson.with_suffix(".ipynb")
     write_whole(target, nbformat.writes(notebook) + "\n")
     digests = read_manifest(root) | {lesson.parent.name: digest(notebook)}
     write_whole(root / "chapters" / MANIFEST, json.dumps(digests, indent=1) + "\n")
