@@ -129,3 +129,11 @@ def test_unknown_chapters_and_exercises_are_one_line(toy, what):
     """What does not exist is answered with what does."""
     with pytest.raises(UserError, match=r"there is no (chapter|exercise) .*; there are (ch90_first|91\.1), "):
         check(what, toy)
+
+
+def test_long_sweeps_are_no_part_of_a_check(toy, monkeypatch, capsys):
+    """A test that is marked long is left to `make test-long`."""
+    monkeypatch.setenv("COURSE_CODE", "solutions")
+    tests = toy / "tests/ch91_second/test_counter.py"
+    tests.write_text(tests.read_text() + "\n\n@pytest.mark.long\ndef test_sweep():\n    assert False\n")
+    assert check("91", toy) == 0, capsys.readouterr().out

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from toolkit.errors import UserError
 from toolkit.exercises import patience
 from toolkit.exercises.check import check
 from toolkit.exercises.patience import Patience
@@ -21,8 +22,10 @@ TOTAL = '    raise NotImplementedError("ch91 exercise 2: Add up")\n'
 
 
 @pytest.fixture
-def solve(edit):
-    """Solve the toy course's exercises, with other lines for `up` if given."""
+def solve(toy, edit):
+    """Solve the toy course's exercises, with other lines for `up` if given; one test only reaches these."""
+    tests = toy / TESTS
+    tests.write_text(tests.read_text().partition("def test_everything")[0])
 
     def solve(up="self.value += STEP"):
         edit(UP + PLACEHOLDER, f"{UP}        {up}\n")
@@ -51,19 +54,24 @@ def test_what_never_ends_is_named_and_all_other_tests_run(toy, solve, capsys, up
         assert "      it printed, at the end of" in out and "        again\n" in out
 
 
+def test_a_file_that_never_ends_loading_is_one_line(toy, solve, edit):
+    """A loop outside of all functions is named as what cannot be loaded, with its line."""
+    solve()
+    edit("from ch90_first.step import STEP\n", "from ch90_first.step import STEP\n\nwhile True:\n    pass\n")
+    with pytest.raises(UserError, match=rf"^{FILE}:[56] cannot be loaded: {ENDLESS_LOOP}$"):
+        check("91", toy, limit=1)
+
+
 def test_an_exercise_that_hangs_in_three_tests_is_left(toy, solve, capsys):
     """Three tests of an exercise that do not end, here in C, are enough: the others are left out, which is said."""
     solve("import itertools; sum(itertools.count())")
     test = '\n\n@pytest.mark.exercise("91.1")\ndef test_again_{0}():\n    """Again {0}."""\n    Counter().up()\n'
     (toy / TESTS).write_text((toy / TESTS).read_text() + "".join(test.format(number) for number in range(4)))
-    assert check("91", toy, limit=0.5) == 1
+    assert check("91.1", toy, limit=1) == 1
     out = capsys.readouterr().out
-    assert out.count(f"{ENDLESS_LOOP}\n      in your code: {FILE}:14\n") == 4, (
-        "three tests of the exercise and one of the chapter as a whole"
-    )
+    assert out.count(f"{ENDLESS_LOOP}\n      in your code: {FILE}:14\n") == 3
     assert "Again 1" in out and "Again 2" not in out
     assert "  After 3 tests that did not end, the tests that were left were not run.\n" in out
-    assert "91.2 Add up: solved" in out
 
 
 def test_a_loop_in_the_test_names_the_tests_line(toy, solve, capsys):

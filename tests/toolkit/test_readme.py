@@ -136,6 +136,19 @@ def test_colabs_line_leaves_torch_alone(tmp_path):
     assert not re.findall(r"^(?:torch|triton|nvidia|cuda)\S*", constrained, re.M)
 
 
+def test_what_is_long_has_a_command_of_its_own():
+    """make test leaves out exactly what make test-long runs, CI runs both, and the README says so."""
+
+    def command(target):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[-1]
+
+    assert command("test").replace("-m 'not long'", "-m long") == command("test-long")
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert ci.index("make test") < ci.index("make test-long")
+    assert "`make test-long`" in README
+
+
 def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
     """Files that the README links to exist, and no chapter is missing."""
     links = re.findall(r"\]\(([^)#]+)\)", README)

@@ -60,7 +60,7 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
         limit=limit,
     )
     results = collect(order) if run_now else []
-    broken = [result for result in results if result.outcome == "not loaded"]
+    broken = [result for result in results if result.outcome == "not loaded" or result.test == ""]
     if broken:
         first = broken[0]
         raise UserError(f"{first.where or first.test or 'the tests'} cannot be loaded: {first.message.splitlines()[0]}")

@@ -86,7 +86,8 @@ def _missing(name: str, rows: list[dict[str, object]]) -> str:
 
 
 def _middle(timeline: Recording, count: int) -> tuple[int, int]:
-    """So many steps from the middle."""
+    """So many steps from the middle, or all if there are no more."""
     steps = timeline.steps()
+    count = min(count, len(steps))
     first = (len(steps) - count) // 2
     return steps[first], steps[first + count - 1]
