@@ -48,7 +48,7 @@ def test_what_never_ends_is_named_and_all_other_tests_run(toy, solve, capsys, up
     solve(up)
     assert check("91", toy, limit=1) == 1
     out = capsys.readouterr().out
-    assert f"  ✗ Counting up adds a step\n      {message}\n      in your code: {FILE}:14\n" in out
+    assert f"  ✗ Counting up adds a step\n      {message}\n      it was then at: {FILE}:14\n" in out
     assert "  ✓ Counting down takes a step away\n" in out and "91.2 Add up: solved" in out
     if "print" in up:
         assert "      it printed, at the end of" in out and "        again\n" in out
@@ -69,7 +69,7 @@ def test_an_exercise_that_hangs_in_three_tests_is_left(toy, solve, capsys):
     (toy / TESTS).write_text((toy / TESTS).read_text() + "".join(test.format(number) for number in range(4)))
     assert check("91.1", toy, limit=1) == 1
     out = capsys.readouterr().out
-    assert out.count(f"{ENDLESS_LOOP}\n      in your code: {FILE}:14\n") == 3
+    assert out.count(f"{ENDLESS_LOOP}\n      it was then at: {FILE}:14\n") == 3
     assert "Again 1" in out and "Again 2" not in out
     assert "  After 3 tests that did not end, the tests that were left were not run.\n" in out
 
@@ -82,7 +82,7 @@ def test_a_loop_in_the_test_names_the_tests_line(toy, solve, capsys):
     )
     assert check("91.1", toy, limit=1) == 1
     out = capsys.readouterr().out
-    assert f"{ENDLESS_LOOP}; it was at {TESTS}:" in out and "in your code" not in out
+    assert f"{ENDLESS_LOOP}; it was at {TESTS}:" in out and "it was then at" not in out
 
 
 def test_a_slow_or_busy_machine_is_not_called_a_fault(toy, solve, monkeypatch, capsys):

@@ -85,7 +85,8 @@ def print_test(cases: list[TestResult]) -> None:
         if case:
             lines.insert(0, f"case {case}:")
         if bad[0].where:
-            lines.append(f"in your code: {bad[0].where}")
+            # What keeps a loop from ending may lie elsewhere than where it was when it was given up.
+            lines.append(f"{'it was then at' if bad[0].outcome == 'hung' else 'in your code'}: {bad[0].where}")
         lines += last_lines(bad[0].printed)
         print("\n".join(f"      {line}" for line in lines))
 
