@@ -73,7 +73,7 @@ def load_mutants(root: Path = ROOT) -> list[Mutant]:
 
 
 def forkserver() -> BaseContext:
-    """Processes forked from one that has loaded torch and pytest, so cheap ones; where that cannot be had, fresh ones."""
+    """Processes forked from one that has loaded torch and pytest; where that cannot be had, fresh ones."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
