@@ -1,7 +1,6 @@
 """Runs pytest in a process of its own and reports each test as data, so that a hang or a crash ends that process alone.
 
-Used with the spawn method by `check`, and with a forkserver that has torch loaded by `mutants`, where one process a
-planted mistake must be cheap.
+Used with the spawn method by `check`, and with a forkserver that has torch loaded by `mutants`.
 """
 
 import faulthandler
@@ -29,16 +28,6 @@ ENDLESS_WAIT = (
 )
 ENDED = ("hung", "crashed")  # outcomes that end the test process
 MOST_ENDED = 3  # an exercise that has hung so often would most likely hang in all of its tests: the others are left out
-
-# What every test process needs anyway. Loading starts no threads of OpenMP, which a fork would not survive.
-PRELOAD = [
-    "torch",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "matplotlib.pyplot",
-    "pytest",
-    "hypothesis",
-]
 
 
 @dataclass(frozen=True)
@@ -91,15 +80,6 @@ class TestResult:
     message: str = ""
     where: str = ""
     printed: str = ""
-
-
-def forkserver() -> BaseContext:
-    """Processes forked from one that has loaded torch and pytest; where that cannot be had, fresh ones."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
 
 
 def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult]:
