@@ -174,7 +174,7 @@ class Engine:
         """What the step brought `request`; with the complete result if it has finished."""
         if request.finish_reason is None:
             return RequestOutput(request.request_id, new_token_ids)
-        del self.requests[request.request_id]
+        self.requests.pop(request.request_id, None)
         return last_output(request, new_token_ids, self._text(request), error)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:

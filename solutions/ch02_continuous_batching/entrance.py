@@ -49,7 +49,8 @@ class Entrance:
             raise UserError(f"a request's name is a string; this one is {shown(request_id)}")
         if request_id in in_use:
             raise UserError(f"request {request_id}: this name is in use; take another one, or wait for its end")
-        if not isinstance(params, SamplingParams):
+        # By its name, for a notebook in which this file was edited and loaded again has two classes of it.
+        if type(params).__name__ != SamplingParams.__name__:
             raise UserError(f"request {request_id}: params is {shown(params)}; make it with SamplingParams(...)")
         try:
             prompt = self._token_ids(prompt_ids)

@@ -12,6 +12,7 @@ With n under suspicion and one at fault this takes some 2 log2(n) short steps; m
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from ch02_continuous_batching import Batch, Request, RequestStatus, Scheduler
 
@@ -27,7 +28,7 @@ class CulpritSearch:
     max_failures = 2
 
     def __init__(self) -> None:
-        self.failures: dict[Request, int] = {}
+        self.failures: WeakKeyDictionary[Request, int] = WeakKeyDictionary()
         self.groups: list[list[Request]] = []
 
     def step_failed(self, involved: list[Request]) -> Request | None:
@@ -53,8 +54,7 @@ class CulpritSearch:
     @contextmanager
     def only_the_group(self, scheduler: Scheduler) -> Iterator[None]:
         """Inside, the scheduler serves no requests but those of the present group, if there is one."""
-        while self.groups and not any(map(self._is_suspect, self.groups[-1])):
-            self.groups.pop()
+        self._let_go()
         if not self.groups:
             yield
             return
@@ -69,8 +69,12 @@ class CulpritSearch:
             for request in held_back:
                 if request not in scheduler.waiting:  # a restart may have brought it back already
                     scheduler.add(request)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Groups whose members have all got a token, or have ended, are innocent."""
+        while self.groups and not any(map(self._is_suspect, self.groups[-1])):
+            self.groups.pop()
 
     def _is_suspect(self, request: Request) -> bool:
-        if request.status is RequestStatus.FINISHED:
-            self.failures.pop(request, None)
-        return request in self.failures
+        return request in self.failures and request.status is not RequestStatus.FINISHED

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from ch02_continuous_batching import FinishReason
+from ch02_continuous_batching import FinishReason, Request
 from ch08_full_engine import CulpritSearch
-from tests.ch08_full_engine.full_runs import Watch, engine_on
+from tests.ch08_full_engine.full_runs import Watch, engine_on, params
 from tests.helpers import tiny_tokenizer
 from tests.simulated import PROMPTS, expected, needs_simulator
 
@@ -163,7 +163,7 @@ def test_a_text_that_fails_ends_its_request_alone():
 
 def test_an_innocent_group_is_let_go():
     """Bookkeeping of the search by itself: halves, groups that are cleared, the last one alone."""
-    search, people = CulpritSearch(), [object() for _ in range(4)]
+    search, people = CulpritSearch(), [Request(str(i), [5], params(), i) for i in range(4)]
     assert search.step_failed(people) is None and not search.groups
     assert search.step_failed(people) is None
     assert search.groups == [people[2:], people[:2]]
