@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ch01_naive_loop.padding import pad_left, position_ids
+from toolkit.checked import INT64_MAX, whole_number
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
 from toolkit.models.supported import served_length
@@ -44,7 +45,7 @@ class NaiveEngine:
     ) -> None:
         self.max_length = served_length(model)  # refuses a model that it, or a later engine, would serve wrong
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size, 1, INT64_MAX, "a batch has at least 1 row")
         self.timeline = timeline
         self.on_tokens = on_tokens
         self.eos_ids = eos_ids(model)
@@ -71,9 +72,14 @@ class NaiveEngine:
             the new tokens of each prompt, its end-of-sequence token included if there was one.
 
         Raises:
-            UserError: a prompt is empty, or does not fit the model's context; nothing was computed then.
+            UserError: a prompt is empty, is no list of the model's token ids, or does not fit its context, or a limit
+                is no whole number; nothing was computed then.
         """
+        last_id = self.model.config.vocab_size - 1
         for i, (prompt, limit) in enumerate(zip(prompts, max_tokens, strict=True)):
+            whole_number(f"max_tokens of prompt {i}", limit, 0, INT64_MAX, "it is a number of tokens")
+            for token in prompt:
+                whole_number(f"a token of prompt {i}", token, 0, last_id, f"the model has the ids 0 to {last_id}")
             if not prompt:
                 raise UserError(f"prompt {i} has no tokens; give it at least one")
             if len(prompt) + limit > self.max_length:

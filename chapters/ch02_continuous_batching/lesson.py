@@ -17,7 +17,7 @@
 # **anew at every step**. A request joins as soon as there is room and leaves with its last token. The idea is that of
 # Orca (Yu et al., OSDI 2022), and the inference engines of today are built on it.
 #
-# You build the engine that the rest of the course makes asynchronous. Eight small files, in this order:
+# You build the engine that the rest of the course makes asynchronous. Eleven small files, in this order:
 #
 # | file | what it knows | exercise |
 # |---|---|---|
@@ -28,7 +28,10 @@
 # | `sampler.py` | from scores to one token a row | |
 # | `model_runner.py` | the model's forward | |
 # | `config.py` | the limits of the engine | |
+# | `entrance.py` | what a caller hands over: converted, checked, copied | |
+# | `all_or_nothing.py` | a step that is interrupted (Ctrl-C) loses nothing | |
 # | `engine.py` | prepare, launch, commit | 2.5 |
+# | `generate.py` | a list of prompts, run to their ends | |
 #
 # About two and a half hours with the five exercises.
 

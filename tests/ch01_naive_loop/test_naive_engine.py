@@ -1,5 +1,6 @@
 """Exercises 1.2 and 1.3: the static batch, and what it wastes."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ch01_naive_loop import NaiveEngine
 from tests.causes import has_result, likely
 from tests.endless import must_end
-from tests.helpers import random_prompts, reference_outputs, shared_reference
+from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model
 from toolkit.errors import UserError
 
 PROMPTS = random_prompts(7)
@@ -239,3 +240,18 @@ def test_impossible_prompts_are_refused(prompt, words):
 def test_no_prompts_give_no_outputs():
     """Nothing to do is not an error."""
     assert NaiveEngine(shared_reference()).generate([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "limit"), [([5, 96], 4), ([-1], 4), ([1.5], 4), (["5"], 4), ([5], math.nan), ([5], 1.5), ([5], None)]
+)
+def test_what_is_no_token_or_no_limit_is_refused(prompt, limit):
+    """One line for what would end the process on a GPU, or never end: ids that the model has not, a limit of nan."""
+    with pytest.raises(UserError, match="of prompt 1 is"):
+        NaiveEngine(tiny_model()).generate([[5, 6], prompt], [4, limit])
+
+
+@pytest.mark.parametrize("batch_size", [0, 1.5, None])
+def test_a_batch_has_a_row(batch_size):
+    with pytest.raises(UserError, match="batch_size is"):
+        NaiveEngine(tiny_model(), batch_size)
