@@ -6,8 +6,7 @@ A step (`advance`) is three functions, and every later chapter keeps them:
     launch    copy the inputs to the device, run the forward, leave the sampled ids there
     commit    wait for the ids, append them to their requests, finish those that are done
 
-Here they run strictly one after the other, so the device idles during prepare and commit, and the host during the
-forward. The asynchronous chapters replace how launch copies and in which order the three are called.
+Here they run one after the other, so the device idles during prepare and commit, and the host during the forward.
 """
 
 from collections.abc import Iterable, Sequence
@@ -131,8 +130,8 @@ class Engine:
 
     def commit_batch(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
         """`commit_tokens`, in a way that can be taken back, and after rows for which there is no token have failed."""
-        self.undo.note(batch)
-        for request in batch.requests_without_token(token_ids):
+        self.undo.committed, self.undo.failed = batch, batch.requests_without_token(token_ids)
+        for request in self.undo.failed:
             self.fail(request, "the model gave no finite logit for the next token")
         return self.commit_tokens(batch, token_ids)
 

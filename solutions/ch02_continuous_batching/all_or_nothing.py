@@ -10,41 +10,45 @@ and what was on its way is computed once more. It comes out the same, since a to
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ch02_continuous_batching.batch import Batch
 from ch02_continuous_batching.request import Request, RequestOutput, RequestStatus
 
 if TYPE_CHECKING:
-    from ch02_continuous_batching.batch import Batch
     from ch02_continuous_batching.engine import Engine
 
 
 class Undo:
-    """What a step changes, noted before it does.
+    """What takes a step back. Nothing is copied for it: a row says how many tokens its request had.
 
     Attributes:
         outputs: those that the engine kept for this step to return.
-        num_output_ids: for each request that the committed batch brings a token, how many it had.
+        committed: the batch that the step commits; None before it does.
+        failed: the requests to which that batch brings no token: each ends by itself (`Engine.fail`).
     """
 
     def __init__(self, outputs: Sequence[RequestOutput] = ()) -> None:
         self.outputs = list(outputs)
-        self.num_output_ids: dict[Request, int] = {}
-
-    def note(self, batch: "Batch") -> None:
-        """This batch is about to be committed."""
-        self.num_output_ids = {
-            row.request: len(row.request.output_ids) for row in batch.sampling_rows if row.epoch == row.request.epoch
-        }
+        self.committed: Batch | None = None
+        self.failed: list[Request] = []
 
     def apply(self, engine: "Engine") -> None:
         """Take outputs and tokens of the step back, and with them the ends that they brought; then `restart`."""
         engine.outputs, engine.torn = list(self.outputs), True
-        for request, count in self.num_output_ids.items():
-            del request.output_ids[count:]
-            request.finish_reason = None
-            if request.status is RequestStatus.FINISHED:
-                request.status = RequestStatus.RUNNING
-            engine.requests[request.request_id] = request
+        for row in self.committed.sampling_rows if self.committed is not None else ():
+            request = row.request
+            num_output_ids = row.start + row.num_tokens - len(request.prompt_ids)
+            if len(request.output_ids) > num_output_ids:  # of a row that was dropped, the token is not there
+                del request.output_ids[num_output_ids:]
+                self._resume(request, engine)
+        for request in self.failed:
+            self._resume(request, engine)
         engine.restart()
+
+    def _resume(self, request: Request, engine: "Engine") -> None:
+        request.finish_reason = None
+        if request.status is RequestStatus.FINISHED:
+            request.status = RequestStatus.RUNNING
+        engine.requests[request.request_id] = request
 
 
 def all_or_nothing(engine: "Engine") -> list[RequestOutput]:
