@@ -1,7 +1,8 @@
 """The limits that an engine runs under."""
 
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import psutil
 import torch
@@ -34,6 +35,15 @@ class EngineConfig:
     token_budget: int = 256
     policy: Policy = "fcfs"
     max_length: int | None = None
+
+    @classmethod
+    def of(cls, limits: Mapping[str, Any]) -> "EngineConfig":
+        """The limits by name. Raises UserError also for a name that is none."""
+        names = [field.name for field in fields(cls)]
+        unknown = [name for name in limits if name not in names]
+        if unknown:
+            raise UserError(f"{unknown[0]} is no limit of an engine; there are {', '.join(names)}")
+        return cls(**limits)
 
     def __post_init__(self) -> None:
         for name in ("num_blocks", "block_size", "max_rows", "token_budget", "max_length"):

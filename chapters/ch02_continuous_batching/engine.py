@@ -47,7 +47,7 @@ class Engine:
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
         self.tokenizer, self.timeline = tokenizer, timeline
-        self.config = EngineConfig(**limits)
+        self.config = EngineConfig.of(limits)
         self.max_length = served_length(model, self.config.max_length)  # refuses a model that it would serve wrong
         self.config.check_memory(model, self.max_length)
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)

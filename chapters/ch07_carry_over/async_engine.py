@@ -23,6 +23,7 @@ from ch03_streams import IOSlot
 from ch03_streams.io_slot import cut
 from ch05_double_buffering import DoubleBufferedEngine
 from ch07_carry_over.carry import KEEP, CarryInputs, apply_carry, carry_index
+from toolkit.checked import truth
 from toolkit.paged_attention import PagedKVCache
 from toolkit.sealed_forward import Sizes, Tensors
 
@@ -68,7 +69,7 @@ class AsyncEngine(DoubleBufferedEngine):
         asynchronous: bool = True,
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
-        self.max_in_flight = 2 if asynchronous else 1
+        self.max_in_flight = 2 if truth("asynchronous", asynchronous) else 1
         super().__init__(model, *arguments, **limits)
 
     def make_scheduler(self) -> Scheduler:

@@ -25,6 +25,7 @@ from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
 from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
 from ch08_full_engine.text_stream import TextStream
 from toolkit import device
+from toolkit.checked import truth
 from toolkit.device import accelerator
 from toolkit.errors import UserError
 from toolkit.models.compiled import compile_forward
@@ -55,9 +56,9 @@ class FullEngine(ManagedEngine):
         compiled: bool = False,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        if compiled and device.is_simulated():
+        if truth("compiled", compiled) and device.is_simulated():
             raise UserError("compiled: the simulated GPU has no compiler; leave it out, or use a machine with a GPU")
-        self.prefix_sharing = prefix_sharing
+        self.prefix_sharing = truth("prefix_sharing", prefix_sharing)
         self.compiled = compiled
         self.metrics = Metrics()
         self.texts: dict[Request, TextStream] = {}

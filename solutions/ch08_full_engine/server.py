@@ -116,6 +116,10 @@ class Server:
             raise UserError(f"cancel: a request's name is a string; this one is {shown(name)}")
         self.thread.cancel(name)
 
+    def forget_prefixes(self) -> None:
+        """Call this after the weights were changed in place; see `FullEngine.forget_prefixes`. Between two steps."""
+        self.thread.commands.put(self.engine.forget_prefixes)
+
     def close(self) -> None:
         """Take no more requests, serve those that are inside to their ends, and end the thread."""
         self.thread.close()

@@ -184,6 +184,11 @@ def test_numbers_of_numpy_as_limits():
     assert type(EngineConfig(num_blocks=np.int64(8)).num_blocks) is int
 
 
+def test_a_limit_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="max_row is no limit of an engine; there are num_blocks"):
+        engine_of(max_row=4)
+
+
 # --- generate, beside other requests ---
 
 

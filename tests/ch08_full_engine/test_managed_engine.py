@@ -168,6 +168,13 @@ def test_a_bad_request_is_refused_and_nobody_else_notices():
     watch.run().assert_tokens(expected())
 
 
+@pytest.mark.parametrize("option", ["asynchronous", "prefix_sharing", "compiled"])
+def test_options_are_true_or_false(option: str):
+    """The word "no" would count as true."""
+    with pytest.raises(UserError, match=f"{option} is 'no'; it is True or False"):
+        engine_on(**{option: "no"})
+
+
 def test_without_the_full_engine():
     """ManagedEngine by itself, without texts and prefixes: cancel and the last output work."""
     from toolkit import simgpu

@@ -179,6 +179,18 @@ def test_a_closed_event_loop_takes_its_request_back():
         del outputs
 
 
+def test_prefixes_are_forgotten_between_two_steps():
+    """The command runs in the engine's thread, like all others."""
+    names = []
+    with serving() as server:
+        forget = server.engine.forget_prefixes
+        server.engine.forget_prefixes = lambda: (forget(), names.append(threading.current_thread().name))
+        server.forget_prefixes()
+        server.submit(PROMPTS[0], params(), caller := Caller())
+        assert caller.result() == expected()[0]
+    assert names == ["engine"]
+
+
 OPEN_AT_EXIT = """
 import os
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
