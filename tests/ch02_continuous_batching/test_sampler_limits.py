@@ -1,4 +1,4 @@
-"""The sampler where logits, or what the temperature makes of them, are no ordinary numbers: +inf, nan, nothing at all."""
+"""The sampler where logits, or what the temperature makes of them, are no ordinary numbers: inf, nan, nothing."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_a_sum_that_creeps_up_draws_nothing_that_was_cut_off(monkeypatch):
 @needs_simulator
 @pytest.mark.parametrize("greedy", [True, False])
 def test_in_a_captured_graph(greedy):
-    """Captured over ordinary logits and replayed over others: nothing is decided on the host, so nothing is baked in."""
+    """Captured over ordinary logits and replayed over others: the graph has nothing of the former baked in."""
     from toolkit import simgpu
 
     simgpu.reset("eager")
