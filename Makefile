@@ -11,11 +11,11 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test testgpu lab check hint progress bench soak figures exercises lessons lint
+.PHONY: help setup run test test-long testgpu lab check hint progress bench soak figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'Where python3 is older than 3.11, name another one: make run PYTHON=python3.12'
 
 setup: ## only the set-up that every other target does first
@@ -25,14 +25,19 @@ run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.j
 	@$(VENV) -m toolkit.run $(RUN_FLAGS)
 
 # On several cores side by side; each process takes about 1 GB.
-test: setup ## everything in tests/ against the reference solutions, on the CPU and the simulated GPU
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -n auto --maxprocesses 4
+test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long' -n auto --maxprocesses 4
+
+test-long: setup ## the long sweeps that make test leaves out
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m long -n auto --maxprocesses 4
 
 testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
-	@COURSE_CODE=solutions $(VENV) -m pytest -m 'gpu or both'
+	@COURSE_CODE=solutions $(VENV) -m pytest -m '(gpu or both) and not long'
 
+# The repository is Jupyter's root: a lesson's pictures and all other lessons lie outside its own folder.
+LESSON = chapters/ch00_measuring/lesson.ipynb
 lab: setup ## JupyterLab on chapter 0
-	@$(VENV) -m jupyter lab chapters/ch00_measuring/lesson.ipynb
+	@$(VENV) -m jupyter lab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/$(LESSON)
 
 # Unsolved exercises (exit code 1) are no error of make's.
 check: setup ## test your own code: make check CH=2, or one exercise: make check EX=2.1

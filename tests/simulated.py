@@ -1,8 +1,10 @@
 """Running an engine of chapters 3 to 5 on the simulated GPU, and looking at what it did."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -25,6 +27,22 @@ needs_simulator = pytest.mark.skipif(
 def expected() -> list[list[int]]:
     """What the library's own `generate` gives for PROMPTS."""
     return reference_outputs(shared_reference(), PROMPTS, MAX_TOKENS)
+
+
+@contextmanager
+def torch_cuda_refused() -> Iterator[None]:
+    """Inside, `torch.cuda.stream` and its like, written for `accelerator.stream`, say so instead of doing nothing."""
+
+    def refuse(name: str) -> Callable[..., NoReturn]:
+        return lambda *_, **__: pytest.fail(
+            f"torch.cuda.{name} was called. It knows nothing of the simulated GPU: write accelerator.{name}; "
+            "`accelerator`, from toolkit.device, is torch.cuda itself where there is a GPU"
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("Event", "Stream", "current_stream", "default_stream", "set_stream", "stream", "synchronize"):
+            patch.setattr(torch.cuda, name, refuse(name))
+        yield
 
 
 @dataclass(frozen=True)
@@ -62,11 +80,12 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     before = len(simgpu.synchronisations())
     start = simgpu.now_ms()
     outputs: list[list[int]] = [[] for _ in PROMPTS]
-    for _ in range(STEP_LIMIT):
-        if not engine.has_work:
-            break
-        for output in engine.step():
-            outputs[int(output.request_id)] += output.new_token_ids
+    with torch_cuda_refused():
+        for _ in range(STEP_LIMIT):
+            if not engine.has_work:
+                break
+            for output in engine.step():
+                outputs[int(output.request_id)] += output.new_token_ids
     waits = simgpu.synchronisations()[before:]
     end = simgpu.now_ms()
     assert not engine.has_work, (

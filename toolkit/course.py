@@ -11,6 +11,7 @@ With `fill`, exercises that are not solved yet run as the reference, so that nob
 """
 
 import importlib.machinery
+import linecache
 import os
 import re
 import sys
@@ -167,6 +168,7 @@ class _ChapterLoader(importlib.machinery.SourceFileLoader):
     """Loads one file of a chapter: always from its text, so that an edit is never hidden by old bytecode."""
 
     def get_code(self, fullname: str) -> CodeType:
+        linecache.cache.pop(self.path, None)  # messages quote the text that runs, not what was read before an edit
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def get_data(self, path: str) -> bytes:
@@ -174,7 +176,10 @@ class _ChapterLoader(importlib.machinery.SourceFileLoader):
         package = self.name.partition(".")[0]
         folder = _choice.root / ("chapters" if _choice.is_mine(package) else "solutions") / package
         planted = _choice.overlay.get((package, Path(path).relative_to(folder).as_posix()))
-        return super().get_data(path) if planted is None else planted.encode()
+        if planted is None:
+            return super().get_data(path)
+        linecache.cache[path] = len(planted), None, planted.splitlines(keepends=True), path
+        return planted.encode()
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)

@@ -12,7 +12,7 @@ Use torch's own names wherever they exist on both: `accelerator.Stream()`, `Even
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module or a string)
 def _accelerator() -> ModuleType:
     if torch.cuda.is_available():
         return torch.cuda
-    from toolkit import simgpu
+    from toolkit import course, simgpu
+    from toolkit.report_lines import rank_of
 
+    simgpu.report_lines(course.ROOT, rank_of)
     return simgpu
 
 
@@ -95,6 +97,17 @@ def new_timeline() -> "Timeline":
         return Timeline("cuda")
     simgpu = _accelerator()
     return Timeline("sim", accelerator=simgpu, now=lambda: simgpu.now_ms() / 1e3, clock="simulated")
+
+
+def name_tensors(tensors: Mapping[str, torch.Tensor], of: str) -> None:
+    """Name tensors in the simulated GPU's reports: "input_ids of the buffers of batch 3". Nothing on CUDA.
+
+    Args:
+        tensors: by name.
+        of: what they belong to from now on.
+    """
+    if is_simulated():
+        _accelerator().name_tensors(tensors, of)
 
 
 def launch(

@@ -46,10 +46,21 @@ class PagedKVCache:
         cls, model: PreTrainedModel, num_blocks: int, block_size: int, device: torch.device | str | None = None
     ) -> "PagedKVCache":
         """A pool of zeros for `model`, in its dtype, on `device` (by default the model's)."""
-        config: PretrainedConfig = model.config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (2, config.num_hidden_layers, num_blocks, block_size, config.num_key_value_heads, head_dim)
+        layers, kv_heads, head_dim = cls._shape(model.config)
+        shape = (2, layers, num_blocks, block_size, kv_heads, head_dim)
         return cls(torch.zeros(shape, dtype=model.dtype, device=device or model.device))
+
+    @classmethod
+    def block_bytes(cls, model: PreTrainedModel, block_size: int) -> int:
+        """The bytes of one block, keys and values of all layers."""
+        layers, kv_heads, head_dim = cls._shape(model.config)
+        return 2 * layers * block_size * kv_heads * head_dim * model.dtype.itemsize
+
+    @staticmethod
+    def _shape(config: PretrainedConfig) -> tuple[int, int, int]:
+        """(layers, kv_heads, head_dim)"""
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return config.num_hidden_layers, config.num_key_value_heads, head_dim
 
 
 @dataclass

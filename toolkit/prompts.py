@@ -38,11 +38,12 @@ def load_prompts(
 
     Raises `UserError` with file and line for whatever cannot be used. Blank lines are skipped, other keys ignored.
     """
-    file = SHIPPED if path is None else Path(path).expanduser()
+    file = SHIPPED if path is None else Path(path)
     try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"prompts {file}: cannot read it: {error.strerror or error}") from None
+        lines = file.expanduser().read_bytes().split(b"\n")
+    except (OSError, RuntimeError, ValueError) as error:  # the last two: a user that is not there, no path at all
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"prompts {str(file)[:200]!r}: cannot read it: {reason}") from None
     prompts = []
     for number, line in enumerate(lines, start=1):
         where = f"{file}:{number}"
@@ -55,7 +56,7 @@ def load_prompts(
         if not text.strip():
             continue
         prompt = parse_line(text, where)
-        token_ids = encode(prompt, tokenizer)
+        token_ids = encode(prompt, tokenizer, where)
         if len(token_ids) + new_tokens > max_context:
             raise UserError(
                 f"{where}: {len(token_ids)} tokens and {new_tokens} new ones exceed the model's {max_context}; "
@@ -71,10 +72,11 @@ def parse_line(line: str, where: str) -> str:
     """The prompt of one line of the file."""
     try:
         entry = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = (
-            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} at column {error.colno}"
+        else:  # Python reads no number of more than some thousand digits, and no deeper nesting than it calls
+            reason = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise UserError(f'{where}: not JSON ({reason}); a line reads {{"prompt": "..."}}') from None
     if not isinstance(entry, dict) or "prompt" not in entry:
         raise UserError(f'{where}: no "prompt" in it; a line reads {{"prompt": "..."}}')
@@ -90,11 +92,26 @@ def parse_line(line: str, where: str) -> str:
     return prompt
 
 
-def encode(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens of a prompt, as the user's turn of a chat if the model was trained for chats."""
-    if tokenizer.chat_template is None:
-        return tokenizer(prompt)["input_ids"]
-    # The template writes the special tokens itself; encoding its text in a second step would add a second BOS.
-    messages = [{"role": "user", "content": prompt}]
-    encoding: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    return encoding["input_ids"]
+def encode(prompt: str, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
+    """The tokens of a prompt, as the user's turn of a chat if the model was trained for chats.
+
+    A chat template is a program that comes with the model, so it may fail in any way. Raises `UserError` if it does,
+    and where there is no token in the end.
+    """
+    try:
+        if tokenizer.chat_template is None:
+            token_ids = tokenizer(prompt)["input_ids"]
+        else:
+            # The template writes the special tokens itself; encoding its text in a second step would add another BOS.
+            messages = [{"role": "user", "content": prompt}]
+            encoding: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            token_ids = encoding["input_ids"]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        what = "tokenizer" if tokenizer.chat_template is None else "chat template"
+        raise UserError(
+            f"{where}: the model's {what} cannot take this prompt ({reason}); take another model"
+        ) from error
+    if not token_ids:
+        raise UserError(f"{where}: the model's tokenizer makes no token of this prompt; write another one")
+    return token_ids

@@ -24,6 +24,9 @@ from toolkit.timeline import export_chrome_trace, plot_timeline
 
 PICTURES = course.ROOT / "figures" / "local"
 ANSWERS_SHOWN = 3
+# For every engine the same. From chapter 3 on host and device are two threads that compute side by side, and with more
+# than one core for each they would wait for each other; and an engine without them would get all cores for its forward.
+TORCH_THREADS = 1
 CPU_NOTE = """
 There is no GPU here, so the CPU plays the device. For ch01 and ch02, 'device idle' is the share of time outside the
 forward, and 'host ms/step' what the engine itself needs. From ch03 on the engines run on the simulated GPU: tokens/s
@@ -49,6 +52,7 @@ def main() -> None:
     print(f"{len(prompts)} prompts, {options.tokens} new tokens each, greedy, at most {MAX_ROWS} rows in a batch")
     attention = attention_kernel_name(PagedKVCache.allocate(loaded.model, num_blocks=1, block_size=1).storage)
     print(f"attention over the paged cache: {attention}\n")
+    torch.set_num_threads(TORCH_THREADS)
     runs = run_all(loaded, prompts, options.tokens)
     print_answers(loaded, prompts, runs)
     print_table(runs, device)
@@ -61,14 +65,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", help='a file with one {"prompt": "..."} a line; the course has 32 of its own')
     parser.add_argument("--tokens", default="32", help="new tokens per prompt")
     options = parser.parse_args()
-    if not options.tokens.isdecimal() or int(options.tokens) == 0:
-        raise UserError(f"TOKENS is {options.tokens!r}; give the number of new tokens per prompt, 1 or more")
+    # No context is longer than nine digits, and Python makes no number of some thousand.
+    if not options.tokens.isdecimal() or len(options.tokens) > 9 or int(options.tokens) == 0:
+        raise UserError(f"TOKENS is {options.tokens[:40]!r}; give the number of new tokens per prompt, 1 to 999999999")
     options.tokens = int(options.tokens)
     return options
 
 
 def device_in_words(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else f"the CPU ({torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name() if device == "cuda" else "the CPU, one thread"
 
 
 def run_all(loaded: LoadedModel, prompts: list[Prompt], tokens: int) -> dict[str, Run]:
@@ -131,7 +136,6 @@ def print_table(runs: dict[str, Run], device: str) -> None:
 
 def draw(runs: dict[str, Run]) -> None:
     """Write a picture of a few steps, and a trace of all of them, for every engine."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
     print("\nTimelines (a few steps from the middle; the .json holds all steps, open it at https://ui.perfetto.dev):")
     for name, run in runs.items():
         path = PICTURES / f"{name.replace(' ', '_')}.png"

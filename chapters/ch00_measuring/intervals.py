@@ -16,7 +16,7 @@ def clip(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
     """Keep what lies inside the window.
 
     Args:
-        intervals: pairs (start, end), in any order; they may overlap.
+        intervals: pairs (start, end), in any order; they may overlap. A list, a generator, anything to go through once.
         window: the stretch of time to look at, (first, last).
 
     Returns:
@@ -31,10 +31,12 @@ def merge(intervals: Iterable[Interval]) -> list[Interval]:
     """Unite intervals that overlap or touch.
 
     Args:
-        intervals: pairs (start, end), in any order; they may overlap, touch, repeat, or lie inside one another.
+        intervals: pairs (start, end), in any order; they may overlap, touch, repeat, or lie inside one another. A
+            recording has a hundred thousand: sort them, don't compare each with all others.
 
     Returns:
-        The same stretches of time as pairs that are sorted and have a gap between each other. `[]` for no intervals.
+        The same stretches of time as pairs that are sorted and have a gap between each other, however small. `[]` for
+        no intervals.
     """
     raise NotImplementedError("ch00 exercise 1: The idle share of a window")
 
@@ -44,7 +46,7 @@ def idle_share(intervals: Iterable[Interval], window: Interval) -> float:
 
     Args:
         intervals: when work ran, pairs (start, end), in any order, also outside the window; those of several streams
-            of one device may be mixed.
+            of one device may be mixed. Left as they are.
         window: the stretch of time that is judged. It is explicit on purpose: the first start and the last end of the
             work would hide the time that a device waited before and after.
 

@@ -45,7 +45,7 @@ class Accelerator(Protocol):
 class Timing:
     """How long one call took, seen from both sides; milliseconds."""
 
-    host_ms: float  # how long the call kept the host: the launch alone, where the work is asynchronous
+    host_ms: float  # how long the call alone kept the host: the launch, where the work is asynchronous
     device_ms: float  # how long the device needed
 
 
@@ -64,7 +64,7 @@ def measure(
         accelerator: the device that `work` launches on.
         warmup: calls that are not measured: the first ones load code, pick algorithms and grow memory pools.
         repeats: calls that are measured, each from an idle device, so that nothing launched earlier is in the way.
-        now: the host's clock, seconds.
+        now: the host's clock, seconds; read right before and right after the call, the events are recorded outside.
 
     Returns:
         The medians over the measured calls: one interruption by the operating system must not move them.
@@ -96,7 +96,8 @@ class DeviceClock:
             accelerator: the device whose events will be placed.
             now: the host's clock, seconds.
 
-        Sets `self.anchor` (an event that the device has reached) and `self.anchor_s` (the host's clock at that moment).
+        Tries `TRIES` anchors. Sets `self.anchor` (an event that the device has reached) and `self.anchor_s` (the host's
+        clock at that moment).
         """
         raise NotImplementedError("ch00 exercise 3: Put device events on the host's clock")
 

@@ -12,7 +12,7 @@ def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Fill prompts up on the left to the length of the longest.
 
     Args:
-        prompts: token ids of each row, at least one row and one token per row.
+        prompts: token ids of each row, at least one row and one token per row. The caller's: not to be changed.
         pad_id: what to fill with. It may be a token that also occurs in prompts, so only the mask tells them apart.
 
     Returns:

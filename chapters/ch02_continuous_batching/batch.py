@@ -22,6 +22,8 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.request import Request
+from ch02_continuous_batching.sampler import NO_TOKEN
 from ch02_continuous_batching.scheduler import Row
 
 
@@ -82,6 +84,13 @@ class Batch:
     def sampling_rows(self) -> tuple[Row, ...]:
         """The rows that yield a token, in the order of the sampled ids."""
         return tuple(row for row in self.rows if row.samples)
+
+    def requests_without_token(self, token_ids: list[int]) -> list[Request]:
+        """Of the requests that the sampled ids still count for, those that got NO_TOKEN."""
+        if NO_TOKEN not in token_ids:
+            return []
+        rows = [row for row, token in zip(self.sampling_rows, token_ids, strict=True) if token == NO_TOKEN]
+        return [row.request for row in rows if row.epoch == row.request.epoch]
 
 
 def host_tensor(values: Sequence[Any], dtype: DTypeLike) -> Tensor:
@@ -145,7 +154,8 @@ def pack_tokens(rows: list[Row], blocks: BlockManager) -> tuple[list[int], ...]:
     """The six index lists of a packed batch, see BatchInputs.
 
     Args:
-        rows: in packed order. Row r computes the tokens `r.request.token_ids(r.start, r.start + r.num_tokens)`.
+        rows: in packed order. Row r computes the tokens `r.request.token_ids(r.start, r.start + r.num_tokens)`: for
+            a token that is in flight, and so not in the output yet, `token_ids` gives a placeholder.
         blocks: `blocks.slot(request, position)` is where a token's key and value go.
 
     Returns:

@@ -1,6 +1,6 @@
 """The engine: add requests, call `step` until all are finished.
 
-A step is three functions, and every later chapter keeps them:
+A step (`advance`) is three functions, and every later chapter keeps them:
 
     prepare   host: schedule the rows and pack their tensors
     launch    copy the inputs to the device, run the forward, leave the sampled ids there
@@ -10,20 +10,23 @@ Here they run strictly one after the other, so the device idles during prepare a
 forward. The asynchronous chapters replace how launch copies and in which order the three are called.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ch02_continuous_batching.all_or_nothing import Undo, all_or_nothing
 from ch02_continuous_batching.batch import Batch, pack
 from ch02_continuous_batching.block_manager import BlockManager
 from ch02_continuous_batching.config import EngineConfig
+from ch02_continuous_batching.entrance import Entrance
+from ch02_continuous_batching.generate import generate
 from ch02_continuous_batching.model_runner import ModelRunner
-from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams
+from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, SamplingParams, last_output
 from ch02_continuous_batching.scheduler import Row, Scheduler
 from toolkit.eos import eos_ids
-from toolkit.errors import UserError
+from toolkit.models.supported import served_length
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -44,16 +47,18 @@ class Engine:
         timeline: Timeline | NoTimeline = NO_TIMELINE,
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
-        self.tokenizer = tokenizer
-        self.timeline = timeline
+        self.tokenizer, self.timeline = tokenizer, timeline
         self.config = EngineConfig(**limits)
+        self.max_length = served_length(model, self.config.max_length)  # refuses a model that it would serve wrong
+        self.config.check_memory(model, self.max_length)
         self.blocks = BlockManager(self.config.num_blocks, self.config.block_size)
         self.scheduler = self.make_scheduler()
-        context: int = model.config.max_position_embeddings
-        self.max_length = min(context, self.config.max_length or context)
+        self.entrance = Entrance(self.config, self.max_length, model.config.vocab_size, tokenizer is not None)
         self.eos_ids = eos_ids(model)
-        self.num_requests = 0
-        self.num_steps = 0
+        self.requests: dict[str, Request] = {}  # by name, those that have not had their last output
+        self.outputs: list[RequestOutput] = []  # what the next `step` returns before its own
+        self.undo, self.torn = Undo(), False  # see all_or_nothing.py
+        self.num_requests = self.num_steps = 0
         self.set_up_device(model)
 
     def make_scheduler(self) -> Scheduler:
@@ -63,44 +68,39 @@ class Engine:
         """Allocate what the engine needs on the device."""
         self.runner = ModelRunner(model, self.config.num_blocks, self.config.block_size)
 
-    def check_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
-        """Refuse what can never be served, before it is queued.
+    def check_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> list[int]:
+        """Refuse what can never be served, before it is queued. Returns the prompt, copied; see `Entrance.check`."""
+        return self.entrance.check(request_id, prompt_ids, params, self.requests)
 
-        Raises:
-            UserError: the prompt is empty, or prompt and max_tokens together exceed `max_length` or the pool, or
-                stop strings were asked for without a tokenizer.
-        """
-        total = len(prompt_ids) + params.max_tokens
-        pool = self.blocks.num_blocks * self.blocks.block_size
-        needs = f"request {request_id}: {len(prompt_ids)} prompt tokens and {params.max_tokens} new ones"
-        if not prompt_ids:
-            raise UserError(f"request {request_id}: the prompt has no tokens; give it at least one")
-        if total > self.max_length:
-            raise UserError(f"{needs} exceed the context of {self.max_length}; shorten one of them")
-        if total > pool:
-            raise UserError(f"{needs} can never fit the KV cache of {pool} tokens; shorten it or add blocks")
-        if params.stop and self.tokenizer is None:
-            raise UserError(f"request {request_id}: stop strings need a tokenizer, and the engine was given none")
-
-    def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
+    def add_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> Request:
         """Queue a prompt. Raises UserError for one that can never be served, see `check_request`."""
-        self.check_request(request_id, prompt_ids, params)
-        request = Request(request_id, list(prompt_ids), params, arrival=self.num_requests)
+        prompt = self.check_request(request_id, prompt_ids, params)
+        request = Request(request_id, prompt, params, arrival=self.num_requests)
         self.num_requests += 1
+        self.requests[request_id] = request
         self.scheduler.add(request)
         return request
 
     @property
     def has_work(self) -> bool:
-        """Whether any request is waiting or running."""
-        return bool(self.scheduler.waiting or self.scheduler.running)
+        """Whether any request is waiting or running, or has an output that was not returned."""
+        return bool(self.outputs or self.scheduler.waiting or self.scheduler.running)
 
     def step(self) -> list[RequestOutput]:
+        """`advance`, all or nothing: it returns its outputs, or raises and has changed nothing that counts."""
+        return all_or_nothing(self)
+
+    def advance(self) -> list[RequestOutput]:
         """Run one step to its end. Returns what it brought; nothing if there was nothing to do."""
         batch = self.prepare()
         if batch is None:
             return []
         return self.commit(batch, self.launch(batch))
+
+    def restart(self) -> None:
+        """Forget what is half done or on its way: requests wait or run as before, and nothing of them is computed."""
+        self.scheduler.restart(sorted(self.requests.values(), key=lambda request: request.arrival))
+        self.torn = False
 
     def prepare(self) -> Batch | None:
         """Host: choose the rows of the next step and pack their inputs. None if nothing can run."""
@@ -127,7 +127,20 @@ class Engine:
         with self.timeline.host("wait", step=batch.step):
             token_ids: list[int] = sampled_ids.tolist()  # blocks until the device is done
         with self.timeline.host("commit", step=batch.step):
-            return self.commit_tokens(batch, token_ids)
+            return self.commit_batch(batch, token_ids)
+
+    def commit_batch(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+        """`commit_tokens`, in a way that can be taken back, and after rows for which there is no token have failed."""
+        self.undo.note(batch)
+        for request in batch.requests_without_token(token_ids):
+            self.fail(request, "the model gave no finite logit for the next token")
+        return self.commit_tokens(batch, token_ids)
+
+    def fail(self, request: Request, error: str) -> None:
+        """End a running request by itself. Its last output comes with this step; rows of it are dropped at commit."""
+        self.scheduler.finish(request)
+        request.finish_reason = FinishReason.ERROR
+        self.outputs.append(self._output(request, error=error))
 
     def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
         """Append each sampled token to its request, finish the requests that are done, and return the rows' outputs.
@@ -146,7 +159,8 @@ class Engine:
     def finish_reason(self, request: Request) -> FinishReason | None:
         """Why the request ends with its newest token, or None if it goes on.
 
-        An end-of-sequence token counts first (unless ignored), then a stop string in `_text`, then the length limit.
+        An end-of-sequence token (`self.eos_ids`, perhaps several) counts first unless ignored, then a stop string in
+        `_text`, then the length limit.
         """
         raise NotImplementedError("ch02 exercise 5: Commit a step: append, drop, finish")
 
@@ -156,26 +170,13 @@ class Engine:
             return ""
         return str(self.tokenizer.decode(request.output_ids, skip_special_tokens=True))
 
-    def _output(self, request: Request, token_id: int) -> RequestOutput:
+    def _output(self, request: Request, *new_token_ids: int, error: str = "") -> RequestOutput:
         """What the step brought `request`; with the complete result if it has finished."""
         if request.finish_reason is None:
-            return RequestOutput(request.request_id, (token_id,))
-        text = self._text(request)
-        for stop in request.params.stop:
-            text = text.split(stop, 1)[0]
-        return RequestOutput(request.request_id, (token_id,), request.finish_reason, tuple(request.output_ids), text)
+            return RequestOutput(request.request_id, new_token_ids)
+        del self.requests[request.request_id]
+        return last_output(request, new_token_ids, self._text(request), error)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[RequestOutput]:
-        """Run a list of prompts to their ends. Returns each one's last output, in the order of the prompts.
-
-        Raises UserError if one of them can never be served; then none was queued.
-        """
-        names = [str(self.num_requests + i) for i in range(len(prompts))]
-        for name, prompt in zip(names, prompts, strict=True):
-            self.check_request(name, prompt, params)
-        for name, prompt in zip(names, prompts, strict=True):
-            self.add_request(name, prompt, params)
-        finished: dict[str, RequestOutput] = {}
-        while self.has_work:
-            finished |= {out.request_id: out for out in self.step() if out.finish_reason is not None}
-        return [finished[name] for name in names]
+        """Run a list of prompts to their ends. See generate.py."""
+        return generate(self, prompts, params)

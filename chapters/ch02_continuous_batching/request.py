@@ -7,6 +7,7 @@ manager owns its `block_table`, and committing a step appends to its `output_ids
 from dataclasses import dataclass, field
 from enum import Enum
 
+from toolkit.checked import INT64_MAX, real_number, shown, truth, whole_number
 from toolkit.errors import UserError
 
 
@@ -20,11 +21,14 @@ class SamplingParams:
         top_k: sample among the k most likely tokens only; 0 means no such limit.
         top_p: sample among the fewest tokens whose probabilities sum to top_p; 1 means no such limit.
         seed: with the token's position it decides the random number, so a result depends on nothing else.
-        stop: the request ends as soon as its text contains one of these; the text is cut before it.
+        stop: the request ends as soon as its text contains one of these; the text is cut before it. One string, or
+            several.
         ignore_eos: go on after the end-of-sequence token; benchmarks need exactly max_tokens.
 
+    Values are converted to Python's own and checked, so that a request which was taken cannot fail over them later.
+
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is of the wrong type, out of range or not finite.
     """
 
     max_tokens: int = 16
@@ -36,18 +40,43 @@ class SamplingParams:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens}; a request generates at least 1 token")
+        at_least_1 = "a request generates at least 1 token"
+        checked = {
+            "max_tokens": whole_number("max_tokens", self.max_tokens, 1, INT64_MAX, at_least_1),
+            "temperature": real_number("temperature", self.temperature, "use 0 for greedy, or a positive number"),
+            "top_k": whole_number(
+                "top_k", self.top_k, 0, INT64_MAX, "use 0 for no limit, or a positive number of tokens"
+            ),
+            "top_p": real_number("top_p", self.top_p, "it is a probability above 0 and at most 1"),
+            "seed": whole_number("seed", self.seed, 0, 2**64 - 1, "use 0 or a positive number below 2**64"),
+            "stop": stop_strings(self.stop),
+            "ignore_eos": truth("ignore_eos", self.ignore_eos),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # the way to set a field of a frozen dataclass
         if self.temperature < 0:
             raise UserError(f"temperature is {self.temperature}; use 0 for greedy, or a positive number")
-        if self.top_k < 0:
-            raise UserError(f"top_k is {self.top_k}; use 0 for no limit, or a positive number of tokens")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}; it is a probability above 0 and at most 1")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; use 0 or a positive number")
-        if "" in self.stop:
+
+
+def stop_strings(stop: object) -> tuple[str, ...]:
+    """The stop strings as a tuple: a list is copied, one string is one of them, and None is none.
+
+    Raises:
+        UserError: one of them is empty or no string.
+    """
+    if stop is None:
+        return ()
+    strings = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(strings, list | tuple):
+        raise UserError(f"stop is {shown(stop)}; use a string, or a list of strings")
+    for string in strings:
+        if not isinstance(string, str):
+            raise UserError(f"stop holds {shown(string)}; a stop string is a string")
+        if not string:
             raise UserError("an empty stop string would end every request at once; leave it out")
+    return tuple(strings)
 
 
 PLACEHOLDER = 0  # a valid token id: it may be looked up, but nothing may depend on it
@@ -64,7 +93,7 @@ class FinishReason(Enum):
     EOS = "eos"  # the model ended the sequence
     STOP = "stop"  # a stop string appeared
     CANCELLED = "cancelled"  # the caller took it back (chapter 8)
-    ERROR = "error"  # it could not be served to its end (chapter 8)
+    ERROR = "error"  # it could not be served to its end
 
 
 @dataclass(eq=False)  # compared by identity: two requests may well carry the same text
@@ -126,6 +155,7 @@ class RequestOutput:
         new_token_ids: the tokens of this step.
         finish_reason: None while the request runs. An output with a reason is its last, and each request gets one.
         output_ids, text: the complete result, on the last output only. `text` is "" without a tokenizer.
+        error: what went wrong, with FinishReason.ERROR.
     """
 
     request_id: str
@@ -133,3 +163,12 @@ class RequestOutput:
     finish_reason: FinishReason | None = None
     output_ids: tuple[int, ...] = ()
     text: str = ""
+    error: str = ""
+
+
+def last_output(request: Request, new_token_ids: tuple[int, ...], text: str, error: str = "") -> RequestOutput:
+    """The output with which a request ends that has its `finish_reason`. `text` is cut before the first stop string."""
+    ends = [text.index(stop) for stop in request.params.stop if stop in text]
+    text = text[: min(ends, default=len(text))]
+    ids = tuple(request.output_ids)
+    return RequestOutput(request.request_id, new_token_ids, request.finish_reason, ids, text, error)

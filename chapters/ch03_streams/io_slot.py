@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ch02_continuous_batching.batch import BatchInputs
+from toolkit.device import name_tensors
 from toolkit.sealed_forward import Sizes, Tensors
 
 
@@ -54,6 +55,12 @@ class IOSlot:
             "top_p": torch.ones(rows),
             "uniform": torch.zeros(rows),
         }
+
+    def name_for(self, batch: int) -> None:
+        """From now on the slot belongs to this batch. Only reports of the simulated GPU say so."""
+        for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):
+            name_tensors(tensors, of=f"the buffers of batch {batch}")
+        name_tensors({"sampled ids": self.host_ids}, of=f"the buffers of batch {batch}")
 
     @property
     def full_decode(self) -> Sizes:

@@ -404,10 +404,10 @@ if is_simulated():
 # %% [markdown]
 # Line by line:
 #
-# 1. **RACE on ...**: the memory that both touch, by shape, dtype and place. A buffer of int64 on the device with as
-#    many elements as the batch may have tokens: the input ids.
+# 1. **RACE on ...**: the memory that both touch, by name, shape, dtype and place: the input ids of the first batch, on
+#    the device.
 # 2. **1st writes**: what was launched first, on which stream, and the line of *your* code that launched it: the copy to
-#    the device, on h2d.
+#    the device, on h2d. (Where your line called something that launched it, that line stands below, after *inside*.)
 # 3. **2nd reads**: the other one: the forward, on compute.
 # 4. **Missing edge**: what to add. An *edge* is an order between two queues. The words "event", "record" and
 #    "wait_event" are those of chapter 4.

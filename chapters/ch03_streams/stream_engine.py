@@ -8,6 +8,7 @@ What is missing is any word about what must come first. The forward does not wai
 not wait for the forward, and the host reads the ids without waiting for anything. Chapter 4 says these words.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from ch02_continuous_batching import Batch, Engine, RequestOutput, Row
 from ch02_continuous_batching.model_runner import run_model
 from ch03_streams.io_slot import IOSlot, cut, sizes_of
-from toolkit.device import DEVICE, accelerator, host_work, new_stream
+from toolkit.device import DEVICE, accelerator, host_work, name_tensors, new_stream
 from toolkit.garbage import no_collection
 from toolkit.paged_attention import PagedKVCache, use_paged_attention
 from toolkit.sealed_forward import SealedForward, Sizes, Tensors
@@ -44,6 +45,7 @@ class StreamEngine(Engine):
         # One block more than the manager hands out: rows beyond a batch read and write there.
         trash_block = config.num_blocks
         cache = PagedKVCache.allocate(model, config.num_blocks + 1, config.block_size, DEVICE)
+        name_tensors({"keys and values": cache.storage}, of="the KV cache")
         self.box = self.make_box(cache.storage)
         tokens = max(config.token_budget, config.max_rows)  # a decode step of all rows fits in any case
         width = min(self.blocks.blocks_for(self.max_length), config.num_blocks)
@@ -86,6 +88,7 @@ class StreamEngine(Engine):
         """
         slot = self.free_slot(batch)
         with self.timeline.host("launch", step=batch.step):
+            slot.name_for(batch.step)
             slot.load(batch.inputs)
             self.queue(batch, slot)
         return slot
@@ -95,9 +98,9 @@ class StreamEngine(Engine):
         return self.slots[0]
 
     def queue(self, batch: Batch, slot: IOSlot) -> None:
-        """Queue this engine's `copy_in`, `run_forward` and `copy_out` (see below), each on its own stream.
+        """Queue this engine's `copy_in`, `run_forward`, `copy_out` (see below) in this order, each on its own stream.
 
-        The streams are `self.h2d`, `self.compute` and `self.d2h`.
+        The streams are `self.h2d`, `self.compute` and `self.d2h`. Afterwards the current stream is what it was before.
         """
         raise NotImplementedError("ch03 exercise 3: A stream for each direction")
 
@@ -121,7 +124,13 @@ class StreamEngine(Engine):
         with self.timeline.host("wait", step=batch.step):
             self.wait_for(slot)
         with self.timeline.host("commit", step=batch.step):
-            return self.commit_tokens(batch, slot.read_ids(len(batch.sampling_rows)))
+            return self.commit_batch(batch, slot.read_ids(len(batch.sampling_rows)))
 
     def wait_for(self, slot: IOSlot) -> None:
         """Wait until the slot's sampled ids are on the host. Nobody waits in this chapter."""
+
+    def restart(self) -> None:
+        """As in chapter 2, but what is queued on the device comes to its end first: it still uses slots and blocks."""
+        with suppress(Exception):  # the error that led here says more
+            accelerator.synchronize()
+        super().restart()

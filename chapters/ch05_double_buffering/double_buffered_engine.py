@@ -55,7 +55,11 @@ class DoubleBufferedEngine(EventEngine):
         """The slot for a new batch: one that no batch in flight uses."""
         raise NotImplementedError("ch05 exercise 2: A slot that nobody uses")
 
-    def step(self) -> list[RequestOutput]:
+    def restart(self) -> None:
+        super().restart()
+        self.in_flight.clear()
+
+    def advance(self) -> list[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
         It is time if `max_in_flight` batches are in flight (both slots are taken), or if there was nothing to launch.

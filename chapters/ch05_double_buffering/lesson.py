@@ -144,7 +144,7 @@ print("slot  " + " ".join(f"{slot:2}" for slot in traced.slot_numbers))
 # %% [markdown]
 # ### Exercise 5.3: launch the next before you commit the last (20 minutes)
 #
-# In the same file, `DoubleBufferedEngine.step`, six lines. The three functions stay what they are. Only their order
+# In the same file, `DoubleBufferedEngine.advance`, six lines. The three functions stay what they are. Only their order
 # changes:
 #
 #     one slot:   prepare 0, launch 0, commit 0, prepare 1, launch 1, commit 1, ...

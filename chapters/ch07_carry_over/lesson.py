@@ -327,7 +327,7 @@ print(f"rows sampled: {traced.sampled}, dropped: {traced.dropped}, tokens {verdi
 #
 # ## 5. The loop, and the switch
 #
-# There is no new loop. `AsyncEngine.step` is chapter 5's: prepare and launch the next batch, then commit the oldest.
+# There is no new loop. `AsyncEngine.advance` is chapter 5's: prepare and launch the next batch, then commit the oldest.
 # With `asynchronous=False` at most one batch is in flight, so it is committed before the next is prepared. The same
 # functions in another order:
 

@@ -92,7 +92,7 @@ print("clock:", run.recording.clock)
 #
 # ## 2. The loop has three phases
 #
-# There is still no new loop. `step` is chapter 5's, six lines, and its three phases fall out of it:
+# There is still no new loop. `advance` is chapter 5's, six lines, and its three phases fall out of it:
 #
 # | phase | in flight before | prepare | commit |
 # |---|---|---|---|

@@ -11,12 +11,15 @@ process ends ("sticky" errors, CUDA Runtime API, "Error Handling"): then every r
 refused with the advice to restart.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ch02_continuous_batching import Batch, FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
 from ch07_carry_over import AsyncEngine
+from ch08_full_engine.culprit import CulpritSearch
+from toolkit.checked import shown
 from toolkit.device import accelerator
 from toolkit.errors import UserError
 
@@ -27,65 +30,46 @@ class StreamedOutput(RequestOutput):
 
     Attributes:
         new_text: the text that has become certain since the last output. All of them together make `text`.
-        error: what went wrong, with FinishReason.ERROR.
     """
 
     new_text: str = ""
-    error: str = ""
 
 
 class ManagedEngine(AsyncEngine):
     """The asynchronous engine, for a service: requests can be cancelled, and an error is not the end.
 
     Attributes:
-        requests: those that have not had their terminal output, by name.
-        outputs: what `step` will return. They are collected one by one, some of them between two steps (cancelled),
-            and an error in the middle of a commit loses none.
-        failures: steps that raised since the last one that was committed.
+        search: who is at fault when steps raise.
+        failures: steps that raised since the last one that was committed, in so far as those that run are to blame:
+            while the culprit is searched among several, none.
         stopped: why the engine serves nobody any more; "" as long as it does.
     """
 
-    max_failures = 2
+    max_failures = CulpritSearch.max_failures
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (those of AsyncEngine)
-        self.requests: dict[str, Request] = {}
-        self.outputs: list[RequestOutput] = []
+        self.search = CulpritSearch()
         self.failures = 0
         self.stopped = ""
         super().__init__(*arguments, **options)
-        self.vocab_size: int = self.model.config.vocab_size
 
-    def check_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
-        """As in chapter 2; besides, refuse a name that is in use, and a token that the model does not know.
-
-        On a GPU an unknown token is an address outside the embedding: it would end the process, not the request.
-
-        Raises:
-            UserError: one of these, or the engine has stopped.
-        """
+    def check_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> list[int]:
+        """As in chapter 2. Raises UserError also when the engine has stopped."""
         if self.stopped:
             raise UserError(f"request {request_id}: {self.stopped}")
-        super().check_request(request_id, prompt_ids, params)
-        if request_id in self.requests:
-            raise UserError(f"request {request_id}: this name is in use; take another one, or wait for its end")
-        unknown = [token for token in prompt_ids if not 0 <= token < self.vocab_size]
-        if unknown:
-            raise UserError(
-                f"request {request_id}: token {unknown[0]} is none of the model's 0 to {self.vocab_size - 1}"
-            )
-
-    def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
-        """Queue a prompt. Raises UserError for one that can never be served, see `check_request`."""
-        request = super().add_request(request_id, prompt_ids, params)
-        self.requests[request_id] = request
-        return request
+        return super().check_request(request_id, prompt_ids, params)
 
     def cancel(self, request_id: str) -> bool:
         """Take a request back, wherever it is. Its terminal output comes with the next step.
 
         Returns:
             False if no request of that name is left: that is no mistake, it may have ended a moment ago.
+
+        Raises:
+            UserError: it is no name at all.
         """
+        if not isinstance(request_id, str):
+            raise UserError(f"cancel: a request's name is a string; this one is {shown(request_id)}")
         if request_id not in self.requests:
             return False
         self.end(self.requests[request_id], FinishReason.CANCELLED)
@@ -99,16 +83,17 @@ class ManagedEngine(AsyncEngine):
         """
         raise NotImplementedError("ch08 exercise 2: End a request wherever it is")
 
+    def fail(self, request: Request, error: str) -> None:
+        self.end(request, FinishReason.ERROR, error)
+
     def last_output(self, request: Request, new_token_ids: tuple[int, ...], error: str = "") -> StreamedOutput:
         """The terminal output of a request that has its `finish_reason`; from now on its name is free."""
         del self.requests[request.request_id]
         ids = tuple(request.output_ids)
         return StreamedOutput(request.request_id, new_token_ids, request.finish_reason, ids, error=error)
 
-    def _output(self, request: Request, token_id: int) -> RequestOutput:
-        output = self.make_output(request, token_id)
-        self.outputs.append(output)
-        return output
+    def _output(self, request: Request, *new_token_ids: int, error: str = "") -> RequestOutput:
+        return self.make_output(request, *new_token_ids)
 
     def make_output(self, request: Request, token_id: int) -> RequestOutput:
         """What a committed token brings its request."""
@@ -120,19 +105,35 @@ class ManagedEngine(AsyncEngine):
     def has_work(self) -> bool:
         return bool(self.outputs) or (not self.stopped and super().has_work)
 
-    def step(self) -> list[RequestOutput]:
+    def advance(self) -> list[RequestOutput]:
         """As in chapter 5. Also returned are the terminal outputs of what was cancelled or has failed."""
-        if not self.stopped:
-            try:
-                super().step()
-            except Exception as error:  # whatever it is: no request may be lost over it
+        if self.stopped:
+            return []
+        try:
+            with self.search.only_the_group(self.scheduler):
+                return super().advance()
+        except Exception as error:  # whatever it is: no request may be lost over it
+            self.undo.apply(self)
+            with self.search.only_the_group(self.scheduler):  # once more, since all have restarted
+                self.blame(error)
                 self.recover(error)
-        outputs, self.outputs = self.outputs, []
-        return outputs
+            return []
+
+    def blame(self, error: Exception) -> None:
+        """Find out who is at fault, and see to it that `recover` ends this one and no other.
+
+        Involved are those that run and, since it may have been let in just now, the first of those that wait.
+        """
+        culprit = self.search.step_failed([*self.scheduler.running, *list(self.scheduler.waiting)[:1]])
+        self.failures = 0 if culprit is None else self.max_failures - 1
+        if culprit is not None:
+            name = culprit.request_id
+            logging.getLogger(__name__).error("request %s fails by itself, and ends", name, exc_info=error)
 
     def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:  # noqa: ANN401 (see chapter 3)
         outputs = super().commit(batch, slot)
         self.failures = 0
+        self.search.committed(batch)
         return outputs
 
     def device_is_usable(self) -> bool:

@@ -57,6 +57,10 @@ class Metrics:
     def added(self, request: Any) -> None:  # noqa: ANN401 (a Request; only its identity counts)
         self._latest[request] = device.now_ms()
 
+    def restarted(self, request: Any) -> None:  # noqa: ANN401
+        """Its end was taken back, or that of a step was; its next token counts from what is known of it."""
+        self._latest.setdefault(request, device.now_ms())
+
     def token(self, request: Any, is_first: bool) -> None:  # noqa: ANN401
         """A token of `request` is handed out."""
         now = device.now_ms()

@@ -13,7 +13,7 @@ naming by a chain of hashes is vLLM's "automatic prefix caching".
 """
 
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from hashlib import blake2b
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,8 @@ class PrefixBlockManager(BlockManager):
         names: for each request that lives, the names of its full blocks, as far as they were needed. They stay right
             when it loses its blocks: tokens are only ever added.
         num_shared_tokens: tokens that were not computed because their block was there.
+        outdated: blocks that had an owner when all names were forgotten. A request that owns one goes on, but what it
+            computes from now on is no other's either, since it follows from what is in that block.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -42,6 +44,7 @@ class PrefixBlockManager(BlockManager):
         self.reusable: dict[int, None] = {}  # a dict, for its order and for quick removal
         self.names: WeakKeyDictionary[Request, list[bytes]] = WeakKeyDictionary()
         self.num_shared_tokens = 0
+        self.outdated: set[int] = set()
 
     @property
     def num_free_blocks(self) -> int:
@@ -79,9 +82,12 @@ class PrefixBlockManager(BlockManager):
         super().allocate(request, num_tokens)
         for block in request.block_table[len(request.block_table) - missing :]:
             self.owners[block] = 1
+            self.outdated.discard(block)
 
     def mark_written(self, row: Row) -> None:
         """A row was committed: name the blocks that it filled, unless the same content has a block already."""
+        if self.outdated and not self.outdated.isdisjoint(row.request.block_table):
+            return
         raise NotImplementedError("ch08 exercise 1: Share the blocks of a common beginning")
 
     def free(self, request: Request) -> None:
@@ -91,6 +97,28 @@ class PrefixBlockManager(BlockManager):
         """
         raise NotImplementedError("ch08 exercise 1: Share the blocks of a common beginning")
         request.block_table.clear()
+
+    def take_all_back(self) -> None:
+        """As in chapter 2. Named blocks keep their content: they were named when it was certainly written."""
+        self.owners.clear()
+        self.outdated.clear()
+        self.name_of = {block: name for name, block in self.block_of.items()}
+        self.reusable = dict.fromkeys(self.name_of)
+        self.free_blocks = deque(block for block in range(self.num_blocks) if block not in self.reusable)
+
+    def forget(self) -> None:
+        """Take all names away: from now on no request gets a block that was written before.
+
+        A name stands for tokens, and the same tokens give the same keys and values only with the same weights. Blocks
+        without an owner become ordinary free ones. Those with owners stay theirs, and neither they nor what the owners
+        still write, in flight or later, gets a name: the keys follow from the old ones. A request that was preempted
+        computes everything again, so its blocks are named as ever.
+        """
+        self.outdated = {block for block, owners in self.owners.items() if owners > 0}
+        self.free_blocks.extend(self.reusable)
+        self.reusable.clear()
+        self.block_of.clear()
+        self.name_of.clear()
 
 
 class PrefixScheduler(CarryScheduler):

@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ch01_naive_loop.padding import pad_left, position_ids
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
+from toolkit.models.supported import served_length
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -23,7 +24,7 @@ class NaiveEngine:
     """Greedy generation in static padded batches.
 
     Args:
-        model: any causal language model of the transformers library, unchanged.
+        model: a causal language model of the transformers library, unchanged, of a family in toolkit.models.supported.
         batch_size: rows of a batch.
         timeline: records what host and device do when.
         on_tokens: called after each forward with the number of new tokens, for a progress bar.
@@ -41,6 +42,7 @@ class NaiveEngine:
         timeline: Timeline | NoTimeline = NO_TIMELINE,
         on_tokens: Callable[[int], object] = lambda count: None,
     ) -> None:
+        self.max_length = served_length(model)  # refuses a model that it, or a later engine, would serve wrong
         self.model = model
         self.batch_size = batch_size
         self.timeline = timeline
@@ -75,14 +77,13 @@ class NaiveEngine:
         Raises:
             UserError: a prompt is empty, or does not fit the model's context; nothing was computed then.
         """
-        context: int = self.model.config.max_position_embeddings
         for i, (prompt, limit) in enumerate(zip(prompts, max_tokens, strict=True)):
             if not prompt:
                 raise UserError(f"prompt {i} has no tokens; give it at least one")
-            if len(prompt) + limit > context:
+            if len(prompt) + limit > self.max_length:
                 raise UserError(
                     f"prompt {i}: {len(prompt)} prompt tokens and {limit} new ones exceed the model's context "
-                    f"of {context}; shorten one of them"
+                    f"of {self.max_length}; shorten one of them"
                 )
         outputs: list[list[int]] = []
         for first in range(0, len(prompts), self.batch_size):
@@ -115,7 +116,10 @@ class NaiveEngine:
             self.on_tokens(len(unfinished))
 
     def is_done(self, output: list[int], max_tokens: int, ignore_eos: bool) -> bool:
-        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence."""
+        """Whether a row with these new tokens (none, at first) has reached its limit or ended its sequence.
+
+        `self.eos_ids` are the tokens that end one, and may be several.
+        """
         # BEGIN SOLUTION 1.2
         ended = bool(output) and output[-1] in self.eos_ids and not ignore_eos
         return ended or len(output) >= max_tokens

@@ -1,6 +1,7 @@
 """Chapter 2, continuous batching: requests join and leave the batch at every step, over a paged KV cache.
 
-Read in this order: request, block_manager, scheduler, batch, sampler, model_runner, config, engine.
+Read in this order: request, block_manager, scheduler, batch, sampler, model_runner, config, entrance,
+all_or_nothing, generate, engine.
 """
 
 from ch02_continuous_batching.batch import Batch, BatchInputs, pack

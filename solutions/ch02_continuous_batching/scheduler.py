@@ -10,6 +10,7 @@ token: a prompt that does not fit is cut into chunks, and only its last chunk yi
 
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,7 +116,7 @@ class Scheduler:
 
     def _append_row(self, request: Request, num_tokens: int, rows: list[Row]) -> None:
         rows.append(self._row(request, num_tokens))
-        self.tokens_in_step += num_tokens  # a running sum: adding up all rows for every row is slow when they are many
+        self.tokens_in_step += num_tokens  # a running sum: adding up all rows for every row takes long
 
     def num_tokens_for(self, request: Request) -> int:
         """How many tokens of `request` the step can still compute (0 or more).
@@ -187,3 +188,12 @@ class Scheduler:
         request.status = RequestStatus.FINISHED
         request.epoch += 1
         request.pending_samples = 0
+
+    def restart(self, requests: Sequence[Request]) -> None:
+        """Queue these, in order of arrival, as each one's status says, with nothing computed (all_or_nothing.py)."""
+        self.waiting = deque(request for request in requests if request.status is RequestStatus.WAITING)
+        self.running = [request for request in requests if request.status is RequestStatus.RUNNING]
+        for request in requests:
+            request.block_table.clear()
+            request.num_computed_tokens, request.pending_samples, request.epoch = 0, 0, request.epoch + 1
+        self.blocks.take_all_back()

@@ -60,7 +60,11 @@ class DoubleBufferedEngine(EventEngine):
         return self.slots[batch.step % len(self.slots)]
         # END SOLUTION
 
-    def step(self) -> list[RequestOutput]:
+    def restart(self) -> None:
+        super().restart()
+        self.in_flight.clear()
+
+    def advance(self) -> list[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
         It is time if `max_in_flight` batches are in flight (both slots are taken), or if there was nothing to launch.

@@ -1,9 +1,11 @@
 """Chapter 8, the full engine: everything together, and what a service needs.
 
-Read in this order: prefix_blocks, managed_engine, text_stream, metrics, packed_slot, step_graphs,
-full_engine, gate, server.
+Read in this order: prefix_blocks, culprit, managed_engine, text_stream, metrics, packed_slot, step_graphs,
+full_engine, gate, engine_thread, server.
 """
 
+from ch08_full_engine.culprit import CulpritSearch
+from ch08_full_engine.engine_thread import EngineThread
 from ch08_full_engine.full_engine import FullEngine
 from ch08_full_engine.gate import Gate
 from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
@@ -15,6 +17,8 @@ from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
 from ch08_full_engine.text_stream import TextStream, held_back
 
 __all__ = [
+    "CulpritSearch",
+    "EngineThread",
     "FullEngine",
     "Gate",
     "ManagedEngine",

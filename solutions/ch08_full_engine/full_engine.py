@@ -2,14 +2,14 @@
 
 The loop has three phases. *Cold start*: the first batch is launched, and there is nothing to commit. *Steady state*:
 launch N + 1, commit N. *Drain*: there is nothing left to launch, the last batch is committed. All three are the one
-`step` of chapter 5, and it starts with an empty queue as well as with a full one.
+`advance` of chapter 5, and it starts with an empty queue as well as with a full one.
 
 To the engine with cancelling and recovery (managed_engine) this adds shared prefixes, text as it comes, metrics and,
 on a GPU, the graphs of chapter 6.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -84,18 +84,36 @@ class FullEngine(ManagedEngine):
             return GraphForward(self.forward, storage)
         return StepGraphs(self.forward, storage, self.config.token_budget)
 
-    def add_request(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> Request:
+    def add_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> Request:
+        prompt = self.check_request(request_id, prompt_ids, params)
         text = TextStream(self.tokenizer, params.stop)
-        request = super().add_request(request_id, prompt_ids, params)
+        request = super().add_request(request_id, prompt, params)
         self.texts[request] = text
         self.metrics.added(request)
         return request
 
+    def restart(self) -> None:
+        super().restart()
+        self.forwards.clear()
+        for request in self.requests.values():
+            self.texts[request] = text = TextStream(self.tokenizer, request.params.stop)
+            text.replay(request.output_ids)
+            self.metrics.restarted(request)
+
+    def forget_prefixes(self) -> None:
+        """Call this after the weights were changed in place: no later request shares what the old ones computed.
+
+        Between two steps, and before the next request is added. Requests that run go on with the keys and values they
+        have, so their answers are of both models; let the engine become idle first if that matters.
+        """
+        if isinstance(self.blocks, PrefixBlockManager):
+            self.blocks.forget()
+
     # --- a step, with a look at the clock ---
 
-    def step(self) -> list[RequestOutput]:
+    def advance(self) -> list[RequestOutput]:
         start, waited_before = device.now_ms(), self.metrics.waiting_ms
-        outputs = super().step()
+        outputs = super().advance()
         waited = self.metrics.waiting_ms - waited_before
         self.metrics.host_ms += device.now_ms() - start - waited
         self.metrics.waiting, self.metrics.running = len(self.scheduler.waiting), len(self.scheduler.running)

@@ -8,28 +8,44 @@ no time.
 import struct
 
 LAUNCH_MS = 0.04
-RECORD_MS = 0.001
+RECORD_MS = 0.02
 
 
 class VirtualDevice:
     """Stands in for torch.cuda: `Event`, `synchronize`, plus `launch` and the host's clock `now`."""
 
     def __init__(
-        self, started_s: float = 1000.0, depth: int = 1024, wake_ms: tuple[float, ...] = (), reach_ms: float = 0.0
+        self,
+        started_s: float = 1000.0,
+        depth: int = 1024,
+        wake_ms: tuple[float, ...] = (),
+        stuck_ms: tuple[float, ...] = (),
+        reach_ms: float = 0.0,
     ) -> None:
         """
         Args:
-            wake_ms: how late the host wakes from its first, second, ... wait; 0 after these.
+            wake_ms: how late the host wakes from the first wait after the first, second, ... marker; 0 after these.
+            stuck_ms: how long the host is kept after it has sent the first, second, ... marker; 0 after these.
             reach_ms: how long a marker takes from the host to an idle device.
         """
         self.host_ms = started_s * 1e3  # an odd origin, as a real clock has: nobody may rely on zero
         self.depth = depth
-        self.wake_ms, self.reach_ms = list(wake_ms), reach_ms
+        self.wake_ms, self.stuck_ms, self.reach_ms = list(wake_ms), list(stuck_ms), reach_ms
+        self.late_ms = 0.0  # what the next wait will be late
+        self.readings = 0  # of the host's clock
         self._ends: list[float] = []  # when each launched operation ends and each marker is reached, in queue order
 
     def now(self) -> float:
         """The host's clock, seconds."""
+        self.readings += 1
         return self.host_ms / 1e3
+
+    def assert_read(self, what: str) -> None:
+        """Fail if `what` has never read this device's host clock."""
+        assert self.readings, (
+            f"{what} has not called now() once, so it has read another clock. The host's clock is the argument `now`, "
+            "here that of a virtual machine: call now() in place of time.perf_counter() or the like"
+        )
 
     def host_work(self, ms: float) -> None:
         """The host is busy with something else."""
@@ -52,13 +68,15 @@ class VirtualDevice:
         self.wait_until(self.free_at())
 
     def wait_until(self, reached_ms: float) -> None:
-        late = self.wake_ms.pop(0) if self.wake_ms else 0.0
-        self.host_ms = max(self.host_ms, reached_ms) + late
+        self.host_ms = max(self.host_ms, reached_ms) + self.late_ms
+        self.late_ms = 0.0
 
     def record(self) -> float:
         """Queue a marker and return when the device gets to it."""
         self.host_ms += RECORD_MS
         self._ends.append(max(self.host_ms + self.reach_ms, self.free_at()))
+        self.host_ms += self.stuck_ms.pop(0) if self.stuck_ms else 0.0
+        self.late_ms = self.wake_ms.pop(0) if self.wake_ms else 0.0
         return self._ends[-1]
 
     def Event(self, *, enable_timing: bool = False) -> "VirtualEvent":  # noqa: N802

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, pack
-from ch02_continuous_batching.batch import uniform_number
+from ch02_continuous_batching.batch import BatchInputs, pack_tokens, uniform_number
+from ch02_continuous_batching.request import PLACEHOLDER
 
 BLOCK_SIZE = 4
 
@@ -21,6 +22,17 @@ def make_rows() -> tuple[list[Row], BlockManager]:
     return rows, blocks
 
 
+def packed(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:
+    """What `pack` makes of the rows, once `pack_tokens` has given it flat lists of numbers."""
+    names = ("input_ids", "position_ids", "slot_mapping", "query_start", "kv_lengths", "sample_index")
+    for name, values in zip(names, pack_tokens(rows, blocks), strict=True):
+        odd = [value for value in values if not isinstance(value, int)]
+        assert not odd, (
+            f"{name} is a list of numbers, but has {odd[0]} in it: use += (or extend) for several, not append"
+        )
+    return pack(rows, blocks)
+
+
 def check(name: str, seen: object, expected: object, cause: str) -> None:
     assert seen == expected, f"{name} of the packed batch should be {expected}; seen: {seen}. {cause}"
 
@@ -29,7 +41,7 @@ def check(name: str, seen: object, expected: object, cause: str) -> None:
 def test_tokens_and_positions_are_packed():
     """Each row's tokens stand one behind the other without padding, each with its position in its own request."""
     rows, blocks = make_rows()
-    _, inputs = pack(rows, blocks)
+    _, inputs = packed(rows, blocks)
     check(
         "input_ids", inputs.input_ids.tolist(), [25, 13, 14, 15, 16, 30, 31], "Decode rows feed the newest output token"
     )
@@ -40,7 +52,7 @@ def test_tokens_and_positions_are_packed():
 def test_slots_point_into_each_rows_own_blocks():
     """Keys and values are written where the row's block table says, position by position."""
     rows, blocks = make_rows()
-    _, inputs = pack(rows, blocks)
+    _, inputs = packed(rows, blocks)
     expected = [5 * 4 + 1, 9 * 4 + 3, 2 * 4 + 0, 2 * 4 + 1, 2 * 4 + 2, 1 * 4 + 0, 1 * 4 + 1]
     check("slot_mapping", inputs.slot_mapping.tolist(), expected, "Use blocks.slot(request, position)")
 
@@ -49,7 +61,7 @@ def test_slots_point_into_each_rows_own_blocks():
 def test_lengths_count_everything_in_the_cache():
     """query_start counts this step's tokens; kv_lengths counts all of a row's tokens up to and with this step's."""
     rows, blocks = make_rows()
-    _, inputs = pack(rows, blocks)
+    _, inputs = packed(rows, blocks)
     check("query_start", inputs.query_start.tolist(), [0, 1, 5, 7], "One entry per row and one more, cumulative")
     check("kv_lengths", inputs.kv_lengths.tolist(), [6, 7, 2], "The tokens of this step count too, later ones do not")
 
@@ -58,7 +70,7 @@ def test_lengths_count_everything_in_the_cache():
 def test_only_sampling_rows_are_sampled():
     """sample_index names the last token of each row that samples; an unfinished chunk has none."""
     rows, blocks = make_rows()
-    ordered, inputs = pack(rows, blocks)
+    ordered, inputs = packed(rows, blocks)
     check(
         "sample_index",
         inputs.sample_index.tolist(),
@@ -67,6 +79,17 @@ def test_only_sampling_rows_are_sampled():
     )
     names = [row.request.request_id for row in ordered]
     check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows stand first")
+
+
+@pytest.mark.exercise("2.4")
+def test_a_token_in_flight_has_a_placeholder():
+    """A row may reach a token that the host does not know yet: something stands in for it, and nothing shifts."""
+    rows, blocks = make_rows()
+    decode = rows[1].request  # 6 tokens are known; its next one, at position 6, is in flight
+    _, inputs = packed([Row(decode, 0, 6, 1, True), rows[2]], blocks)
+    cause = f"token_ids(6, 7) gives [{PLACEHOLDER}] for it; prompt + output is shorter. Later chapters need it"
+    check("input_ids", inputs.input_ids.tolist(), [PLACEHOLDER, 30, 31], cause)
+    check("query_start", inputs.query_start.tolist(), [0, 1, 3], cause)
 
 
 def test_sampling_inputs_follow_the_sampling_rows():

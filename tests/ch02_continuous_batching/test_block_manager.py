@@ -1,10 +1,14 @@
 """Exercise 2.1: who owns which block."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch02_continuous_batching import BlockManager, Request, SamplingParams
+from tests.causes import has_result, likely
+from tests.endless import must_end
 
 pytestmark = pytest.mark.exercise("2.1")
 
@@ -13,13 +17,25 @@ def request(name: str = "r", arrival: int = 0) -> Request:
     return Request(name, [1], SamplingParams(), arrival)
 
 
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """The longest of these tests needs 6,000 lines of the chapter."""
+    with must_end():
+        yield
+
+
 @pytest.mark.parametrize(("tokens", "blocks"), [(1, 1), (3, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
 def test_tokens_round_up_to_whole_blocks(tokens: int, blocks: int):
     """A request gets as many blocks as its tokens need, the last one perhaps partly empty."""
     manager, r = BlockManager(num_blocks=8, block_size=4), request()
-    assert manager.num_missing_blocks(r, tokens) == blocks, (
-        f"{tokens} tokens need {blocks} blocks of 4, and the request owns none; num_missing_blocks says otherwise. "
-        "Round up, not down"
+    missing = manager.num_missing_blocks(r, tokens)
+    has_result(missing, "num_missing_blocks")
+    assert missing == blocks, (
+        f"{tokens} tokens need {blocks} blocks of 4, and the request owns none; num_missing_blocks says {missing}. "
+    ) + likely(
+        (missing == tokens // 4, "Round up, not down"),
+        (missing == tokens, "It counts blocks, not tokens"),
+        (missing == tokens // 4 + 1, "Whole blocks need no block more: blocks_for rounds up rightly"),
     )
     manager.allocate(r, tokens)
     assert len(r.block_table) == blocks, f"allocate(r, {tokens}) left {len(r.block_table)} blocks, not {blocks}"
@@ -66,9 +82,15 @@ def test_too_few_blocks_raise_and_change_nothing():
     """If the pool cannot serve a request, allocate raises RuntimeError and takes nothing."""
     manager, r, big = BlockManager(3, 4), request(), request("big", 1)
     manager.allocate(r, 4)
-    with pytest.raises(RuntimeError):
+    try:
         manager.allocate(big, 12)
-        pytest.fail("3 blocks were asked for and 2 were free: allocate must raise RuntimeError")
+        raised = None
+    except Exception as error:
+        raised = error
+    assert type(raised) is RuntimeError, (
+        "3 blocks were asked for and 2 were free: allocate must raise RuntimeError; it "
+        + (f"raised {type(raised).__name__}: {raised}" if raised else "raised nothing")
+    )
     assert big.block_table == [] and manager.num_free_blocks == 2, (
         f"after the failed allocate, the request owns {big.block_table} and {manager.num_free_blocks} blocks are free; "
         "before it, none and 2. Check before you take the first block"

@@ -1,9 +1,10 @@
-"""Exercise 2.5, and the engine as a whole against the library's own `generate`."""
+"""The engine as a whole against the library's own `generate`."""
 
 import pytest
 
-from ch02_continuous_batching import Engine, FinishReason, RequestStatus, SamplingParams
-from tests.helpers import FAMILIES, random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
+from ch02_continuous_batching import Engine, SamplingParams
+from tests.ch02_continuous_batching.idle import assert_idle
+from tests.helpers import FAMILIES, random_prompts, reference_outputs, shared_reference, tiny_model
 from toolkit.errors import UserError
 
 PROMPTS = random_prompts(10)
@@ -19,133 +20,10 @@ def expected() -> list[list[int]]:
     return reference_outputs(shared_reference(), PROMPTS, 20)
 
 
-def assert_idle(engine: Engine) -> None:
-    """An engine without work holds no block and no request (DESIGN 4, invariant 6)."""
-    assert not engine.has_work
-    missing = engine.blocks.num_blocks - engine.blocks.num_free_blocks
-    assert missing == 0, f"the engine is idle, but {missing} blocks were not given back"
-    assert sorted(engine.blocks.free_blocks) == list(range(engine.blocks.num_blocks)), "a block is in the pool twice"
-
-
 def outputs_of(engine: Engine, prompts: list[list[int]], params: SamplingParams) -> list[list[int]]:
     results = [list(out.output_ids) for out in engine.generate(prompts, params)]
     assert_idle(engine)
     return results
-
-
-# --- 2.5: committing a step ---
-
-
-@pytest.mark.exercise("2.5")
-def test_tokens_reach_their_requests(model):
-    """Each sampled token is appended to the request of its row, and the step's outputs say so."""
-    engine = Engine(model)
-    requests = [engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab")]
-    batch = engine.prepare()
-    outputs = engine.commit_tokens(batch, [41, 42])
-    seen = {request.request_id: request.output_ids for request in requests}
-    assert seen == {"a": [41], "b": [42]}, f"a sampled 41 and b 42; seen: {seen}"
-    assert [(o.request_id, o.new_token_ids) for o in outputs] == [("a", (41,)), ("b", (42,))], f"outputs: {outputs}"
-    pending = [request.pending_samples for request in requests]
-    assert pending == [0, 0], f"both samples have arrived, so none is pending; the requests say {pending}"
-
-
-@pytest.mark.exercise("2.5")
-@pytest.mark.parametrize("back_already", [False, True])
-def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
-    """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
-    engine = Engine(model)
-    a, b = (engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab"))
-    batch = engine.prepare()
-    engine.scheduler.preempt(a)
-    if back_already:
-        engine.prepare()  # a is admitted again, and its new row is in flight too
-    outputs = engine.commit_tokens(batch, [41, 42])
-    assert a.output_ids == [] and b.output_ids == [42], (
-        f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
-        f"b {b.output_ids}. Compare row.epoch with request.epoch; a's status ({a.status.value}) cannot tell"
-    )
-    assert [o.request_id for o in outputs] == ["b"], f"a dropped row makes no output; seen: {outputs}"
-    assert a.pending_samples == int(back_already), (
-        f"a dropped row changes nothing: {int(back_already)} samples of a were pending, now {a.pending_samples} are"
-    )
-
-
-@pytest.mark.exercise("2.5")
-def test_the_length_limit_ends_a_request(model):
-    """A request ends with its max_tokens-th token, for the reason LENGTH, and gives its blocks back."""
-    engine = Engine(model)
-    request = engine.add_request("a", PROMPTS[0], SamplingParams(max_tokens=2))
-    reasons = [output.finish_reason for _ in range(2) for output in engine.step()]
-    assert reasons == [None, FinishReason.LENGTH], (
-        f"with max_tokens=2 the second token is the last; reasons of the two outputs: {reasons}. "
-        "Set request.finish_reason before you call _output"
-    )
-    assert request.status is RequestStatus.FINISHED, f"the request is {request.status.value}; call scheduler.finish"
-    assert_idle(engine)
-
-
-@pytest.mark.exercise("2.5")
-@pytest.mark.parametrize("ignored", [False, True])
-def test_the_end_of_sequence_token_ends_a_request(model, expected, ignored):
-    """A request ends with an end-of-sequence token, which belongs to its output, unless it was told to ignore it."""
-    engine = Engine(model)
-    eos = expected[0][7]
-    engine.eos_ids = {eos}
-    (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=20, ignore_eos=ignored))
-    end = 20 if ignored else expected[0].index(eos) + 1
-    reason = FinishReason.LENGTH if ignored else FinishReason.EOS
-    assert result.output_ids == tuple(expected[0][:end]), (
-        f"eos is {eos}, ignore_eos={ignored}: {end} tokens were due, seen {len(result.output_ids)}: {result.output_ids}"
-    )
-    assert result.finish_reason is reason, f"it should end for {reason}, and says {result.finish_reason}"
-
-
-@pytest.mark.exercise("2.5")
-def test_end_of_sequence_counts_before_the_limit(model, expected):
-    """If the last token allowed is the end-of-sequence token, the reason is EOS: the answer is complete."""
-    engine = Engine(model)
-    end = next(i for i in range(4, 20) if expected[0][i] not in expected[0][:i])
-    engine.eos_ids = {expected[0][end]}
-    (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=end + 1))
-    assert result.finish_reason is FinishReason.EOS, f"the reason should be EOS; seen: {result.finish_reason}"
-
-
-@pytest.mark.exercise("2.5")
-def test_a_stop_string_ends_a_request_and_is_cut_off(model, expected):
-    """A request ends as soon as a stop string appears, even across two tokens; the text ends before it."""
-    tokenizer = tiny_tokenizer()
-    text = tokenizer.decode(expected[0])
-    stop = text[5:8]  # three tokens
-    engine = Engine(model, tokenizer)
-    (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=8, stop=("never there", stop)))
-    assert result.finish_reason is FinishReason.STOP, (
-        f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}"
-    )
-    assert result.text == text.split(stop)[0], f"the text should end before {stop!r}; seen {result.text!r}"
-    assert_idle(engine)
-
-
-@pytest.mark.exercise("2.5")
-def test_a_stop_string_may_end_inside_a_token(model, expected):
-    """A stop string counts wherever it stands in the text, also if its token brings more text behind it."""
-
-    class LongTokens:
-        """Writes token 26 as <26>."""
-
-        def decode(self, ids, **_):
-            return "".join(f"<{token}>" for token in ids)
-
-    stop = f"<{expected[0][4]}"  # the ">" still follows
-    (result,) = Engine(model, LongTokens()).generate(PROMPTS[:1], SamplingParams(max_tokens=20, stop=(stop,)))
-    text = LongTokens().decode(expected[0])
-    assert result.finish_reason is FinishReason.STOP, (
-        f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}. Search the whole text, not only its end"
-    )
-    assert result.text == text.split(stop)[0], f"the text should end before {stop!r}; seen {result.text!r}"
-
-
-# --- the whole engine ---
 
 
 @pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])

@@ -58,6 +58,19 @@ def test_both_sides_start_with_the_padding(slot: IOSlot):
             )
 
 
+@pytest.mark.exercise("3.1")
+def test_the_padding_keeps_its_values(slot: IOSlot):
+    """The padding has memory of its own: what a batch writes into the host's inputs does not change it."""
+    before = {name: values.clone() for name, values in slot.padding.items()}
+    for host in slot.host_inputs.values():
+        host.fill_(1)
+    changed = [name for name, values in slot.padding.items() if not torch.equal(values, before[name])]
+    assert not changed, (
+        f"the host's inputs were overwritten, and {changed[0]!r} of the padding changed as well: they are one tensor. "
+        "Copy the padding's values into a tensor of their own"
+    )
+
+
 @pytest.mark.exercise("3.2")
 def test_copies_arrive_where_they_belong(slot: IOSlot):
     """copy_in brings every input to the device's tensors, copy_out the sampled ids to the host's."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from ch03_streams import StreamEngine
+from tests.causes import likely
 from tests.simulated import Seen, expected, needs_simulator, run_simulated
 
 pytestmark = needs_simulator
@@ -21,6 +22,66 @@ def lanes_of(name: str) -> set[str]:
     from toolkit import simgpu
 
     return {span.lane for span in simgpu.spans() if span.name == name}
+
+
+class Watched(StreamEngine):
+    """Notes in which order `queue` calls the three, on which streams, and which stream it leaves behind."""
+
+    def queue(self, batch, slot):
+        from toolkit import simgpu
+
+        self.calls: list[tuple[str, str]] = []
+        before = simgpu.current_stream().name
+        super().queue(batch, slot)
+        after = simgpu.current_stream().name
+        right = [("copy_in", "h2d"), ("run_forward", "compute"), ("copy_out", "d2h")]
+        names, streams = [name for name, _ in self.calls], {stream for _, stream in self.calls}
+        assert self.calls == right, (
+            f"queue has to call {right}, each on its stream and in this order; seen: {self.calls}. "
+            + likely(
+                (
+                    names == ["run_forward"],
+                    "Call this engine's own copy_in and copy_out with (batch, slot); they call the slot's",
+                ),
+                (len(names) < 3, "A call is missing: this engine's own three, with (batch, slot)"),
+                (len(names) > 3, "Once each will do"),
+                (
+                    names != [name for name, _ in right],
+                    "Even a device that runs everything at once, as it comes, would be wrong",
+                ),
+                (
+                    streams == {before},
+                    "The current stream was not changed: `with accelerator.stream(self.h2d):`, with the `with`",
+                ),
+            )
+        )
+        assert after == before, (
+            f"before queue the current stream was {before!r}, after it {after!r}, and all that follows would go there. "
+            "`with accelerator.stream(s):` restores it at its end, set_stream does not"
+        )
+
+    def copy_in(self, batch, slot):
+        self.note("copy_in")
+        super().copy_in(batch, slot)
+
+    def run_forward(self, batch, slot):
+        self.note("run_forward")
+        super().run_forward(batch, slot)
+
+    def copy_out(self, batch, slot):
+        self.note("copy_out")
+        super().copy_out(batch, slot)
+
+    def note(self, name: str) -> None:
+        from toolkit import simgpu
+
+        self.calls.append((name, simgpu.current_stream().name))
+
+
+@pytest.mark.exercise("3.3")
+def test_three_calls_on_three_streams_in_order():
+    """Inputs, forward and sampled ids are queued in this order, each on its stream; the current stream stays."""
+    run_simulated(Watched)
 
 
 @pytest.mark.exercise("3.3")

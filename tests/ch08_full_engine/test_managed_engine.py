@@ -250,17 +250,21 @@ def test_errors_now_and_then_fail_nobody(monkeypatch):
 
 
 @pytest.mark.exercise("8.4")
-def test_errors_in_a_row_fail_those_that_run_once_each(monkeypatch):
-    """Launches raise until they stop: who ran has ended with one ERROR, who waited is served afterwards."""
+def test_errors_in_a_row_fail_those_that_run_once_each():
+    """`recover` is called twice without a step in between: who ran has ended with one ERROR, who waited is served."""
     engine = engine_on(max_rows=3)
-    fail_in(monkeypatch, engine, "launch", {4, 5})
-    watch = Watch(engine).add_prompts().run(steps=5)
-    running = [request.request_id for request in engine.scheduler.running or engine.scheduler.waiting][:3]
+    watch = Watch(engine).add_prompts().run(steps=4)
+    engine.recover(Trouble("the first time"))
+    early = sorted(output.request_id for output in engine.outputs)
+    assert not early, f"the first error in a row ended the requests {early}; all of them start over"
+    engine.prepare()  # lets the first three in again
+    running = sorted(request.request_id for request in engine.scheduler.running)
+    engine.recover(Trouble("launch has failed"))
     watch.run()
-    failed = [name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR]
-    assert sorted(failed) == sorted(running), (
-        f"two steps in a row have failed with the requests {running} running; ended with ERROR: {failed}. Only those "
-        "that were running end, and only at the second failure"
+    failed = sorted(name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR)
+    assert failed == running, (
+        f"two errors in a row with the requests {running} running; ended with ERROR: {failed}. Only those that were "
+        "running end, and only at the second failure"
     )
     for name in failed:
         assert "launch has failed" in watch.ended[name].error, f"the error says {watch.ended[name].error!r}"
@@ -282,11 +286,13 @@ def test_errors_for_ever_end_everybody_and_the_engine_stands_still(monkeypatch):
 def test_errors_with_nobody_running_come_to_an_end(monkeypatch):
     """Requests cannot even be let in: they end one by one, each with its ERROR, and the engine comes to rest."""
     engine = engine_on()
-    fail_in(monkeypatch, engine, "prepare", range(3))
-    watch = Watch(engine).add_prompts().run()
-    failed = [name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR]
+    watch = Watch(engine).add_prompts()
+    for _ in range(3):
+        engine.recover(Trouble("prepare has failed"))
+    watch.run()
+    failed = sorted(name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR)
     assert failed == ["0", "1"], (
-        f"three steps have failed with nobody running; from the second one on the first who waits ends. Ended: {failed}"
+        f"three errors in a row with nobody running; from the second one on the first who waits ends. Ended: {failed}"
     )
     watch.assert_tokens(expected(), besides=("0", "1"))
     engine = engine_on()

@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 
 from ch02_continuous_batching import FinishReason
-from ch08_full_engine import Server
+from ch08_full_engine import EngineThread, Server
 from tests.ch08_full_engine.full_runs import NUM_BLOCKS, engine_on, params
 from tests.helpers import tiny_tokenizer
 from tests.simulated import PROMPTS, expected, needs_simulator
@@ -51,7 +51,7 @@ def serving(max_requests: int = 64, tokenizer=None, **options) -> Iterator[Serve
     free = server.engine.blocks.num_free_blocks
     assert free == server.engine.config.num_blocks, f"the server is closed, and {free} blocks are free"
     assert server.gate.inside == 0, f"everybody has been served, and the gate says that {server.gate.inside} are inside"
-    assert not server.callbacks
+    assert not server.thread.callbacks
 
 
 class Slow:
@@ -269,7 +269,7 @@ def test_a_bad_request_fails_alone_and_keeps_no_place():
                 server.submit([5000], params(), caller, timeout=LONG)
             with pytest.raises(UserError, match="exceed the context"):
                 asyncio.run(listen(server, [5] * 500))
-            with pytest.raises(TypeError):
+            with pytest.raises(UserError, match="'five', which is not a whole number"):
                 server.submit(["five"], params(), caller, timeout=LONG)
         server.submit(PROMPTS[0], params(), caller, timeout=LONG)
         assert caller.result() == expected()[0]
@@ -399,7 +399,7 @@ def test_steps_are_made_while_collections_are_short(monkeypatch: pytest.MonkeyPa
         yield
         diary.append("as before")
 
-    monkeypatch.setitem(Server._run.__globals__, "short_collections", short_collections)
+    monkeypatch.setitem(EngineThread.run.__globals__, "short_collections", short_collections)
     with serving() as server:
         step = server.engine.step
         monkeypatch.setattr(server.engine, "step", lambda: (diary.append("step"), step())[1])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from toolkit import run
 from toolkit.errors import UserError
 from toolkit.models.byte_tokenizer import byte_tokenizer
 from toolkit.prompts import SHIPPED, load_prompts
@@ -95,3 +96,54 @@ def test_a_file_that_cannot_be_read(tmp_path, tokenizer):
         load_prompts(tmp_path / "missing.jsonl", tokenizer, max_context=512, new_tokens=10)
     with pytest.raises(UserError, match="cannot read it"):
         load_prompts(tmp_path, tokenizer, max_context=512, new_tokens=10)
+
+
+# --- what comes with a model, or is no file at all
+
+TEMPLATES = {
+    "broken": "{{",
+    "raising": "{{ raise_exception('only\nfor tools') }}",
+    "without what it asks for": "{{ messages[5].content }}",
+    "dividing by zero": "{{ 1 / 0 }}",
+    "a number": 5,
+    "a dict without a default": {"tool_use": "x"},
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_template_that_fails_is_one_line(write, name):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = TEMPLATES[name]
+    with pytest.raises(UserError, match=r"prompts\.jsonl:1: the model's ") as caught:
+        load_prompts(write(['{"prompt": "good"}']), tokenizer, max_context=100, new_tokens=10)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_of_several_chat_templates_the_default_one_is_taken(write):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = {"default": "<{{ messages[0].content }}>", "tool_use": "x"}
+    (prompt,) = load_prompts(write(['{"prompt": "good"}']), tokenizer, max_context=100, new_tokens=10)
+    assert tokenizer.decode(prompt.token_ids) == "<good>"
+
+
+@pytest.mark.parametrize("line", ['{{"prompt": "good", "id": {}}}', '{{"prompt": {}}}', "{}", "[{}]"])
+def test_a_number_of_too_many_digits_is_refused_with_its_line(write, tokenizer, line):
+    file = write(['{"prompt": "good"}', line.format("9" * 5000)])
+    with pytest.raises(UserError, match=r":2: not JSON \(a number has too many digits\)"):
+        load_prompts(file, tokenizer, max_context=100, new_tokens=10)
+
+
+@pytest.mark.parametrize("path", ["~nouser/x", "a" * 300, "a\0b", "", "/"], ids=lambda path: repr(path)[:12])
+def test_a_path_that_leads_nowhere(path, tokenizer):
+    with pytest.raises(UserError, match="cannot read it: ") as caught:
+        load_prompts(path, tokenizer, max_context=100, new_tokens=10)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("tokens", ["9" * 5000, "9" * 10, "0", "²", "-1", "1e3", "", "nan", "1_0 0"])
+def test_tokens_that_are_no_usable_number(monkeypatch, tokens):
+    monkeypatch.setattr("sys.argv", ["run", f"--tokens={tokens}"])
+    with pytest.raises(UserError, match="TOKENS is ") as caught:
+        run.parse_arguments()
+    assert len(str(caught.value)) < 150

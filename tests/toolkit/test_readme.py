@@ -1,10 +1,18 @@
 """The README's numbers are those of the recordings, and it names nothing that is not there."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+
 from toolkit.course import ROOT, chapter_names
+from toolkit.decoding import steady
+from toolkit.figures import ch04, ch07
+from toolkit.record.ch07 import per_step
 from toolkit.recordings import DATA, read_recording
+from toolkit.timeline import Recording
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -13,18 +21,48 @@ def rows(name: str) -> list[dict]:
     return read_recording(DATA / "h100" / f"{name}.json")["rows"]
 
 
+# The pictures at the top of the README, by the recording that each is drawn from.
+PICTURES = {"ch04_steps": ch04.steps, "ch07_steps": ch07.steps}
+
+
+def picture_row(name: str, requests: int) -> dict[str, float]:
+    """The numbers of the run that a timeline picture shows."""
+    recording = read_recording(DATA / "h100" / f"{name}.json")
+    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
+    return per_step(timeline, requests) | {"idle_share": timeline.idle_share()}
+
+
+@pytest.mark.parametrize(("name", "line"), [("ch04_steps", "chapter 4: events"), ("ch07_steps", "chapter 7: carry")])
+def test_pictures_and_table_say_the_same(name, line):
+    """The idle share in a picture's title is the one in the table's line of that chapter."""
+    picture = PICTURES[name](read_recording(DATA / "h100" / f"{name}.json"))
+    shown = re.search(r"device idle ([\d.]+ %)", picture.axes[0].get_title(loc="left"))
+    in_table = re.search(rf"^\| {line}[^|]*\| ([\d.]+ %) \|", README, re.M)
+    assert f"(figures/{name}.png)" in README
+    assert shown and in_table and shown[1] == in_table[1]
+
+
+def test_the_pictures_at_the_top_share_their_time_axis():
+    """Both show the same length of time, with the same marks, at the same places of the page."""
+    first, second = (draw(read_recording(DATA / "h100" / f"{name}.json")).axes[0] for name, draw in PICTURES.items())
+    assert first.get_xlim() == pytest.approx(second.get_xlim())
+    assert list(first.get_xticks()) == list(second.get_xticks())
+    assert first.get_position().bounds == pytest.approx(second.get_position().bounds, abs=0.002)
+
+
 def test_the_table_of_engines_is_that_of_the_recordings():
     """Each line of the table of this course's engines is made of the recorded numbers."""
     chapter4 = {row["engine"]: row for row in rows("ch04_engines")}
     (double,) = [r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "two slots")]
     carried = {r["engine"]: r for r in rows("ch07_engines") if (r["model"], r["requests"]) == ("8b", 32)}
     wrong = carried["two half batches"]["wrong_share"]
+    events = chapter4["three streams and events"]
     for label, row in {
         "one stream, the host waits": chapter4["one stream"],
         "chapter 3: three streams, no order": chapter4["three streams"],
-        "chapter 4: events": chapter4["three streams and events"],
+        "chapter 4: events": events | picture_row("ch04_steps", 32),
         "chapter 5: two slots, half batches": double | {"wrong_share": wrong},
-        "chapter 7: carry-over, everybody in every batch": carried["asynchronous"],
+        "chapter 7: carry-over, everybody in every batch": carried["asynchronous"] | picture_row("ch07_steps", 32),
     }.items():
         line = (
             f"| {label} | {row['idle_share'] * 100:.1f} % | {row['ms_per_step']:.1f} | {row['tokens_per_s']:.0f} "
@@ -54,7 +92,8 @@ def test_the_comparison_is_that_of_the_recordings():
         large, small = seen["8b", *key], seen["1b", *key]
         line = (
             f"| {label} | {large['tokens_per_s']:.0f} | {large['ms_per_step']:.1f} "
-            f"| {large['gpu_active'] * 100:.1f} % | {small['tokens_per_s']:.0f} |"
+            f"| {large['gpu_active'] * 100:.1f} % | {large['kernel_active'] * 100:.1f} % "
+            f"| {small['tokens_per_s']:.0f} |"
         )
         assert line in README, f"recorded: {line}"
 
@@ -85,6 +124,31 @@ def test_the_five_mistakes_are_those_of_the_documentation():
         assert f"| {mistake} | {small} | {large} | {sanitizer} | {ours} |" in README
 
 
+def test_colabs_line_leaves_torch_alone(tmp_path):
+    """What the line for Colab installs is every requirement but torch, and no constraint touches torch or its CUDA."""
+    (line,) = re.findall(r"^ +(grep .*); pip install -r (?:\S+)$", README, re.M)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    asked = (ROOT / "requirements.txt").read_text().splitlines()
+    left = (tmp_path / "without_torch.txt").read_text().splitlines()
+    assert [text.partition("==")[0] for text in asked if text not in left] == ["torch"]
+    constrained = (ROOT / "constraints.txt").read_text()
+    assert not re.findall(r"^(?:torch|triton|nvidia|cuda)\S*", constrained, re.M)
+
+
+def test_what_is_long_has_a_command_of_its_own():
+    """make test leaves out exactly what make test-long runs, CI runs both, and the README says so."""
+
+    def command(target):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[-1]
+
+    assert command("test").replace("-m 'not long'", "-m long") == command("test-long")
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert ci.index("make test") < ci.index("make test-long")
+    assert "`make test-long`" in README
+
+
 def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
     """Files that the README links to exist, and no chapter is missing."""
     links = re.findall(r"\]\(([^)#]+)\)", README)
@@ -96,7 +160,7 @@ def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
 
 def test_the_quoted_report_names_the_lines_of_the_solution():
     """The race report in the README points at lines as they stand in solutions/."""
-    quoted = re.findall(r"at (\w+\.py):(\d+)  `(.*?)(?:\.\.\.\)|)`", README)
+    quoted = re.findall(r"at solutions/ch\d\d_\w+/(\w+\.py):(\d+)  `(.*?)(?:\.\.\.\)|)`", README)
     assert len(quoted) == 2
     for file, number, text in quoted:
         source = (ROOT / "solutions" / "ch03_streams" / file).read_text(encoding="utf-8").splitlines()

@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         write_recording("a", [{"n": 2}], command="c", folder=tmp_path)
     assert read_recording(path)["rows"] == [{"n": 1}]
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]

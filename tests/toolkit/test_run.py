@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from toolkit import run
-from toolkit.engines import ENGINES
+from toolkit.engines import ENGINES, measure
 from toolkit.errors import UserError
 
 
@@ -51,6 +51,28 @@ def test_all_engines_answer_alike(main, tmp_path, capsys):
     streams = [line for line in printed.splitlines() if re.match(r"ch0[345] .*%", line)]
     assert all(line.split()[-4:-2] == ["-", "-"] for line in streams), "simulated figures stand in columns of their own"
     assert "sim. idle" in printed and "simulated" in printed
+
+
+def test_all_engines_have_the_same_number_of_threads(main, tmp_path, monkeypatch):
+    """Whatever torch was set to, each engine's forward runs on one thread: the table compares like with like."""
+    threads: dict[str, set[int]] = {}
+
+    def watched(entry, loaded, *arguments):
+        mine = threads.setdefault(entry.name, set())
+        hook = loaded.model.register_forward_pre_hook(lambda *_: mine.add(torch.get_num_threads()))
+        try:
+            return measure(entry, loaded, *arguments)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(run, "measure", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        main("--model", "tiny", "--tokens", "2", "--prompts", write_prompts(tmp_path, "One two three"))
+    finally:
+        torch.set_num_threads(before)
+    assert threads == {entry.name: {1} for entry in ENGINES}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ replaced without asking.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.exercises.metadata import Exercise, load, validate
 from toolkit.exercises.regions import find_regions
+from toolkit.files import write_whole
 
 MANIFEST = ".generated.json"
 
@@ -68,17 +68,6 @@ def read_manifest(root: Path = ROOT) -> dict[str, str]:
         raise UserError(f"chapters/{MANIFEST} cannot be read ({error}); get it back with git checkout") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing, with the same line ends on every system."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[str]:
     """Bring chapters/ up to date and return what was done, one line for each file that changed or was kept.
 
@@ -95,7 +84,7 @@ def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[s
         if edited and not may_replace(f"chapters/{name}"):
             report.append(f"kept     chapters/{name} (edited)")
             continue
-        write_text(path, text)
+        write_whole(path, text)
         report.append(f"{'wrote   ' if on_disk is None else 'replaced'} chapters/{name}")
     for name in sorted(set(manifest) - set(fresh)):
         path = root / "chapters" / name
@@ -108,7 +97,7 @@ def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[s
             report.append(f"removed  chapters/{name}")
     sums = {name: digest(text) for name, text in fresh.items()}
     if sums != manifest:
-        write_text(root / "chapters" / MANIFEST, json.dumps(sums, indent=1) + "\n")
+        write_whole(root / "chapters" / MANIFEST, json.dumps(sums, indent=1) + "\n")
     return report
 
 

@@ -3,11 +3,16 @@
     python -m toolkit.exercises.lessons 0 2       # build these chapters' notebooks; without a number: all
     python -m toolkit.exercises.lessons --check   # build nothing; exit code 1 where a notebook's cells differ
 
+A notebook whose cells a reader has changed is kept, unless --overwrite says otherwise. How its cells were when it was
+built is remembered in chapters/.lessons.json.
+
 Committed notebooks hold outputs, made with the reference solutions. What differs from run to run for no reason
 (identifiers, times, this machine's folders) is taken out, so that a diff shows only what a reader would see.
 """
 
 import argparse
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -19,9 +24,10 @@ from nbformat import NotebookNode
 
 from toolkit.course import ROOT, find_chapter
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.generate import write_text
+from toolkit.files import write_whole
 
 CELL_SECONDS = 600
+MANIFEST = ".lessons.json"  # in chapters/: a chapter's name -> digest of its notebook's cells as built last
 
 
 def lesson_paths(root: Path = ROOT) -> list[Path]:
@@ -76,11 +82,38 @@ def strip_volatile(notebook: NotebookNode, root: Path = ROOT) -> None:
 
 def build(lesson: Path, root: Path = ROOT) -> Path:
     """Execute a lesson and write the notebook beside it; a lesson that fails leaves the old notebook as it was."""
+    target = lesson.with_suffix(".ipynb")
+    if not os.access(lesson.parent, os.W_OK):  # known before minutes of running its cells
+        raise UserError(f"cannot write {target}: its folder is read-only")
     notebook = execute(lesson)
     strip_volatile(notebook, root)
-    target = lesson.with_suffix(".ipynb")
-    write_text(target, nbformat.writes(notebook) + "\n")
+    write_whole(target, nbformat.writes(notebook) + "\n")
+    digests = read_manifest(root) | {lesson.parent.name: digest(notebook)}
+    write_whole(root / "chapters" / MANIFEST, json.dumps(digests, indent=1) + "\n")
     return target
+
+
+def read_manifest(root: Path = ROOT) -> dict[str, str]:
+    path = root / "chapters" / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def digest(notebook: NotebookNode) -> str:
+    """Changes when a cell is edited, added or taken away; outputs do not count."""
+    cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def is_edited(lesson: Path, root: Path = ROOT) -> bool:
+    """Whether the lesson's notebook holds cells that are not the course's: a reader's work, never to be lost."""
+    target = lesson.with_suffix(".ipynb")
+    if not target.is_file():
+        return False
+    try:
+        seen = digest(nbformat.read(target, as_version=4))
+    except Exception:  # it is no notebook (any more): whatever it is, it was not built here
+        return True
+    return seen not in (read_manifest(root).get(lesson.parent.name), digest(read_lesson(lesson)))
 
 
 def find_difference(lesson: Path) -> str | None:
@@ -103,6 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.lessons", description=__doc__.split("\n")[0])
     parser.add_argument("chapters", nargs="*", help="numbers; without one, all chapters")
     parser.add_argument("--check", action="store_true", help="only compare the notebooks' cells with lesson.py")
+    parser.add_argument("--overwrite", action="store_true", help="replace edited notebooks too, losing the edits")
     options = parser.parse_args()
     lessons = lesson_paths()
     if options.chapters:
@@ -115,6 +149,9 @@ def main() -> int:
         print("\n".join(differences) or "every notebook has the cells of its lesson.py")
         return 1 if differences else 0
     for lesson in lessons:
+        if is_edited(lesson) and not options.overwrite:
+            print(f"kept chapters/{lesson.parent.name}/lesson.ipynb, which was edited: rename it, or add --overwrite")
+            continue
         print(f"{lesson.parent.name}: running ...", flush=True)
         print(f"  wrote {build(lesson).relative_to(ROOT).as_posix()}")
     return 0

@@ -10,6 +10,7 @@ changed text is an overlay.
 """
 
 import argparse
+import multiprocessing
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,9 +22,19 @@ from toolkit.course import ROOT, chapter_names, find_chapter
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.exercises.generate import make_stub
 from toolkit.exercises.metadata import Exercise, load
-from toolkit.exercises.runner import Order, TestResult, forkserver, run
+from toolkit.exercises.runner import Order, TestResult, run
 
 LIMIT = 60
+
+# What every test process needs anyway. Loading starts no threads of OpenMP, which a fork would not survive.
+PRELOAD = [
+    "torch",
+    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "matplotlib.pyplot",
+    "pytest",
+    "hypothesis",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,15 @@ def load_mutants(root: Path = ROOT) -> list[Mutant]:
         except (tomllib.TOMLDecodeError, TypeError) as error:
             raise UserError(f"{path}: {error}") from None
     return mutants
+
+
+def forkserver() -> BaseContext:
+    """Processes forked from one that has loaded torch and pytest; where that cannot be had, fresh ones."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
 
 
 def find_escape(mutant: Mutant, root: Path = ROOT, context: BaseContext | None = None) -> str | None:

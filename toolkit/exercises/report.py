@@ -4,9 +4,10 @@ import sys
 
 from toolkit.exercises.learner import Standing
 from toolkit.exercises.metadata import Exercise
-from toolkit.exercises.runner import TestResult
+from toolkit.exercises.runner import ENDED, MOST_ENDED, TestResult
 
 _MAX_LINES = 8
+_MAX_PRINTED, _MAX_WIDTH = 20, 160
 _GREEN, _RED = "32", "31"
 
 
@@ -62,6 +63,8 @@ def print_exercise(name: str, results: list[TestResult], standing: Standing | No
         print(f"  The reference stands in for {', '.join(waiting)}, still to be written (line {standing.line}).")
     for cases in by_test.values():
         print_test(cases)
+    if sum(result.outcome in ENDED for result in results) == MOST_ENDED:
+        print(f"  After {MOST_ENDED} tests that did not end, the tests that were left were not run.")
     print()
     return solved
 
@@ -82,8 +85,22 @@ def print_test(cases: list[TestResult]) -> None:
         if case:
             lines.insert(0, f"case {case}:")
         if bad[0].where:
-            lines.append(f"in your code: {bad[0].where}")
+            # What keeps a loop from ending may lie elsewhere than where it was when it was given up.
+            lines.append(f"{'it was then at' if bad[0].outcome == 'hung' else 'in your code'}: {bad[0].where}")
+        lines += last_lines(bad[0].printed)
         print("\n".join(f"      {line}" for line in lines))
+
+
+def last_lines(printed: str) -> list[str]:
+    """What the code printed, for a reader: the last lines, each cut to the width of a page; [] if nothing."""
+    lines = printed.rstrip().splitlines()
+    if not lines:
+        return []
+    shown = [f"  {line[:_MAX_WIDTH]}{' ...' if len(line) > _MAX_WIDTH else ''}" for line in lines[-_MAX_PRINTED:]]
+    return [
+        "it printed:" if len(lines) <= _MAX_PRINTED else f"it printed, at the end of {len(lines)} lines or more:",
+        *shown,
+    ]
 
 
 def bug_table(exercises: list[Exercise]) -> str:

@@ -1,46 +1,52 @@
 """A small pytest plugin that chooses tests by exercise and sends each result to the parent process."""
 
-import faulthandler
 import re
+import sys
 import traceback
 from collections.abc import Generator
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TextIO
+from pathlib import Path
 
 import pytest
 
-from toolkit.exercises.runner import Order, TestResult, place_in
+from toolkit.exercises.places import place_in
+from toolkit.exercises.runner import Order, TestResult, read_end
 
 
 class Reporter:
     """Lives in the test process; `runner.run` receives what it sends."""
 
-    def __init__(self, order: Order, sender: Connection, log: TextIO) -> None:
+    def __init__(self, order: Order, sender: Connection, printed: Path) -> None:
         self.order = order
         self.sender = sender
-        self.log = log
-        self.exercise: str | None = None
+        self.printed = printed
         self.result: TestResult | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        wanted = self.order.exercises
+        wanted, done = self.order.exercises, self.order.done
+        items[:] = [item for item in items if item.nodeid not in done and item.nodeid.partition("[")[0] not in done]
         if wanted is not None:
-            items[:] = [item for item in items if exercise_of(item) in wanted]
+            items[:] = [i for i in items if exercise_of(i) in wanted and not i.get_closest_marker("long")]
             items.sort(key=lambda item: wanted.index(exercise_of(item)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        exercise = exercise_of(item)
-        if exercise != self.exercise:
-            # The limit is one for all tests of an exercise together.
-            faulthandler.dump_traceback_later(self.order.limit, exit=True, file=self.log)
-            self.exercise = exercise
-        self.result = TestResult(item.nodeid, exercise, sentence(item), "passed")
-        self.sender.send(("start", self.result))
+        self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "passed")
+        sys.stdout.flush()
+        printed_from = self.printed.stat().st_size
+        self.sender.send(("start", (self.result, printed_from)))
         outcome = yield
+        if self.result.outcome == "failed":
+            sys.stdout.flush()
+            self.result = replace(self.result, printed=read_end(self.printed, printed_from))
         self.sender.send(("done", self.result))
         return outcome
+
+    def pytest_report_teststatus(self) -> tuple[str, str, str]:
+        """pytest's own dots and letters would lie among what the learner's code prints."""
+        return "", "", ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -70,7 +76,8 @@ class Reporter:
         where = self.innermost("chapters", error)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
-            if not where and (test := self.innermost("tests", error)):
+            is_race = hasattr(error, "race")  # its report names the lines that matter
+            if not where and not is_race and (test := self.innermost("tests", error)):
                 message += (
                     f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
                 )

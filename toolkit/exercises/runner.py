@@ -1,30 +1,33 @@
-"""Runs pytest in a process of its own and reports each test as data, so that a hang or a crash harms nobody.
+"""Runs pytest in a process of its own and reports each test as data, so that a hang or a crash ends that process alone.
 
-Used with the spawn method by `check`, and with a forkserver that has torch loaded by `mutants`, where one process a
-planted mistake must be cheap.
+Used with the spawn method by `check`, and with a forkserver that has torch loaded by `mutants`.
 """
 
 import faulthandler
 import gc
 import multiprocessing
 import os
-import re
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-# What every test process needs anyway. Loading starts no threads of OpenMP, which a fork would not survive.
-PRELOAD = [
-    "torch",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "matplotlib.pyplot",
-    "pytest",
-    "hypothesis",
-]
+from toolkit.exercises.patience import TICK, Patience
+from toolkit.exercises.places import innermost_in
+
+LIMIT = 30  # five times what the longest test of the course needs
+ENDLESS_LOOP = "it did not end: it computed all the time, so perhaps a loop without an end"
+ENDLESS_WAIT = (
+    "it did not end: it waited and hardly computed; perhaps a lock taken twice, or a wait for what never comes"
+)
+ENDED = ("hung", "crashed")  # outcomes that end the test process
+MOST_ENDED = 3  # an exercise that has hung so often would most likely hang in all of its tests: the others are left out
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,10 @@ class Order:
         code, chapter, fill, overlay: as for `toolkit.course.use`.
         targets: files or node ids for pytest, relative to `root`.
         exercises: only tests of these exercises, in this order; "" stands for tests without one. None: all tests.
+        done: node ids of tests that are not run; an id without its [case] stands for all cases.
         first_failure: stop after one failing test.
-        limit: seconds for the tests of one exercise; also for loading them.
+        limit: a test that takes longer is given up, in seconds of an ordinary machine with a free core (`patience`);
+            loading all tests may take four times as long.
     """
 
     root: Path
@@ -47,8 +52,9 @@ class Order:
     fill: bool = False
     overlay: Mapping[tuple[str, str], str] = field(default_factory=dict)
     exercises: tuple[str, ...] | None = None
+    done: frozenset[str] = frozenset()
     first_failure: bool = False
-    limit: int = 120
+    limit: float = LIMIT
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class TestResult:
         outcome: "passed", "failed", "skipped", "hung", "crashed" or "not loaded".
         message: why it did not pass.
         where: the innermost line of the learner's files that was running, such as "chapters/.../x.py:41"; or "".
+        printed: what the test and the code under it wrote to stdout and stderr; of much, only the end.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of the name
@@ -72,15 +79,7 @@ class TestResult:
     outcome: str
     message: str = ""
     where: str = ""
-
-
-def forkserver() -> BaseContext:
-    """Processes forked from one that has loaded torch and pytest; where that cannot be had, fresh ones."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
+    printed: str = ""
 
 
 def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult]:
@@ -93,59 +92,85 @@ def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult
     context = context or multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.txt"
-        process = context.Process(target=_child, args=(order, sender, log))  # type: ignore[attr-defined]
+        printed, stacks = Path(folder) / "printed.txt", Path(folder) / "stacks.txt"
+        printed.touch()
+        stacks.touch()
+        process = context.Process(target=_child, args=(order, sender, printed, stacks))  # type: ignore[attr-defined]
         process.start()
         sender.close()
-        running, finished = TestResult("", "", "", "not loaded"), False
         try:
-            while receiver.poll(order.limit + 60):
-                kind, value = receiver.recv()
-                if kind == "end":
-                    finished = True
-                    break
-                if kind == "start":
-                    running = value
-                else:
-                    yield value
-        except EOFError:
-            pass
+            yield from _receive(order, receiver, process, printed, stacks)
         finally:
-            if not finished:
-                process.kill()
+            process.kill()  # after its end too: threads that a test has left behind may never end by themselves
             process.join()
             receiver.close()
-        if not finished:
-            yield _ended_early(order, running, log.read_text(errors="replace"), process.exitcode)
 
 
-def _ended_early(order: Order, running: TestResult, log: str, code: int | None) -> TestResult:
-    lines = re.findall(r'File "([^"]+)", line (\d+)', log)
-    places = [place_in("chapters", order.root, file, int(line)) for file, line in lines]
-    place = next((place for place in places if place), "")
-    if "Timeout (" in log or code is None:
-        outcome, message = (
-            "hung",
-            f"did not finish within {order.limit} seconds; perhaps a loop without an end, or a lock taken twice",
-        )
+def _receive(
+    order: Order, receiver: Connection, process: BaseProcess, printed: Path, stacks: Path
+) -> Iterator[TestResult]:
+    """The results that the process sends, and one more where it ends early or is given up."""
+    patience, limit = Patience(process.pid or 0), 4 * order.limit
+    running, printed_from = TestResult("", "", "", "not loaded"), 0
+    while patience.waited < limit:
+        if not receiver.poll(TICK):
+            patience.tick()
+            continue
+        try:
+            kind, value = receiver.recv()
+        except EOFError:
+            process.join()
+            outcome, message = "crashed", f"the test process ended with code {process.exitcode}"
+            computed = True
+            break
+        patience.restart()
+        if kind == "end":
+            return
+        if kind == "start":
+            (running, printed_from), limit = value, order.limit
+        else:
+            yield value
     else:
-        outcome, message = "crashed", f"the test process ended with code {code}: " + "\n".join(log.splitlines()[-6:])
-    return TestResult(running.test, running.exercise, running.says, outcome, message, place)
+        outcome, computed = "hung", patience.computes()
+        message = ENDLESS_LOOP if computed else ENDLESS_WAIT
+        _stop(process)
+    dump = read_end(stacks)
+    where = innermost_in("chapters", order.root, dump, computed)
+    if dump.startswith("Fatal"):
+        message += f": {dump.splitlines()[0]}"
+    elif not where and (test := innermost_in("tests", order.root, dump, computed)):
+        message += f"; it was at {test}, in the test itself"
+    yield replace(running, outcome=outcome, message=message, where=where, printed=read_end(printed, printed_from))
 
 
-def place_in(folder: str, root: Path, file: str, line: int) -> str:
-    """Such as "chapters/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in that folder."""
-    path = Path(file)
-    return f"{path.relative_to(root).as_posix()}:{line}" if path.is_relative_to(root / folder) else ""
+def _stop(process: BaseProcess) -> None:
+    """Make a process that is stuck write what each of its threads is doing, and end it."""
+    if hasattr(signal, "SIGUSR1"):  # not on Windows, where the learner's line stays unknown
+        with suppress(ProcessLookupError):
+            os.kill(process.pid or 0, signal.SIGUSR1)
+        process.join(timeout=20)
+    process.kill()
+    process.join()
 
 
-def _child(order: Order, sender: Connection, log: Path) -> None:
-    """The process's main: choose the code, send what pytest prints to a file, and run the tests."""
-    with log.open("w") as out:
+def read_end(path: Path, start: int = 0, most: int = 20_000) -> str:
+    """A file's text from byte `start` on; of much, the last `most` bytes."""
+    with path.open("rb") as file:
+        file.seek(max(start, path.stat().st_size - most))
+        return file.read().decode(errors="replace")
+
+
+def _child(order: Order, sender: Connection, printed: Path, stacks: Path) -> None:
+    """The process's main: choose the code, send what is printed to a file, and run the tests."""
+    with printed.open("wb") as out, stacks.open("w") as faults:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-        faulthandler.enable(out)
-        faulthandler.dump_traceback_later(order.limit, exit=True, file=out)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)  # type: ignore[union-attr]
+        faulthandler.enable(faults)
+        if hasattr(signal, "SIGUSR1"):
+            # Needs no turn of the interpreter, which a loop in C never gives; afterwards the signal ends the process.
+            faulthandler.register(signal.SIGUSR1, faults, all_threads=True, chain=True)
         import pytest
 
         from toolkit import course
@@ -155,9 +180,9 @@ def _child(order: Order, sender: Connection, log: Path) -> None:
         gc.freeze()
         course.use(order.code, order.chapter, order.fill, root=order.root, overlay=order.overlay)
         os.chdir(order.root)
-        reporter = Reporter(order, sender, out)
-        flags = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:faulthandler", f"--rootdir={order.root}"]
-        pytest.main([*flags, *(["-x"] if order.first_failure else []), *order.targets], plugins=[reporter])
-        faulthandler.cancel_dump_traceback_later()
+        # Not captured by pytest (-s): what a test printed is to be had even where it never ends.
+        flags = ["-s", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:faulthandler", f"--rootdir={order.root}"]
+        stop = ["-x"] if order.first_failure else []
+        pytest.main([*flags, *stop, *order.targets], plugins=[Reporter(order, sender, printed)])
         sender.send(("end", None))
         sender.close()

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from toolkit.course import ROOT
-from toolkit.exercises.generate import write_text
+from toolkit.errors import UserError
+from toolkit.files import write_whole
 
 FILE = ".progress.json"
 
@@ -44,10 +45,17 @@ def load_state(root: Path = ROOT) -> State:
         return State(hints, checks)
     except (ValueError, KeyError, TypeError, AttributeError):
         aside = path.with_name(f"{FILE}.broken")
-        path.replace(aside)
-        print(f"{FILE} could not be read and is now {aside.name}; hints and results start anew.", file=sys.stderr)
+        try:
+            path.replace(aside)
+            print(f"{FILE} could not be read and is now {aside.name}; hints and results start again.", file=sys.stderr)
+        except OSError as error:
+            print(f"{FILE} can neither be read nor be put aside: {error.strerror}", file=sys.stderr)
         return State()
 
 
 def save_state(state: State, root: Path = ROOT) -> None:
-    write_text(root / FILE, json.dumps(asdict(state), indent=1) + "\n")
+    """Remember; where that cannot be written, say so and go on, for a check or a hint is of use all the same."""
+    try:
+        write_whole(root / FILE, json.dumps(asdict(state), indent=1) + "\n")
+    except UserError as error:
+        print(f"{error}; so the next command does not know of this one", file=sys.stderr)

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, COMPARED_MS, EDGE, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -12,7 +12,7 @@ from toolkit.timeline import Recording, plot_timeline
 def steps(recording: Recorded) -> Figure:
     """Each lane waits for the one before it, and the host for the last."""
     timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
-    return plot_timeline(timeline, title="Three streams and events", steps=_middle(timeline, 3))
+    return plot_timeline(timeline, title="Three streams and events", steps=_middle(timeline, 5), length_ms=COMPARED_MS)
 
 
 @figure("ch04_eager_steps")
@@ -86,7 +86,8 @@ def _missing(name: str, rows: list[dict[str, object]]) -> str:
 
 
 def _middle(timeline: Recording, count: int) -> tuple[int, int]:
-    """So many steps from the middle."""
+    """So many steps from the middle, or all if there are no more."""
     steps = timeline.steps()
+    count = min(count, len(steps))
     first = (len(steps) - count) // 2
     return steps[first], steps[first + count - 1]

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
-from toolkit.figures.style import BLUE, EDGE, GREEN, ORANGE, clock_note, new_chart
+from toolkit.figures.style import BLUE, COMPARED_MS, EDGE, GREEN, ORANGE, clock_note, new_chart
 from toolkit.timeline import Recording, plot_timeline
 from toolkit.timeline.picture import Picture
 
@@ -26,7 +26,8 @@ def steps(recording: Recorded) -> Figure:
     timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
     numbers = timeline.steps()
     first = numbers[len(numbers) // 2 - 2]
-    return plot_timeline(timeline, title="Carry-over, everybody in each batch", steps=(first, first + 4))
+    title = "Carry-over, everybody in each batch"
+    return plot_timeline(timeline, title=title, steps=(first, first + 4), length_ms=COMPARED_MS)
 
 
 @figure("ch07_engines")

@@ -2,7 +2,8 @@
 
 load.py           load_model: what a name means, where the weights go, in which dtype
 pretrained.py     reading a model folder, and fetching one from the Hub, with clear errors
-supported.py      which architectures the paged attention can serve, and what it cannot
+supported.py      which models the paged attention can serve; load_model asks, and every engine that is made
+folder_check.py   what a model folder must hold: sizes that make sense, and no weights that stay unread
 default.py        fetching the default model once and keeping it as an ordinary model folder
 smollm2_gguf.py   turning the GGUF file that it comes in into such a folder
 shapes.py         random weights of a named shape: 8b and 1b for timing, tiny for tests

@@ -62,8 +62,10 @@ def checked_device(device: str) -> torch.device:
     """The torch device of that name, or a `UserError` where this machine has none."""
     try:
         target = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device {device!r}: torch knows no such device; take cpu or cuda") from None
+    except (RuntimeError, TypeError):
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)[:40]!r}: torch knows no such device; take cpu or cuda")
     if target.type == "cuda":
         count = torch.cuda.device_count()
         if (target.index or 0) >= count:
@@ -77,11 +79,17 @@ def model_folder(name: str) -> Path:
         return default_model_folder()
     if not name.strip():
         raise UserError("the model's name is empty; give default, tiny, a folder or a name of the Hub (owner/name)")
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError(f"model {name}: this is a file; give the folder with config.json and *.safetensors")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):
-        raise UserError(f"model {name!r}: there is no such folder, and it is no model name of the Hub (owner/name)")
+    shown = name if len(name) <= 100 else f"{name[:100]}..."
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise UserError(f"model {shown}: this is a file; give the folder with config.json and *.safetensors")
+    except PermissionError:
+        raise UserError(f"model {shown}: this folder may not be read by you; change its permissions") from None
+    except (OSError, RuntimeError, ValueError):
+        pass  # no path at all: too long, of a user that is not there, or with a character that no path has
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name, re.ASCII):
+        raise UserError(f"model {shown!r}: there is no such folder, and it is no model name of the Hub (owner/name)")
     return fetch_from_hub(name)

@@ -4,7 +4,6 @@ The library's own messages are written for its developers, and without a network
 can be checked is checked beforehand, and what is left arrives as one line.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +13,30 @@ from typing import Any
 import huggingface_hub
 import torch
 from huggingface_hub import errors as hub_errors
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as library_logging
 
+from toolkit.eos import eos_ids
 from toolkit.errors import UserError
+from toolkit.models.folder_check import (
+    read_config,
+    read_object,
+    refuse_heads,
+    refuse_much_larger,
+    refuse_tokenizer,
+    refuse_unread,
+)
 from toolkit.models.supported import refuse_architecture, refuse_unsupported
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+GENERATION_CONFIG = "generation_config.json"
 CONNECT_SECONDS = 5
 
 
@@ -34,14 +50,18 @@ def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrained
 
     Raises `UserError` where one of them is missing, broken or not supported.
     """
-    check_config(folder, name)
+    config = check_config(folder, name)
     label = label_of(folder, name)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{label}: it has no weights (*.safetensors)")
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise UserError(f"{label}: it has no tokenizer ({' or '.join(TOKENIZER_FILES)})")
+    if (folder / GENERATION_CONFIG).exists():  # the library ignores a broken one, and with it where answers end
+        read_object(folder / GENERATION_CONFIG, label)
+    with as_user_error(f"{label}: cannot load its weights"):
+        refuse_unread(folder, label)
+        refuse_much_larger(config, folder, label)
     with quiet_library(), as_user_error(f"{label}: cannot load its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        refuse_tokenizer(tokenizer, config, label)
     with quiet_library(), as_user_error(f"{label}: cannot load its weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -52,28 +72,37 @@ def from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrained
             ignore_mismatched_sizes=True,  # they are reported below, in words
         )
     model, report = loaded
-    # The library fills what is missing or does not fit with random numbers and goes on; the answers would be nonsense.
+    # The library fills what is missing or does not fit with random numbers, leaves out what it does not know, and goes
+    # on; the answers would be nonsense, or another model's.
     for problem, weights in {
         "are missing": sorted(report["missing_keys"]),
+        "are not asked for by config.json": sorted(report["unexpected_keys"]),
         "have another shape than config.json says": sorted(key for key, *_ in report["mismatched_keys"]),
     }.items():
         if weights:
             raise UserError(f"{label}: {len(weights)} of its weights {problem}, the first is {weights[0]}")
+    try:
+        eos_ids(model)
+    except UserError as error:
+        raise UserError(f"{label}: {error}") from None
     return model, tokenizer
 
 
-def check_config(folder: Path, name: str) -> None:
-    """Raise a `UserError` unless the folder's config.json describes a supported model."""
-    label = label_of(folder, name)
-    file = folder / "config.json"
-    if not file.exists():
-        raise UserError(f"{label}: no config.json there, so it is no model folder")
+def check_config(folder: Path, name: str) -> PreTrainedConfig:
+    """The folder's configuration. Raises a `UserError` unless it describes a supported model."""
+    label, file = label_of(folder, name), folder / "config.json"
     with as_user_error(f"{label}: cannot read its config.json"):
-        architecture = json.loads(file.read_text("utf-8")).get("model_type")
-    refuse_architecture(architecture, label)
+        if not file.exists():
+            raise UserError(f"{label}: no config.json there, so it is no model folder")
+    written = read_config(file, label)
+    refuse_architecture(written.get("model_type"), label)
+    if written.get("quantization_config"):
+        raise UserError(f"{label}: its weights are quantised; take the original ones")
     with quiet_library(), as_user_error(f"{label}: cannot read its config.json"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    refuse_heads(config, label)
     refuse_unsupported(config, label)
+    return config
 
 
 def label_of(folder: Path, name: str) -> str:
@@ -97,6 +126,10 @@ def fetch_from_hub(name: str) -> Path:
             ignore_patterns=["*/*", "consolidated*"],  # the same weights once more, in other formats
             local_files_only=offline,
         )
+    except hub_errors.HFValidationError:
+        raise UserError(
+            f"model {name[:100]}: there is no such folder, and no model of the Hub can have this name"
+        ) from None
     except hub_errors.GatedRepoError:
         raise UserError(
             f"model {name}: its owner asks for a login; accept the terms on its page, then: hf auth login"
@@ -137,16 +170,16 @@ def as_user_error(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, UserError):
         raise
     except Exception as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first line of an error's message, and the second where the first only announces it; else its type."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
 
 
 @contextmanager

@@ -20,7 +20,9 @@ What it does not model (it raises NotImplementedError naming the operation, unle
 - `torch.accelerator`, `torch.Stream` and `torch.Event` (use this package's; torch's own answer with an error or
   nothing);
 - backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
-- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling, `numpy()` of pinned memory;
+- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling;
+- ways to the bytes that no check would see: numpy, DLPack and storages of pinned or device memory. (What C code does at
+  the address `data_ptr()` is not seen.)
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;
 - graphs captured over several streams; copies from pageable memory into a graph;
 - indexed reads and writes (`index_put_`, `gather`, ...) count as touching the whole tensor: two that never meet in
@@ -45,6 +47,7 @@ from toolkit.simgpu.control import (
     max_memory_allocated,
     memory_allocated,
     memory_reserved,
+    name_tensors,
     now_ms,
     races,
     recording,
@@ -58,6 +61,7 @@ from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceEr
 from toolkit.simgpu.events import Event
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.runtime import Synchronisation
+from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
     Stream,
     StreamContext,
@@ -100,10 +104,12 @@ __all__ = [
     "max_memory_allocated",
     "memory_allocated",
     "memory_reserved",
+    "name_tensors",
     "now_ms",
     "plain_module",
     "races",
     "recording",
+    "report_lines",
     "reset",
     "reset_peak_memory_stats",
     "set_stream",

@@ -16,7 +16,7 @@ from toolkit.errors import UserError
 from toolkit.simgpu.dispatch import run
 from toolkit.simgpu.hostops import pin
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.tensors import new_pinned_tensor
+from toolkit.simgpu.tensors import Shell, new_pinned_tensor
 
 _aten = torch.ops.aten
 _MADE_BY_RESIZING = (  # torch would allocate an empty tensor and resize it
@@ -78,6 +78,7 @@ def register() -> None:
     aten.impl("_pin_memory", pin, "CPU")
     _libraries.extend((every_operation, aten))
     _accept_pin_memory()
+    _refuse_dlpack()
 
 
 def _run_factory(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -98,6 +99,21 @@ def _accept_pin_memory() -> None:
         setattr(torch, name, _accepting(getattr(torch, name), _empty_pinned))
     for name in _FACTORIES:
         setattr(torch, name, _accepting(getattr(torch, name), _pinned_copy))
+
+
+def _refuse_dlpack() -> None:
+    """These functions in C ask no tensor, and would give out the address 0."""
+    for name in ("_to_dlpack", "_to_dlpack_versioned"):
+        setattr(torch._C, name, _refusing(getattr(torch._C, name)))
+    torch.utils.dlpack.to_dlpack = torch.to_dlpack = torch._C._to_dlpack  # type: ignore[attr-defined]
+
+
+def _refusing(to_dlpack: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(to_dlpack)
+    def wrapper(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+        return tensor.__dlpack__() if isinstance(tensor, Shell) else to_dlpack(tensor, *args, **kwargs)
+
+    return wrapper
 
 
 def _accepting(create: Callable[..., torch.Tensor], create_pinned: Callable[..., torch.Tensor]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ import torch
 
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.kernels import to_buffer
-from toolkit.simgpu.memory import Block
+from toolkit.simgpu.memory import Block, Footprint
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
@@ -36,7 +36,7 @@ def launch(
         fn: called once, when the operation runs, with plain CPU tensors over the memory of `reads` and `writes`, in
             that order; it leaves its results in those of `writes`. What it returns is ignored. It must not wait for
             the device.
-        reads: device or pinned tensors that it reads only.
+        reads: device or pinned tensors that it reads only. If it writes one of them, the operation fails.
         writes: device or pinned tensors that it writes (and may read).
         cost_ms: time it takes on the virtual clock; by default from the bytes of `reads` and `writes`.
 
@@ -49,11 +49,15 @@ def launch(
             raise TypeError(f"launch {name!r}: reads and writes must be device or pinned tensors, not {type(each)}")
     read, written = footprints(reads), footprints(writes)
     declared = {each.block: False for each in read} | {each.block: True for each in written}
-    buffers = [to_buffer(each) for each in (*reads, *writes)]
+    sources = [(each.buf, each.footprint()) for each in reads if isinstance(each, Shell)]
+    targets = [to_buffer(each) for each in writes]
 
     def work() -> None:
+        kept = [_ReadOnly(buffer, footprint, written) for buffer, footprint in sources]
         with _running(declared):
-            fn(*buffers)
+            fn(*(each.buffer for each in kept), *targets)
+        for each in kept:
+            each.check(name)
 
     runtime.launch(current_stream(), name, work, read, written, cost_ms=cost_ms)
 
@@ -78,6 +82,44 @@ def plain_module(module: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(module, memo)
 
 
+class _ReadOnly:
+    """A tensor that a box declares as read, and whether the box has kept to it.
+
+    torch counts what it writes through a tensor and its views, so the box gets a plain tensor of its own. Other ways to
+    write (numpy, a C library) are seen if they change the bytes, except those that the box declares as written too.
+    With a thread per stream a change may be another operation's, in a race that is reported as such: then only the
+    count is asked.
+    """
+
+    def __init__(self, buf: torch.Tensor, read: Footprint, written: Sequence[Footprint]) -> None:
+        self._read = read
+        with torch.inference_mode(False):
+            empty = torch.empty(0, dtype=buf.dtype, device="cpu")
+            self.buffer = empty.set_(buf.untyped_storage(), buf.storage_offset(), buf.shape, buf.stride())
+            self._version = self.buffer._version
+        self._bytes = self._read.region.bytes_in(self._read.block.data)
+        self._before = self._bytes.clone()
+        self._written = [each.region for each in written if each.block is self._read.block]
+
+    def check(self, box: str) -> None:
+        if self.buffer._version != self._version or self._has_changed():
+            raise RuntimeError(
+                f"{box!r} writes {self._read.label}, which it declares as read only: name it in writes=, so that other "
+                "streams' work on it is checked"
+            )
+
+    def _has_changed(self) -> bool:
+        if runtime.policy_name == "threads":
+            return False
+        changed = self._before != self._bytes
+        if self._written:
+            permitted = torch.zeros(self._read.block.data.shape, dtype=torch.bool, device="cpu")
+            for region in self._written:
+                region.bytes_in(permitted).fill_(True)
+            changed &= ~self._read.region.bytes_in(permitted)
+        return bool(changed.any())
+
+
 @contextmanager
 def _running(declared: dict[Block, bool]) -> Iterator[None]:
     runtime.box.declared = declared
@@ -95,7 +137,7 @@ def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
         writes = any(each is target for target in written)
         if each.allocation is not None and runtime.box.declared.get(each.footprint().block, None) not in (True, writes):
             raise RuntimeError(
-                f"{schema.name} {'writes' if writes else 'reads'} a {each.footprint().label} that its sealed box "
+                f"{schema.name} {'writes' if writes else 'reads'} {each.footprint().label} that its sealed box "
                 "does not declare: name it in reads= or writes=, and use the tensor that the function is given"
             )
     to_cpu = schema.name == "_to_copy" and torch.device(kwargs.get("device") or "sim").type == "cpu"

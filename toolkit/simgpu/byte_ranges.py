@@ -14,11 +14,12 @@ class Region:
     """The bytes of a block that a tensor covers.
 
     Attributes:
+        shape: of the tensor.
         lo, hi: first byte and one past the last, counted from the block's start; equal for an empty tensor.
         nbytes: bytes that a kernel moves to read or write the tensor once.
     """
 
-    __slots__ = ("_tensor", "dense", "hi", "key", "lo", "nbytes")
+    __slots__ = ("_tensor", "dense", "hi", "key", "lo", "nbytes", "shape")
 
     def __init__(self, tensor: torch.Tensor) -> None:
         size, shape, strides = tensor.element_size(), tuple(tensor.shape), tensor.stride()
@@ -27,6 +28,7 @@ class Region:
         last = sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         self.hi = self.lo + (last + 1) * size if self.nbytes else self.lo
         self.dense = self.hi - self.lo == self.nbytes and tensor.is_contiguous()
+        self.shape = shape
         self.key = (self.lo, size, shape, strides)
         self._tensor = tensor
 
@@ -44,6 +46,13 @@ class Region:
     def covers(self, other: "Region") -> bool:
         """Does this region certainly contain the other one? (May say no where the answer is yes.)"""
         return self.key == other.key or (self.dense and self.lo <= other.lo and other.hi <= self.hi)
+
+    def bytes_in(self, data: torch.Tensor) -> torch.Tensor:
+        """The region as a view of `data`, (bytes of the block,) of any dtype: its shape, and one more dimension for the
+        bytes of an element. What is repeated in it (`expand`) is there once."""
+        lo, size, shape, strides = self.key
+        once = [1 if step == 0 else n for n, step in zip(shape, strides, strict=True)]
+        return data.as_strided((*once, size), (*(step * size for step in strides), 1), lo)
 
     def _addresses(self) -> np.ndarray:
         """An array of the same geometry over a storage of its own size; only its addresses are ever looked at."""

@@ -1,10 +1,14 @@
 """What a test or a lesson asks of the simulator itself: start afresh, choose a policy, look at what happened."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import torch
 
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.errors import Race
 from toolkit.simgpu.runtime import Synchronisation, runtime
+from toolkit.simgpu.tensors import Shell
 
 if TYPE_CHECKING:
     from toolkit.timeline import Recording
@@ -23,12 +27,29 @@ def reset(policy: str = "eager", *, on_race: str = "raise", costs: Costs | None 
 
 def races() -> list[Race]:
     """The races found since `reset`, in the order found (with on_race="raise": at most those of the one raised)."""
-    return list(runtime.races)
+    return list(runtime.detector.races)
 
 
 def synchronisations() -> list[Synchronisation]:
     """Every time since `reset` that the host waited for the device, hidden ones included."""
     return list(runtime.synchronisations)
+
+
+def name_tensors(tensors: Mapping[str, torch.Tensor], of: str = "") -> None:
+    """Name tensors for reports, which then say "input_ids of the buffers of batch 3" and not "(96,) int64 buffer".
+
+    A name holds for the tensor's bytes, so for its views too, until the tensor is freed. Called again, it replaces what
+    was said before.
+
+    Args:
+        tensors: device and pinned tensors by name; others have no reports and are passed over.
+        of: what they belong to now, such as "the buffers of batch 3". One for all that shares the memory.
+    """
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Shell):
+            footprint = tensor.footprint()
+            footprint.block.names[footprint.region.key] = footprint.region, name
+            footprint.block.owner = of
 
 
 def forget() -> None:

@@ -26,17 +26,20 @@ class Race:
         buffer: what they share, in words.
         first, second: in the order in which the program issued them.
         missing_edge: what to add, in words.
+        diagnosis: what was found to be in the wrong place, in words; "" if nothing was.
     """
 
     buffer: str
     first: Party
     second: Party
     missing_edge: str
+    diagnosis: str = ""
 
     def __str__(self) -> str:
         return (
             f"RACE on {self.buffer}\n  1st {self.first}\n  2nd {self.second}\n"
             f"  nothing orders them. Missing edge: {self.missing_edge}"
+            + (f"\n  Found: {self.diagnosis}" if self.diagnosis else "")
         )
 
 

@@ -1,9 +1,14 @@
 """Events: marks in a stream's queue that other streams and the host can wait for, and whose times can be compared."""
 
+import itertools
+
 from toolkit.simgpu.errors import CaptureError
+from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
 from toolkit.simgpu.streams import Moment, Stream, current_stream
+
+_numbers = itertools.count(1)
 
 
 class Event:
@@ -21,6 +26,7 @@ class Event:
         self._moment: Moment | None = None
         self._captured = False
         self._run = runtime.run
+        self._number = next(_numbers)  # in records, which must not keep the event alive
 
     def record(self, stream: Stream | None = None) -> None:
         """Mark the point behind everything queued so far on `stream` (default: the current one). May be repeated."""
@@ -28,7 +34,10 @@ class Event:
         stream.must_be_current_run()
         runtime.clock.host_call()
         self._run, self._captured = runtime.run, runtime.capture is not None
-        self._moment = stream.moment(caller_site())
+        record = stream.make_record(self._number, runtime.next_place(), caller_site())
+        if not self.enable_timing and runtime.capture is None:
+            stream.keep(record, runtime.host.knows.get(stream, 0))
+        self._moment = stream.moment(record)
 
     def wait(self, stream: Stream | None = None) -> None:
         """Later work of `stream` (default: the current one) waits for the point recorded last; none: no effect."""
@@ -36,21 +45,21 @@ class Event:
         stream.must_be_current_run()
         runtime.clock.host_call()
         moment = self._recorded("wait")
-        if moment is None:
-            stream.waited_in_vain = caller_site()
-            return
-        if runtime.capture is not None and not self._captured:
-            raise CaptureError("dependency created on uncaptured work while capturing a graph: wait before the capture")
-        stream.wait_for(moment)
+        if moment is not None:
+            if runtime.capture is not None and not self._captured:
+                raise CaptureError(
+                    "dependency created on uncaptured work while capturing a graph: wait before the capture"
+                )
+            stream.wait_for(moment)
+        self._note_wait(stream)
 
     def synchronize(self) -> None:
         """The host waits for the point recorded last; without one it returns at once."""
         runtime.refuse_in_capture("Event.synchronize")
         moment = self._recorded("synchronize")
-        if moment is None:
-            runtime.host.waited_in_vain = caller_site()
-        else:
+        if moment is not None:
             runtime.host_wait(moment, "Event.synchronize")
+        self._note_wait(runtime.host)
 
     def query(self) -> bool:
         """Has the device passed the point recorded last, by the virtual clock? True without one."""
@@ -58,22 +67,21 @@ class Event:
         runtime.clock.host_call()
         runtime.policy.host_step()
         moment = self._recorded("query")
-        if moment is None:
-            return True
-        if not moment.has_passed():
-            return False
-        runtime.host.learn(moment.knows)
-        runtime.raise_device_error()
-        return True
+        return moment is None or self._has_passed(moment)
 
     def elapsed_time(self, end_event: "Event") -> float:
-        """Milliseconds of simulated time from this event to `end_event`, both recorded with timing and passed."""
+        """Milliseconds of simulated time from this event to `end_event`, both recorded with timing and passed.
+
+        Raises:
+            RuntimeError: one of them has not passed yet. (Where it returns, the host knows that both have.)
+        """
+        runtime.refuse_in_capture("Event.elapsed_time")
         if not (self.enable_timing and end_event.enable_timing):
             raise ValueError("Both events must be created with argument 'enable_timing=True'.")
         start, end = self._recorded("elapsed_time"), end_event._recorded("elapsed_time")
         if start is None or end is None:
             raise ValueError("Both events must be recorded before calculating elapsed time.")
-        if max(start.ms, end.ms) > runtime.clock.now:
+        if not (self._has_passed(start) and self._has_passed(end)):
             raise RuntimeError(
                 "Both events must be completed before calculating elapsed time: synchronize on the later one first"
             )
@@ -83,6 +91,18 @@ class Event:
     def simulated_ms(self) -> float | None:
         """When the point recorded last is passed, on the virtual clock; None without one."""
         return None if self._moment is None else self._moment.ms
+
+    def _has_passed(self, moment: Moment) -> bool:
+        """Is everything before the moment done? If so the host knows it from now on."""
+        if not moment.has_passed():
+            return False
+        runtime.host.learn(moment.knows)
+        runtime.raise_device_error()
+        return True
+
+    def _note_wait(self, waiter: Actor) -> None:
+        record = self._moment.record if self._moment is not None else None
+        runtime.note_wait(waiter, Wait(record, self._number, runtime.next_place(), caller_site()))
 
     def _recorded(self, call: str) -> Moment | None:
         if self._moment is not None and self._run != runtime.run:

@@ -3,6 +3,8 @@
 While a stream captures, nothing runs: operations are written down with the memory that they touch. Tensors made
 meanwhile come from the graph's pool. Graphs may share a pool, whose memory one overwrites with what it needs while
 the other is not running; so every replay counts as writing the pool's scratch, and two at the same time are a race.
+Two replays of the *same* graph never run at the same time: CUDA puts each launch behind the one before, whatever
+their streams (CUDA Runtime API, cudaGraphLaunch).
 
 Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
 """
@@ -15,7 +17,7 @@ from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.memory import Block, Footprint, Pool
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
-from toolkit.simgpu.streams import Stream, current_stream, default_stream, synchronize
+from toolkit.simgpu.streams import Moment, Stream, current_stream, default_stream, synchronize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,7 @@ class CUDAGraph:
 
     def __init__(self, keep_graph: bool = False) -> None:
         self._capture: Capture | None = None
+        self._last_replay: Moment | None = None
         self._pool: Pool | None = None
         self._run = runtime.run
 
@@ -82,10 +85,10 @@ class CUDAGraph:
         """Stop recording."""
         if runtime.capture is None:
             raise CaptureError("capture_end() without a capture under way")
-        self._capture, runtime.capture = runtime.capture, None
+        self._capture, runtime.capture, self._last_replay = runtime.capture, None, None
 
     def replay(self) -> None:
-        """Queue all recorded operations on the current stream, as one launch.
+        """Queue all recorded operations on the current stream, as one launch behind this graph's last one.
 
         Raises:
             CaptureError: a tensor that was made before the capture and is used in it no longer exists. (CUDA would
@@ -97,7 +100,7 @@ class CUDAGraph:
         for each in (*capture.reads.values(), *capture.writes.values()):
             if each.freed and capture.comes_from_outside(each):
                 raise CaptureError(
-                    f"the graph captured at {capture.site}\n  uses a {each.label} that has since been freed, or moved "
+                    f"the graph captured at {capture.site}\n  uses {each.label} that has since been freed, or moved "
                     "by assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and "
                     "outputs alive and copy_() new values into them"
                 )
@@ -109,11 +112,15 @@ class CUDAGraph:
 
         reads = [each for key, each in capture.reads.items() if key not in capture.writes]
         writes = [capture.pool.scratch, *capture.writes.values()]
-        runtime.launch(current_stream(), "graph replay", work, reads, writes, cost_ms=capture.cost_ms)
+        stream = current_stream()
+        if self._last_replay is not None:
+            stream.wait_for(self._last_replay)
+        runtime.launch(stream, "graph replay", work, reads, writes, cost_ms=capture.cost_ms)
+        self._last_replay = stream.moment()
 
     def reset(self) -> None:
         """Forget the recording."""
-        self._capture = None
+        self._capture = self._last_replay = None
 
     def pool(self) -> Pool:
         """The pool of this graph, to be given to another one's capture."""

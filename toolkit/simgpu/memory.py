@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from toolkit.simgpu.byte_ranges import Region
+from toolkit.simgpu.names import label
 
 if TYPE_CHECKING:
     from toolkit.simgpu.races import Access
     from toolkit.simgpu.streams import Moment, Stream
+    from toolkit.simgpu.unwritten import Unwritten
 
 _ROUND = 512
 
@@ -35,9 +37,14 @@ class Block:
         history: the accesses that a future operation could still race with.
         run: the run (see `reset`) that the history belongs to.
         readers: for each stream given to record_stream, the point its queue had reached when the block was freed.
+        unwritten: what its tensor has not written yet; None if it has written everything.
+        names, owner: see names.py; the names by their region's key.
     """
 
-    __slots__ = ("data", "free", "generation", "history", "kind", "nbytes", "readers", "run")
+    __slots__ = (
+        *("data", "free", "generation", "history", "kind", "names", "nbytes", "owner", "readers", "run"),
+        "unwritten",
+    )
 
     def __init__(self, nbytes: int, kind: str) -> None:
         with torch.inference_mode(False):  # operations may run after the learner has left inference mode
@@ -46,6 +53,15 @@ class Block:
         self.run = 0
         self.history: list[Access] = []
         self.readers: list[Moment] = []
+        self.unwritten: Unwritten | None = None
+        self.names: dict[tuple, tuple[Region, str]] = {}
+        self.owner = ""
+
+    def next_tensor(self) -> None:
+        """The block changes hands."""
+        self.generation += 1
+        self.readers, self.free, self.unwritten = [], False, None
+        self.names, self.owner = {}, ""
 
     def as_tensor(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A plain CPU tensor over this block's bytes."""
@@ -56,11 +72,21 @@ class Block:
 class Footprint:
     """What an operation touches: the bytes of one tensor, in a block, at a generation. Keeps no tensor alive."""
 
-    __slots__ = ("block", "generation", "label", "region")
+    __slots__ = ("block", "dtype", "generation", "region")
 
-    def __init__(self, block: Block, tensor: torch.Tensor, label: str = "") -> None:
+    def __init__(self, block: Block, tensor: torch.Tensor) -> None:
         self.block, self.generation, self.region = block, block.generation, Region(tensor)
-        self.label = label or f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} buffer"
+        self.dtype = tensor.dtype
+
+    @property
+    def description(self) -> str:
+        """The tensor's shape and dtype."""
+        return f"{self.region.shape} {str(self.dtype).removeprefix('torch.')}"
+
+    @property
+    def label(self) -> str:
+        """The tensor in words, by its name if it has one."""
+        return label(self)
 
     @property
     def freed(self) -> bool:
@@ -127,8 +153,7 @@ class Memory:
             free_list.remove(block)
             for moment in block.readers:
                 moment.forget_in(block.history)
-            block.readers, block.free = [], False
-            block.generation += 1
+            block.next_tensor()
         with self._lock:
             self.allocated += nbytes
             self.peak = max(self.peak, self.allocated)

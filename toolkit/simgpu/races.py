@@ -5,20 +5,32 @@ before the other (see ordering.py). That is a property of the program, not of on
 numbers happened to be right, under every policy.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from toolkit.simgpu.diagnosis import diagnose, diagnose_late
 from toolkit.simgpu.errors import Party, Race
 from toolkit.simgpu.memory import Footprint
-from toolkit.simgpu.ordering import Actor
+from toolkit.simgpu.names import shared_name
+from toolkit.simgpu.ordering import Actor, Wait
 
 
 class Access(NamedTuple):
-    """One read or write by a stream. The host's own are not kept: whatever comes later is launched after them."""
+    """One read or write by a stream. The host's own are not kept: whatever comes later is launched after them.
+
+    Attributes:
+        number: of the actor's operation.
+        when: the operation's place in the program.
+        owner: what the memory belonged to then (see names.py).
+    """
 
     footprint: Footprint
     actor: Actor
-    number: int  # of the actor's operation
+    number: int
     party: Party
+    when: int
+    owner: str
 
 
 class Detector:
@@ -26,14 +38,21 @@ class Detector:
 
     Args:
         host: the host's actor. What it knows to have happened can race with nothing that is issued later.
+        streams: all streams; the list may grow.
         run: number of the current run; history of earlier runs is dropped.
+
+    Attributes:
+        races: those found so far.
     """
 
-    def __init__(self, host: Actor, run: int) -> None:
-        self._host, self._run = host, run
+    def __init__(self, host: Actor, streams: Sequence[Actor], run: int) -> None:
+        self._host, self._streams, self._run = host, streams, run
+        self.races: list[Race] = []
+        # By the actor of the second operation and that of the first: the first one's number, and the place in `races`.
+        self._unexplained: dict[tuple[Actor, Actor], list[tuple[int, int]]] = {}
 
-    def check(self, footprint: Footprint, actor: Actor, party: Party) -> list[Race]:
-        """The races between what `actor` does now and what others did; remembers the access."""
+    def check(self, footprint: Footprint, actor: Actor, party: Party, when: int) -> list[Race]:
+        """The races between what `actor` does now and what others did; remembers them, and the access."""
         block, region = footprint.block, footprint.region
         if block.run != self._run:
             block.run, block.history = self._run, []
@@ -42,45 +61,64 @@ class Detector:
             ordered = actor.knows.get(old.actor, 0) >= old.number
             conflict = party.writes or old.party.writes
             if conflict and not ordered and old.actor is not actor and region.overlaps(old.footprint.region):
-                races.append(_race(old, footprint, actor, party))
+                race = self._race(old, footprint, actor, party)
+                races.append(race)
+                self.races.append(race)
             past = self._host.knows.get(old.actor, 0) >= old.number
             if not past and not (old.actor is actor and _stands_for(footprint, party, old)):
                 kept.append(old)
         if actor is not self._host and region.nbytes:
-            kept.append(Access(footprint, actor, actor.knows[actor], party))
+            kept.append(Access(footprint, actor, actor.knows[actor], party, when, block.owner))
         block.history = kept
         return races
+
+    def is_in_use(self, actor: Actor) -> Callable[[Footprint], bool]:
+        """Whether others may still use a tensor's bytes when `actor` comes to its last operation so far."""
+
+        def ask(footprint: Footprint) -> bool:
+            return any(
+                actor.knows.get(old.actor, 0) < old.number and footprint.region.overlaps(old.footprint.region)
+                for old in footprint.block.history
+            )
+
+        return ask
+
+    def explain_late(self, waiter: Actor, wait: Wait) -> None:
+        """`waiter` waits, perhaps for what it needed earlier: then the races found meanwhile were for that reason."""
+        if wait.record is None:
+            return
+        for number, place in self._unexplained.pop((waiter, wait.record.stream), []):
+            if late := diagnose_late(number, waiter, wait):
+                self.races[place] = replace(self.races[place], diagnosis=late)
+
+    def _race(self, old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race:
+        first, second, kind = old.actor.name, actor.name, footprint.block.kind
+        moved_on = old.footprint.generation != footprint.generation
+        diagnosis = ""
+        wait = "call event.synchronize() on the host" if party.lane == "host" else f"{second}.wait_event(it)"
+        edge = f"record an event on {first} after the first, and {wait} before the second"
+        if kind == "scratch":
+            buffer = "memory that two graphs of one pool share"
+            edge += "; or replay both on one stream"
+        elif moved_on and kind == "graph pool":
+            buffer = f"memory of a graph pool: {old.footprint.label} and, for another graph, {footprint.label}"
+            edge += "; or allocate what others read outside the pool, before the capture"
+        elif moved_on:
+            buffer = (
+                f"the memory of {old.footprint.label} that was freed and given to a new {footprint.description} buffer"
+            )
+            edge = (
+                f"tensor.record_stream({first}) on the first one before it is freed, so that its memory waits for "
+                f"{first}; or keep the tensor until {first} is done with it"
+            )
+        else:
+            buffer = shared_name(old.footprint, footprint, old.owner)
+            diagnosis, is_cause = diagnose(old.actor, old.number, old.when, actor, self._streams)
+            if not is_cause:
+                self._unexplained.setdefault((actor, old.actor), []).append((old.number, len(self.races)))
+        return Race(buffer, old.party, party, edge, diagnosis)
 
 
 def _stands_for(footprint: Footprint, party: Party, old: Access) -> bool:
     """Does whatever races with an actor's `old` access also race with its new one?"""
     return (party.writes or not old.party.writes) and footprint.region.covers(old.footprint.region)
-
-
-def _race(old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race:
-    first, second, kind = old.actor.name, actor.name, footprint.block.kind
-    moved_on = old.footprint.generation != footprint.generation
-    if party.lane == "host":
-        edge = f"record an event on {first} after the first, and call event.synchronize() on the host before the second"
-    else:
-        edge = f"record an event on {first} after the first, and {second}.wait_event(it) before the second"
-    if kind == "scratch":
-        buffer = "memory that two graphs of one pool share"
-        edge += "; or replay both on one stream"
-    elif moved_on and kind == "graph pool":
-        buffer = f"memory of a graph pool: a {old.footprint.label} and, for another graph, a {footprint.label}"
-        edge += "; or allocate what others read outside the pool, before the capture"
-    elif moved_on:
-        buffer = f"the memory of a {old.footprint.label} that was freed and given to a new {footprint.label}"
-        edge = (
-            f"tensor.record_stream({first}) on the first one before it is freed, so that its memory waits for {first}; "
-            f"or keep the tensor until {first} is done with it"
-        )
-    else:
-        buffer = f"{footprint.label} ({kind})"
-    early = actor.waited_for.get(old.actor)
-    if early is not None and early.covers < old.number:
-        edge += f"\n  ({second} did wait for an event of {first}, but for one recorded before the first: {early.site})"
-    elif early is None and actor.waited_in_vain is not None:
-        edge += f"\n  ({second} did wait for an event, but for one that was never recorded: {actor.waited_in_vain})"
-    return Race(buffer, old.party, party, edge)

@@ -16,10 +16,11 @@ from toolkit.simgpu.clock import Clock, Costs
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
 from toolkit.simgpu.memory import Footprint, Memory
 from toolkit.simgpu.operations import Operation
-from toolkit.simgpu.ordering import Actor, WaitedFor
+from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.policies import make_policy
 from toolkit.simgpu.races import Detector
 from toolkit.simgpu.sites import Site, caller_site
+from toolkit.simgpu.unwritten import fill_unwritten
 
 if TYPE_CHECKING:
     from toolkit.simgpu.graphs import Capture
@@ -46,8 +47,6 @@ class Synchronisation:
 class Runtime:
     """Everything that `reset` makes anew. Attributes are for this package; learners use the functions of `simgpu`."""
 
-    NOWHERE = Site("the allocator", 0)
-
     def __init__(self) -> None:
         self.memory = Memory()
         self.run = 0
@@ -60,17 +59,17 @@ class Runtime:
         self.on_race, self.clock = on_race, Clock(costs)
         self.run += 1
         self.host = Actor("host")
-        self.detector = Detector(self.host, self.run)
-        self.races: list[Race] = []
         self.synchronisations: list[Synchronisation] = []
         self.sync_debug_mode = "default"
         self.streams.clear()
+        self.detector = Detector(self.host, self.streams, self.run)
         self.default_stream: Stream | None = None
         self.thread = threading.local()  # .stack: the streams entered by this thread
         self.capture: Capture | None = None
         self.capture_stream: Stream | None = None
         self.device_error: DeviceError | None = None
         self.numbers = itertools.count(1)
+        self.places = itertools.count(1)
         self.rng = torch.Generator("cpu").manual_seed(0)
         self.memory.reset()
 
@@ -110,11 +109,8 @@ class Runtime:
         stream.learn(self.host.knows)  # whatever the host did or waited for comes before what it launches now
         stream.count_operation()
         self._check(reads, writes, stream, name, site)
+        work = fill_unwritten(reads, writes, work, self.detector.is_in_use(stream))
         stream.ready_ms = self.clock.device_work(name, stream.name, engine, stream.ready_ms, cost_ms)
-        self.submit(stream, name, work, site)
-
-    def submit(self, stream: "Stream", name: str, work: Callable[[], object], site: Site) -> None:
-        """Put work into the stream's queue: the part of a launch that decides when it runs."""
         operation = Operation(name, stream.name, site, next(self.numbers), work, stream.take_dependencies())
         stream.last = operation
         self.policy.submit(operation, stream)
@@ -133,12 +129,19 @@ class Runtime:
             raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
         moment.finish()
         self.host.learn(moment.knows)
-        if moment.site is not None:
-            self.host.waited_for[moment.stream] = WaitedFor(moment.site, moment.knows.get(moment.stream, 0))
         self.clock.host_call()
         waited = self.clock.host_waits(moment.ms)
         self.synchronisations.append(Synchronisation(what, site, hidden, waited))
         self.raise_device_error()
+
+    def next_place(self) -> int:
+        """A place in the order in which the program issues its operations, records and waits."""
+        return next(self.places)
+
+    def note_wait(self, waiter: Actor, wait: Wait) -> None:
+        """Remember what `waiter` has just waited for: later reports say so, and earlier ones that it came too late."""
+        waiter.waits[None if wait.record is None else wait.record.stream] = wait
+        self.detector.explain_late(waiter, wait)
 
     def refuse_in_capture(self, what: str) -> None:
         if self.capture is not None:
@@ -168,12 +171,13 @@ class Runtime:
         self, reads: Sequence[Footprint], writes: Sequence[Footprint], actor: Actor, name: str, site: Site
     ) -> None:
         found: list[Race] = []
+        when = self.next_place()
         for footprints, is_write in ((reads, False), (writes, True)):
             if footprints:
                 party = Party(name, actor.name, site, is_write)
                 for footprint in footprints:
-                    found += self.detector.check(footprint, actor, party)
-        self.races += found
+                    found += self.detector.check(footprint, actor, party, when)
+        actor.last_work = when
         if found and self.on_race == "raise":
             raise RaceError(found[0])
 

@@ -1,11 +1,14 @@
-"""Where in the learner's code an operation was issued: the first caller outside torch and outside the toolkit."""
+"""Where in the user's code an operation was issued: the first caller outside torch and outside the toolkit.
+
+That line may lie in a helper. Whoever knows which files matter most to the reader says so once (`report_lines`); of the
+lines on the way to an operation, one in such a file is then named first, and the helper's line behind it.
+"""
 
 import contextlib
-import functools
 import linecache
 import os
-import re
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NamedTuple
 
@@ -16,32 +19,63 @@ _SKIPPED = (
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
     contextlib.__file__,
 )
+_PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 
-_CHAPTER = re.compile(r"[\\/]ch(\d\d)_\w+[\\/]\w+\.py$")
+class _Lines:
+    """What `report_lines` was told."""
+
+    root: str | None = None
+    rank: Callable[[str], int] = staticmethod(lambda file: 0)
+
+
+def report_lines(root: str | os.PathLike[str], rank: Callable[[str], int]) -> None:
+    """Say how lines of source are named in reports.
+
+    Args:
+        root: files below this folder are named by their path from it (by default: the current folder).
+        rank: for a file's absolute path, how much the reader cares about it; 0 for most. Of the lines on the way to an
+            operation, the one in the file of the highest rank is named first (of several: the innermost).
+    """
+    _Lines.root, _Lines.rank = os.path.abspath(root), staticmethod(rank)
 
 
 class Site(NamedTuple):
     """A line of source. The text of the line is only looked up when somebody prints it.
 
     Attributes:
-        file, line: the line that called into torch or the toolkit.
-        caller: where it was called from in a later chapter of the course, if it was: there the learner is at work.
+        file, line: the line to look at first.
+        inner: (file, line) that called into torch or the simulator, where that is another one.
     """
 
     file: str
     line: int
-    caller: tuple[str, int] | None = None
+    inner: tuple[str, int] | None = None
+
+    @property
+    def first_line(self) -> str:
+        """The line to look at first, with its text."""
+        return _line(self.file, self.line)
 
     def __str__(self) -> str:
-        text = _line(self.file, self.line)
-        return text if self.caller is None else f"{text}\n      called at {_line(*self.caller)}"
+        return self.first_line if self.inner is None else f"{self.first_line}\n      inside: {_line(*self.inner)}"
 
 
 def _line(file: str, line: int) -> str:
-    name = "notebook cell" if "ipykernel" in file else os.path.basename(file)
     source = linecache.getline(file, line).strip()
-    return f"{name}:{line}  `{source}`" if source else f"{name}:{line}"
+    return f"{_name(file)}:{line}  `{source}`" if source else f"{_name(file)}:{line}"
+
+
+def _name(file: str) -> str:
+    """The path from the root, from the folder of installed packages, or in full."""
+    if "ipykernel" in file:
+        return "notebook cell"
+    root = os.path.join(_Lines.root or os.getcwd(), "")
+    if _PACKAGES in file:
+        shown = file.rpartition(_PACKAGES)[2]
+    else:
+        shown = file.removeprefix(root)
+    return shown.replace(os.sep, "/")
 
 
 def caller_site() -> Site:
@@ -50,19 +84,11 @@ def caller_site() -> Site:
     while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED) and frame.f_back is not None:
         frame = frame.f_back
     assert frame is not None
-    site = Site(frame.f_code.co_filename, frame.f_lineno)
-    chapter = _chapter(site.file)
-    if not chapter:
-        return site
-    caller = None
+    rank = _Lines.rank
+    inner = best = frame
+    highest = rank(frame.f_code.co_filename)
     while (frame := frame.f_back) is not None:
-        if (number := _chapter(frame.f_code.co_filename)) > chapter:
-            chapter, caller = number, (frame.f_code.co_filename, frame.f_lineno)
-    return site._replace(caller=caller)
-
-
-@functools.cache
-def _chapter(file: str) -> int:
-    """The number of the chapter that a file belongs to; 0 for any other file, and for chapter 0."""
-    found = _CHAPTER.search(file)
-    return int(found[1]) if found else 0
+        if (found := rank(frame.f_code.co_filename)) > highest:
+            best, highest = frame, found
+    site = Site(best.f_code.co_filename, best.f_lineno)
+    return site if best is inner else site._replace(inner=(inner.f_code.co_filename, inner.f_lineno))

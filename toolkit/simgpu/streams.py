@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.operations import Operation
-from toolkit.simgpu.ordering import Actor, WaitedFor
+from toolkit.simgpu.ordering import Actor, Record, Wait
 from toolkit.simgpu.races import Access
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.sites import Site, caller_site
+from toolkit.simgpu.sites import caller_site
 
 if TYPE_CHECKING:
     from toolkit.simgpu.events import Event
@@ -25,7 +25,7 @@ class Moment(NamedTuple):
     operations: list[Operation]  # what must be done before it: the stream's last one, and events waited for since
     knows: dict[Actor, int]  # what has happened by then
     ms: float  # when, on the virtual clock
-    site: Site | None = None  # the line that recorded an event here
+    record: Record | None = None  # what was recorded here, if it was an event or is meant for another stream
 
     def has_passed(self) -> bool:
         """Has the virtual clock passed this point? If so the work before it is done as well."""
@@ -69,18 +69,16 @@ class Stream(Actor):
                 f"stream {self.name!r} was made before reset(); make streams, events and graphs after it"
             )
 
-    def moment(self, site: Site | None = None) -> Moment:
+    def moment(self, record: Record | None = None) -> Moment:
         """The point behind everything queued so far."""
         self.learn(runtime.host.knows)
-        return Moment(self, self._dependencies(), dict(self.knows), max(self.ready_ms, runtime.clock.now), site)
+        return Moment(self, self._dependencies(), dict(self.knows), max(self.ready_ms, runtime.clock.now), record)
 
     def wait_for(self, moment: Moment) -> None:
         """What is queued here from now on starts after `moment`."""
         self._pending += [each for each in moment.operations if not each.done]
         self.learn(moment.knows)
         self.ready_ms = max(self.ready_ms, moment.ms)
-        if moment.site is not None:
-            self.waited_for[moment.stream] = WaitedFor(moment.site, moment.knows.get(moment.stream, 0))
 
     def take_dependencies(self) -> list[Operation]:
         """What the next operation must run after."""
@@ -100,7 +98,9 @@ class Stream(Actor):
         stream.must_be_current_run()
         self._refuse_fork(stream)
         runtime.clock.host_call()
-        self.wait_for(stream.moment(caller_site()))
+        record = stream.make_record(None, runtime.next_place(), caller_site())
+        self.wait_for(stream.moment(record))
+        runtime.note_wait(self, Wait(record, None, runtime.next_place(), record.site))
 
     def record_event(self, event: "Event | None" = None) -> "Event":
         """Record `event`, or a new one, behind everything queued on this stream so far; returns it."""

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from toolkit.simgpu.memory import Allocation, Block, Footprint
+from toolkit.simgpu.refusals import Refusals
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.streams import Stream, current_stream
+from toolkit.simgpu.unwritten import Unwritten
 
 
-class Shell(torch.Tensor):
+class Shell(Refusals, torch.Tensor):
     """What both kinds share. `allocation` is None for a temporary inside a sealed box, which nobody else may see."""
 
     DEVICE: str
@@ -84,15 +86,6 @@ class Shell(torch.Tensor):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
 
-    def __reduce_ex__(self, protocol: object) -> Any:  # noqa: ANN401 (as object.__reduce_ex__)
-        raise NotImplementedError("simgpu: pickling or saving; use tensor.cpu() for device, .clone() for pinned memory")
-
-    def share_memory_(self) -> "Shell":
-        raise NotImplementedError("simgpu: share_memory_(), memory shared between processes")
-
-    def backward(self, *args: object, **kwargs: object) -> None:
-        raise NotImplementedError("simgpu: backward(); the simulated GPU is for inference")
-
     def data_ptr(self) -> int:
         """The address of the first element. A graph is bound to it."""
         return self.buf.data_ptr()
@@ -135,10 +128,7 @@ class PinnedTensor(Shell):
         return self.buf.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
-        raise NotImplementedError(
-            "simgpu: numpy() of a pinned tensor would escape the race detector; use tensor operations, .tolist(), or "
-            ".clone().numpy() for a copy of what it holds now"
-        )
+        raise self._refusal("numpy() of a pinned tensor")
 
     def is_pinned(self, device: object = None) -> bool:
         return True
@@ -171,18 +161,19 @@ def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
     """Allocate a tensor with the shape, strides and dtype of `like` on the current stream (in a capture: in its pool).
 
     Args:
-        poison: fill reused memory with garbage too, as part of the stream's work; for `torch.empty`.
+        poison: nothing is about to be written into it: reused memory is garbage too (see unwritten.py).
     """
     shape, strides, dtype = tuple(like.shape), like.stride(), like.dtype
     stream, capture, fill = current_stream(), runtime.capture, _fill_byte(dtype)
     pool = capture.pool if capture is not None else runtime.memory.default_pool
     allocation = runtime.memory.allocate(_bytes(shape, strides, dtype), stream, pool, fill)
     block = allocation.block
+    tensor = SimTensor(block.as_tensor(shape, strides, dtype), allocation)
     if capture is not None:
         capture.allocated.add((block, block.generation))
     elif poison and block.generation:
-        runtime.submit(stream, "empty", lambda: block.data.fill_(fill), runtime.NOWHERE)
-    return SimTensor(block.as_tensor(shape, strides, dtype), allocation)
+        block.unwritten = Unwritten(block, tensor.footprint().region, fill)
+    return tensor
 
 
 def new_pinned_tensor(shape: tuple[int, ...], dtype: torch.dtype, strides: tuple[int, ...]) -> PinnedTensor:

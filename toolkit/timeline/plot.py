@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
 
 from solutions.ch00_measuring.intervals import Interval, clip, merge
 from toolkit.files import write_whole
@@ -26,16 +27,21 @@ def plot_timeline(
     *,
     title: str = "",
     steps: tuple[int, int] | None = None,
+    length_ms: float | None = None,
 ) -> Picture:
     """Draw a recording; save it to `path` (PNG, SVG or PDF, by its ending) if one is given.
 
     Args:
         title: what was recorded; the idle share, the device and a simulated clock are added by themselves.
         steps: first and last step to show. Default: the six in the middle, or all if there are no more.
+        length_ms: what the axis shows, from the start of these steps. Default: to their end. Pictures that are to be
+            compared get the same length.
 
     The idle share in the title is that of the whole recording's window, not only of the steps shown.
     """
     shown, note = _shown_window(recording, steps)
+    if length_ms is not None:
+        shown = shown[0], shown[0] + length_ms / 1e3
     spans = clip_spans(recording.spans, shown)
     lanes = sorted({span.lane for span in recording.spans}, key=lambda lane: (_place(lane), lane))
     figure = Picture(width=11, height=1.25 + 0.62 * len(lanes))
@@ -46,6 +52,8 @@ def plot_timeline(
     axes.set_yticks(range(len(lanes)), [_lane_label(lane) for lane in lanes])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("milliseconds" + note)
+    if length_ms is not None:
+        axes.xaxis.set_major_locator(MultipleLocator(5))  # the same marks in all pictures of that length
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -27,6 +27,7 @@ class LeanEngine(AsyncEngine):
         """As in chapter 3: write the batch into its slot's pinned tensors, then queue copies and forward."""
         slot = self.free_slot(batch)
         with self.timeline.host("launch", step=batch.step):
+            slot.name_for(batch.step)
             slot.load(batch.inputs)
             self.queue(batch, slot)
         return slot

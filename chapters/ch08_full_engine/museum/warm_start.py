@@ -12,7 +12,7 @@ from ch07_carry_over import AsyncEngine
 class WarmStartEngine(AsyncEngine):
     """The asynchronous engine, which always fills both slots before it commits."""
 
-    def step(self) -> list[RequestOutput]:
+    def advance(self) -> list[RequestOutput]:
         """Launch batches until `max_in_flight` are in flight, then commit the oldest.
 
         Returns:

@@ -1,5 +1,8 @@
 """Sealed boxes: one launch for a whole function with declared reads and writes."""
 
+import ctypes
+import threading
+
 import pytest
 import torch
 
@@ -72,6 +75,77 @@ def test_a_read_only_tensor_may_not_be_written_in_the_box():
     simgpu.launch("forward", lambda source, target: x.add_(1), [x], [y])
     with pytest.raises(simgpu.DeviceError, match="writes a .* does not declare"):
         simgpu.synchronize()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda source, target: source.add_(1),
+        lambda source, target: source[1:].zero_(),
+        lambda source, target: source.view(2, 2).t()[0].copy_(target[:2]),
+        lambda source, target: torch.add(target, 1, out=source),
+        lambda source, target: source.fill_(1),  # what it holds already
+        lambda source, target: source.detach().mul_(1),
+    ],
+)
+def test_a_box_that_writes_what_it_declares_as_read_fails(policy, write):
+    simgpu.reset(policy)
+    x, y = torch.ones(4, device="sim"), torch.zeros(4, device="sim")
+    simgpu.launch("forward", write, [x], [y])
+    with pytest.raises(
+        simgpu.DeviceError, match=r"'forward' writes a \(4,\) float32 buffer, which it declares as read"
+    ):
+        simgpu.synchronize()
+
+
+@pytest.mark.parametrize("policy", ["eager", "lazy", "random:2"])
+@pytest.mark.parametrize(
+    "write", [lambda source: source.data.add_(1), lambda source: source.numpy().fill(3), lambda source: x_of(source)]
+)
+def test_a_box_that_writes_behind_torchs_back_fails_too(policy, write):
+    simgpu.reset(policy)
+    x = torch.ones(4, pin_memory=True)
+    simgpu.launch("forward", write, [x])
+    with pytest.raises(simgpu.DeviceError, match="declares as read only"):
+        simgpu.synchronize()
+
+
+def x_of(source):
+    ctypes.memset(source.data_ptr(), 7, source.nbytes)
+
+
+def test_a_box_may_read_what_it_declares_as_read_and_write_another_part_of_it():
+    x = torch.arange(6.0, device="sim")
+    simgpu.launch("forward", lambda source, target: target.copy_(source[:2] * 10), [x], [x[4:]])
+    simgpu.launch("copy", lambda source, target: target.copy_(source), [x[:2]], [x[2:4]])
+    assert x.tolist() == [0.0, 1.0, 0.0, 1.0, 0.0, 10.0]
+    simgpu.launch("forward", lambda source, target: source[3:5].numpy().fill(7), [x], [x[4:]])
+    with pytest.raises(simgpu.DeviceError, match="declares as read only"):
+        simgpu.synchronize()
+
+
+def test_a_box_that_races_is_not_accused_of_writing():
+    """With a thread per stream another operation may change the bytes meanwhile: that is reported, as a race."""
+    simgpu.reset("threads", on_race="collect")
+    x, y, host = torch.zeros(4, device="sim"), torch.zeros(4, device="sim"), torch.ones(4, pin_memory=True)
+    started, changed = threading.Event(), threading.Event()
+
+    def slow(source, target):
+        started.set()
+        changed.wait(10)
+        target.copy_(source)
+
+    simgpu.synchronize()
+    with simgpu.stream(simgpu.Stream(name="a")):
+        simgpu.launch("forward", slow, [x], [y])
+    started.wait(10)
+    with simgpu.stream(simgpu.Stream(name="b")) as b:
+        x.copy_(host, non_blocking=True)
+        b.synchronize()
+    changed.set()
+    simgpu.synchronize()
+    assert len(simgpu.races()) == 1 and y.tolist() == [1.0] * 4
 
 
 def test_a_box_that_would_wait_for_the_device_fails():

@@ -122,6 +122,42 @@ def test_two_graphs_with_a_pool_each_may_run_at_once(buffers):
         second.replay()
 
 
+@pytest.mark.parametrize("policy", ["eager", "lazy", "threads", "random:4"])
+def test_one_graph_on_two_streams_runs_once_after_the_other(policy):
+    """CUDA orders launches of one executable graph: no report, and no replay that starts before the last has ended."""
+    simgpu.reset(policy)
+    x, graph, later = torch.zeros(4, device="sim"), simgpu.CUDAGraph(), simgpu.CUDAGraph()
+    with simgpu.graph(graph):
+        x.add_(1)
+    streams = [simgpu.Stream(name=name) for name in "abc"]
+    for stream in streams:
+        with simgpu.stream(stream):
+            graph.replay()
+    replays = [span for span in simgpu.spans() if span.name == "graph replay"]
+    assert all(first.end <= second.start for first, second in zip(replays, replays[1:], strict=False))
+    streams[-1].synchronize()
+    assert x.tolist() == [3.0] * 4
+    with simgpu.graph(later):
+        x.add_(1)
+    with simgpu.stream(streams[0]):
+        graph.replay()
+    with simgpu.stream(streams[1]), pytest.raises(simgpu.RaceError):
+        later.replay()
+
+
+def test_a_graph_captured_again_does_not_wait_for_the_old_one(buffers):
+    x, y = buffers
+    graph, a, b = capture(x, y), simgpu.Stream(name="a"), simgpu.Stream(name="b")
+    with simgpu.stream(a):
+        graph.replay()
+    with simgpu.graph(graph):
+        y.add_(1)
+    with simgpu.stream(a):
+        y.mul_(2)
+    with simgpu.stream(b), pytest.raises(simgpu.RaceError):
+        graph.replay()
+
+
 def test_one_pool_takes_less_memory_than_two():
     def reserved(shared):
         simgpu.reset()

@@ -8,7 +8,7 @@ seen not to. docs/simulator.md lists the rules with their sources; a test checks
 import pytest
 import torch
 
-from toolkit.device import DEVICE, accelerator, new_stream, sleep
+from toolkit.device import DEVICE, accelerator, host_work, new_stream, sleep
 
 BUSY_MS = 40.0 if DEVICE == "cuda" else 10.0
 pytestmark = [pytest.mark.usefixtures("policy"), pytest.mark.both]
@@ -239,6 +239,23 @@ def test_elapsed_time_needs_timing_events_that_have_passed():
         start.elapsed_time(end)
 
 
+def test_elapsed_time_says_that_both_events_have_passed():
+    a, x, host = new_stream("a"), filled(1), pinned(0)
+    start, end = accelerator.Event(enable_timing=True), accelerator.Event(enable_timing=True)
+    with accelerator.stream(a):
+        start.record()
+        sleep(BUSY_MS)
+        host.copy_(x, non_blocking=True)
+        end.record()
+    while True:
+        try:
+            assert start.elapsed_time(end) > 0.5 * BUSY_MS
+            break
+        except RuntimeError:  # not yet
+            host_work(1.0)
+    assert host.tolist() == [1.0] * 4
+
+
 # --- the host waits --------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +458,23 @@ def test_record_stream_of_the_own_stream_changes_nothing():
     assert torch.empty(ODD, device=DEVICE).data_ptr() == address
 
 
+def test_empty_touches_nothing_so_a_wait_before_the_first_write_is_enough():
+    reader = new_stream("a")
+    x, y = filled(1, ODD), filled(0, ODD)
+    address = x.data_ptr()
+    busy(reader)
+    with accelerator.stream(reader):
+        y.copy_(x)
+        done = reader.record_event()
+    del x  # no record_stream: the memory is free for this stream at once
+    z = torch.empty(ODD, device=DEVICE)
+    assert z.data_ptr() == address
+    accelerator.current_stream().wait_event(done)
+    z.fill_(2)
+    accelerator.synchronize()
+    assert (y[0].item(), y[-1].item(), z[0].item()) == (1.0, 1.0, 2.0)
+
+
 def test_memory_allocated_counts_live_tensors_in_512_byte_steps():
     before = accelerator.memory_allocated()
     x = torch.empty(100, device=DEVICE)
@@ -499,6 +533,20 @@ def test_graphs_of_one_pool_may_take_turns():
         first.replay()
         second.replay()
     assert (y.tolist(), z.tolist()) == ([4.0] * 4, [4.0] * 4)
+
+
+def test_launches_of_one_graph_wait_for_each_other_on_any_stream():
+    x, graph, warm_up = filled(0), accelerator.CUDAGraph(), new_stream("capture")
+    with accelerator.graph(graph, stream=warm_up):
+        x.add_(1)
+    a, b = new_stream("a"), new_stream("b")
+    slow = busy(a)
+    for stream in (a, b):
+        with accelerator.stream(stream):
+            graph.replay()
+    b.synchronize()
+    assert slow.query(), "the launch on b did not wait for the one on a"
+    assert x.tolist() == [2.0] * 4
 
 
 def test_the_default_stream_captures_nothing():

@@ -1,0 +1,45 @@
+"""Names of memory in reports: "input_ids of the buffers of batch 3" says more than "(96,) int64 buffer".
+
+A name belongs to the bytes of the tensor that was named, until it is freed: views of it have it too. What it belongs to
+(its owner, such as a batch) may change while it stays the same memory.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolkit.simgpu.memory import Footprint
+
+
+def name_of(footprint: "Footprint") -> str:
+    """The name of what was named most narrowly around the footprint, else of what was named inside it, or ""."""
+    if footprint.freed:
+        return ""
+    named = footprint.block.names.values()
+    around = [(region.nbytes, name) for region, name in named if region.covers(footprint.region)]
+    if around:
+        return min(around)[1]
+    inside = [name for region, name in named if region.overlaps(footprint.region)]
+    return " and ".join(inside) if len(inside) < 3 else f"{inside[0]}, {inside[1]} and {len(inside) - 2} more"
+
+
+def label(footprint: "Footprint") -> str:
+    """A tensor in words, with its article: "input_ids of the buffers of batch 3", or "a (96,) int64 buffer"."""
+    name, owner = name_of(footprint), footprint.block.owner
+    if not name:
+        return f"a {footprint.description} buffer"
+    return f"{name} of {owner}" if owner else name
+
+
+def shared_name(first: "Footprint", second: "Footprint", owner_then: str) -> str:
+    """What two operations on the same bytes share: named by the narrower of the two, with its shape, dtype and place.
+
+    Args:
+        owner_then: the owner when the first of the two was issued.
+    """
+    named = [each for each in (first, second) if name_of(each)]
+    if not named:
+        return f"{second.description} buffer ({second.block.kind})"
+    narrow = min(named, key=lambda each: each.region.nbytes)
+    owner = narrow.block.owner
+    changed = f", at the first still of {owner_then}" if owner_then and owner_then != owner else ""
+    return f"{label(narrow)}{changed} ({narrow.description}, {narrow.block.kind})"
