@@ -90,5 +90,8 @@ class AsyncEngine(DoubleBufferedEngine):
 
     def forward(self, tensors: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
         inputs = cut(tensors, sizes)
-        carried = apply_carry(inputs.input_ids, tensors["carry_index"][: sizes.tokens], tensors["previous_ids"])
+        # A row may have sampled NO_TOKEN (-1), which the embedding must not see. Its request ends when the host reads
+        # that, and what its row in this batch computes is dropped: any token will do.
+        previous_ids = tensors["previous_ids"].clamp_min(0)
+        carried = apply_carry(inputs.input_ids, tensors["carry_index"][: sizes.tokens], previous_ids)
         return run_model(self.model, replace(inputs, input_ids=carried), PagedKVCache(storage))

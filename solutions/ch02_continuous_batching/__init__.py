@@ -10,10 +10,11 @@ from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.engine import Engine
 from ch02_continuous_batching.model_runner import ModelRunner
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
-from ch02_continuous_batching.sampler import sample, sample_greedy
+from ch02_continuous_batching.sampler import NO_TOKEN, sample, sample_greedy
 from ch02_continuous_batching.scheduler import Row, Scheduler
 
 __all__ = [
+    "NO_TOKEN",
     "Batch",
     "BatchInputs",
     "BlockManager",

@@ -32,7 +32,8 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
     """One forward and one sampled token for each row that samples. All tensors on the same device.
 
     Returns:
-        the sampled ids, (samples,) int64, on the device. Nothing here waits for it.
+        the sampled ids, (samples,) int64, on the device; NO_TOKEN (-1) where the model gave no finite logit. Nothing
+        here waits for it.
     """
     paged = PagedBatch(
         cache=cache,

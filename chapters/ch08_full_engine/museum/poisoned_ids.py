@@ -12,7 +12,7 @@ import torch
 from ch07_carry_over import AsyncEngine
 from ch07_carry_over.async_engine import CarrySlot
 
-UNWRITTEN = -1
+UNWRITTEN = -2  # no token, and not NO_TOKEN (-1) either, which is a result
 
 
 class PoisonedSlot(CarrySlot):
