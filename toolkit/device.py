@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from toolkit.captures import clean_capture
+
 if TYPE_CHECKING:
     from toolkit.timeline import Timeline
 
@@ -156,7 +158,7 @@ def sealed_box(
             fn(*reads, *writes)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with clean_capture(), torch.cuda.graph(graph):
         fn(*reads, *writes)
     return graph.replay
 

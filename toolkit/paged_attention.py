@@ -22,45 +22,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 from toolkit import triton_attention
+from toolkit.kv_cache import PagedKVCache
 
 PAGED = "paged"
-
-
-class PagedKVCache:
-    """Keys and values of every layer, in blocks of `block_size` token positions that any request may own.
-
-    Attributes:
-        storage: all of it in one tensor, (2, layers, num_blocks, block_size, kv_heads, head_dim).
-        keys, values: views of it, one per layer, (num_blocks, block_size, kv_heads, head_dim).
-    """
-
-    def __init__(self, storage: Tensor) -> None:
-        self.storage = storage
-        self.keys, self.values = storage[0].unbind(), storage[1].unbind()
-
-    @classmethod
-    def allocate(
-        cls, model: PreTrainedModel, num_blocks: int, block_size: int, device: torch.device | str | None = None
-    ) -> "PagedKVCache":
-        """A pool of zeros for `model`, in its dtype, on `device` (by default the model's)."""
-        layers, kv_heads, head_dim = cls._shape(model.config)
-        shape = (2, layers, num_blocks, block_size, kv_heads, head_dim)
-        return cls(torch.zeros(shape, dtype=model.dtype, device=device or model.device))
-
-    @classmethod
-    def block_bytes(cls, model: PreTrainedModel, block_size: int) -> int:
-        """The bytes of one block, keys and values of all layers."""
-        layers, kv_heads, head_dim = cls._shape(model.config)
-        return 2 * layers * block_size * kv_heads * head_dim * model.dtype.itemsize
-
-    @staticmethod
-    def _shape(config: PretrainedConfig) -> tuple[int, int, int]:
-        """(layers, kv_heads, head_dim)"""
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return config.num_hidden_layers, config.num_key_value_heads, head_dim
 
 
 @dataclass
@@ -149,8 +116,9 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, rows
     """Attention of a grid of queries, (rows, queries, heads, head_dim); the shape of the result is the same."""
     table, kv_lengths = batch.block_table[rows], batch.kv_lengths[rows, None]
     query_lengths = batch.query_start[1:][rows, None] - batch.query_start[:-1][rows, None]
-    key_position = torch.arange(table.shape[1] * keys.shape[1], device=query.device)
-    query_position = kv_lengths - query_lengths + torch.arange(query.shape[1], device=query.device)
+    key_position = torch.arange(table.shape[1] * keys.shape[1], dtype=torch.int64, device=query.device)
+    offset = torch.arange(query.shape[1], dtype=torch.int64, device=query.device)
+    query_position = kv_lengths - query_lengths + offset
     causal = key_position <= query_position[..., None]  # (rows, queries, key positions)
     # A masked key weighs 0, but a block that was never written may hold NaN, and 0 * NaN is NaN: so zeros go in.
     unwritten = (key_position >= kv_lengths)[..., None, None]

@@ -4,8 +4,12 @@ A model wants one tensor, prompts have different lengths: so the short ones are 
 *left*, because the newest token of every row must stand in the last column, where the next one is read off.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+INT64: Any = {"dtype": torch.int64, "device": "cpu"}  # torch's defaults for both are the caller's to choose
 
 
 def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ class CarrySlot(IOSlot):
 
     def make_padding(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int) -> dict[str, Tensor]:
         padding = super().make_padding(tokens, rows, width, trash_block, block_size)
-        return padding | {"carry_index": torch.full((tokens,), KEEP)}
+        return padding | {"carry_index": torch.full((tokens,), KEEP, dtype=torch.int64, device="cpu")}
 
 
 class AsyncEngine(DoubleBufferedEngine):

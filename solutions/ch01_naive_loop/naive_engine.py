@@ -116,7 +116,7 @@ class NaiveEngine:
             next_ids = self._forward(input_ids, mask, cache, unfinished)
             for i in unfinished:
                 outputs[i].append(next_ids[i])
-            input_ids = torch.tensor(next_ids)[:, None]
+            input_ids = torch.tensor(next_ids, dtype=torch.int64, device="cpu")[:, None]
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
             # END SOLUTION
             self.on_tokens(len(unfinished))

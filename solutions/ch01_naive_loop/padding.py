@@ -4,8 +4,12 @@ A model wants one tensor, prompts have different lengths: so the short ones are 
 *left*, because the newest token of every row must stand in the last column, where the next one is read off.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+INT64: Any = {"dtype": torch.int64, "device": "cpu"}  # torch's defaults for both are the caller's to choose
 
 
 def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -20,8 +24,8 @@ def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """
     # BEGIN SOLUTION 1.1
     longest = max(len(prompt) for prompt in prompts)
-    input_ids = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts])
-    attention_mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    input_ids = torch.tensor([[pad_id] * (longest - len(prompt)) + prompt for prompt in prompts], **INT64)
+    attention_mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], **INT64)
     return input_ids, attention_mask
     # END SOLUTION
 

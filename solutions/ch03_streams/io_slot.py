@@ -6,12 +6,19 @@ copy makes the host wait. And the device's side must be *static*: allocated once
 captured forward finds its inputs there at every step.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ch02_continuous_batching.batch import BatchInputs
 from toolkit.device import name_tensors
 from toolkit.sealed_forward import Sizes, Tensors
+
+# Torch's default dtype and device are the caller's to choose; these tensors are what they are in any case.
+INT64: Any = {"dtype": torch.int64, "device": "cpu"}
+INT32: Any = {"dtype": torch.int32, "device": "cpu"}
+FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
 
 
 class IOSlot:
@@ -37,27 +44,27 @@ class IOSlot:
         self.device_inputs: dict[str, Tensor] = {}
         for name, values in self.padding.items():
             # BEGIN SOLUTION 3.1
-            self.host_inputs[name] = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.host_inputs[name] = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
             self.host_inputs[name].copy_(values)
             self.device_inputs[name] = values.to(device)
             # END SOLUTION
         self.device_ids = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.host_ids = torch.zeros(rows, dtype=torch.int64, pin_memory=True)
+        self.host_ids = torch.zeros(rows, dtype=torch.int64, device="cpu", pin_memory=True)
 
     def make_padding(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int) -> dict[str, Tensor]:
         """The values of each input where no row uses it: decode rows of one token each, in the trash block."""
         return {
-            "input_ids": torch.zeros(tokens, dtype=torch.int64),
-            "position_ids": torch.zeros(tokens, dtype=torch.int64),
-            "slot_mapping": torch.full((tokens,), trash_block * block_size),
-            "query_start": torch.arange(rows + 1, dtype=torch.int32),
-            "kv_lengths": torch.ones(rows, dtype=torch.int32),
-            "block_table": torch.full((rows, width), trash_block, dtype=torch.int32),
-            "sample_index": torch.arange(rows),
-            "temperature": torch.zeros(rows),
-            "top_k": torch.zeros(rows, dtype=torch.int64),
-            "top_p": torch.ones(rows),
-            "uniform": torch.zeros(rows),
+            "input_ids": torch.zeros(tokens, **INT64),
+            "position_ids": torch.zeros(tokens, **INT64),
+            "slot_mapping": torch.full((tokens,), trash_block * block_size, **INT64),
+            "query_start": torch.arange(rows + 1, **INT32),
+            "kv_lengths": torch.ones(rows, **INT32),
+            "block_table": torch.full((rows, width), trash_block, **INT32),
+            "sample_index": torch.arange(rows, **INT64),
+            "temperature": torch.zeros(rows, **FLOAT32),
+            "top_k": torch.zeros(rows, **INT64),
+            "top_p": torch.ones(rows, **FLOAT32),
+            "uniform": torch.zeros(rows, **FLOAT32),
         }
 
     def name_for(self, batch: int) -> None:

@@ -43,11 +43,11 @@ class PackedSlot(CarrySlot):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (those of IOSlot)
         super().__init__(*arguments, **options)
         separate = self.padding
-        self.padding_buffer = torch.zeros(num_bytes(separate), dtype=torch.uint8)
+        self.padding_buffer = torch.zeros(num_bytes(separate), dtype=torch.uint8, device="cpu")
         self.padding = views(self.padding_buffer, separate)
         for name, values in separate.items():
             self.padding[name].copy_(values)
-        self.host_buffer = torch.empty(self.padding_buffer.shape, dtype=torch.uint8, pin_memory=True)
+        self.host_buffer = torch.empty(self.padding_buffer.shape, dtype=torch.uint8, device="cpu", pin_memory=True)
         self.host_buffer.copy_(self.padding_buffer)
         self.host_inputs = views(self.host_buffer, separate)
         self.device_buffer = self.padding_buffer.to(self.device_ids.device)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from toolkit import triton_attention
+from toolkit.captures import clean_capture
 from toolkit.paged_attention import PagedBatch, PagedKVCache, attention_kernel_name, paged_attention
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -220,7 +221,7 @@ def test_a_graph_follows_lengths_and_row_starts(decode_rows):
     query = static.query.clone()
     static.seen()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with clean_capture(), torch.cuda.graph(graph):
         out = triton_attention.attention(
             query, static.batch.cache.keys[0], static.batch.cache.values[0], static.batch, static.scale
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from solutions.ch00_measuring.timing import measure
+from toolkit.captures import clean_capture
 from toolkit.course import use
 from toolkit.errors import UserError
 from toolkit.models import load_model
@@ -113,7 +114,7 @@ def attention(model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> 
 
     all_layers()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with clean_capture(), torch.cuda.graph(graph):
         all_layers()
     rows: list[Row] = []
     for context in ATTENTION_CONTEXTS:

@@ -134,5 +134,5 @@ def _with_generator(schema: Schema, kwargs: dict) -> dict:
         raise NotImplementedError(f"simgpu: random operation {schema.name} (with an own generator, or without any)")
     if runtime.capture is not None:
         raise NotImplementedError(f"simgpu: random operation {schema.name} in a graph")
-    seed = int(torch.randint(2**62, (1,), generator=runtime.rng, device="cpu"))
+    seed = int(torch.randint(2**62, (1,), generator=runtime.rng, dtype=torch.int64, device="cpu"))
     return {**kwargs, "generator": torch.Generator("cpu").manual_seed(seed)}

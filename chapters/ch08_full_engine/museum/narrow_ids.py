@@ -20,7 +20,7 @@ class NarrowEngine(AsyncEngine):
     def set_up_device(self, model: PreTrainedModel) -> None:
         super().set_up_device(model)
         for slot in self.slots:
-            slot.host_ids = torch.zeros(self.config.max_rows, dtype=torch.int32, pin_memory=True)
+            slot.host_ids = torch.zeros(self.config.max_rows, dtype=torch.int32, device="cpu", pin_memory=True)
 
     def copy_out(self, batch: Batch, slot: IOSlot) -> None:
         """Queue the narrowing on the compute stream, behind the forward, and the copy on the current one, d2h."""

@@ -30,7 +30,9 @@ class GuardedEngine(AsyncEngine):
         self.vocabulary: int = model.config.vocab_size
         rows = self.config.max_rows
         self.device_valid = {id(slot): torch.zeros(rows, dtype=torch.bool, device=DEVICE) for slot in self.slots}
-        self.host_valid = {id(slot): torch.zeros(rows, dtype=torch.bool, pin_memory=True) for slot in self.slots}
+        self.host_valid = {
+            id(slot): torch.zeros(rows, dtype=torch.bool, device="cpu", pin_memory=True) for slot in self.slots
+        }
         accelerator.synchronize()
 
     def run_forward(self, batch: Batch, slot: IOSlot) -> None:

@@ -7,8 +7,6 @@ default. Everything still worked, and a step with a long prompt lost about 240 m
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 
-import torch
-
 from ch07_carry_over import AsyncEngine
 from ch07_carry_over.async_engine import CarrySlot
 
@@ -28,7 +26,7 @@ class PoisonedSlot(CarrySlot):
     def read_ids(self, samples: int) -> list[int]:
         ids = super().read_ids(samples)
         self.host_ids.fill_(UNWRITTEN)
-        if torch.tensor(ids).eq(UNWRITTEN).any():
+        if torch.tensor(ids, dtype=torch.int64, device="cpu").eq(UNWRITTEN).any():
             raise RuntimeError(f"the ids {ids} were read before they were written")
         return ids
 

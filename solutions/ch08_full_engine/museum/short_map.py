@@ -19,7 +19,7 @@ class ShortMapEngine(AsyncEngine):
 
     def make_batch(self, rows: list[Row]) -> Batch:
         batch = super().make_batch(rows)
-        index = torch.tensor(self.last_token_index(batch.rows))
+        index = torch.tensor(self.last_token_index(batch.rows), dtype=torch.int64, device="cpu")
         return replace(batch, inputs=CarryInputs(**(vars(batch.inputs) | {"carry_index": index})))
 
     def last_token_index(self, rows: tuple[Row, ...]) -> list[int]:

@@ -8,6 +8,7 @@ seen not to. docs/simulator.md lists the rules with their sources; a test checks
 import pytest
 import torch
 
+from toolkit.captures import clean_capture
 from toolkit.device import DEVICE, accelerator, host_work, new_stream, sleep
 
 BUSY_MS = 40.0 if DEVICE == "cuda" else 10.0
@@ -552,7 +553,7 @@ def test_launches_of_one_graph_wait_for_each_other_on_any_stream():
 def test_the_default_stream_captures_nothing():
     x = filled(1)
     with pytest.raises(RuntimeError):
-        with accelerator.graph(accelerator.CUDAGraph(), stream=accelerator.default_stream()):
+        with clean_capture(), accelerator.graph(accelerator.CUDAGraph(), stream=accelerator.default_stream()):
             x.add_(1)
     assert x.tolist() == [1.0] * 4
 
@@ -560,7 +561,7 @@ def test_the_default_stream_captures_nothing():
 def test_synchronising_in_a_capture_raises():
     x = filled(1)
     with pytest.raises(RuntimeError):
-        with accelerator.graph(accelerator.CUDAGraph()):
+        with clean_capture(), accelerator.graph(accelerator.CUDAGraph()):
             x.sum().item()
     accelerator.synchronize()
 

@@ -1,0 +1,57 @@
+"""The engines give the same tokens whatever torch's default dtype is: that one is for the caller's own tensors."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from ch02_continuous_batching import Engine, SamplingParams
+from ch05_double_buffering import DoubleBufferedEngine
+from ch06_graphs import GraphEngine
+from ch07_carry_over import AsyncEngine
+from ch08_full_engine import FullEngine
+from tests.helpers import random_prompts, tiny_model
+from tests.simulated import needs_simulator
+
+pytestmark = needs_simulator
+PROMPTS = random_prompts(5, seed=2, shortest=2, longest=12)
+LIMITS = {"num_blocks": 60, "block_size": 4, "max_rows": 4, "token_budget": 16, "max_length": 32}
+SAMPLED = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "seed": 7}
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16, torch.float64], ids=str)
+def default_dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(before)
+
+
+@cache
+def model() -> Any:
+    return tiny_model()
+
+
+def tokens(engine_class: Any, **params: Any) -> list[list[int]]:
+    from toolkit import simgpu
+
+    simgpu.reset("eager")
+    outputs = engine_class(model(), **LIMITS).generate(PROMPTS, SamplingParams(max_tokens=6, **params))
+    return [list(output.output_ids) for output in outputs]
+
+
+@cache
+def right(sampled: bool) -> list[list[int]]:
+    return tokens(Engine, **(SAMPLED if sampled else {}))
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("engine_class", [Engine, DoubleBufferedEngine, GraphEngine, AsyncEngine, FullEngine])
+def test_tokens_do_not_depend_on_the_default_dtype(default_dtype: torch.dtype, engine_class: Any, sampled: bool):
+    """Model, KV cache and inputs keep their dtypes, so the tokens are those of float32 as the default."""
+    torch.set_default_dtype(torch.float32)
+    expected = right(sampled)
+    torch.set_default_dtype(default_dtype)
+    assert tokens(engine_class, **(SAMPLED if sampled else {})) == expected
