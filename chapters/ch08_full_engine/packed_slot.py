@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ch02_continuous_batching import BatchInputs
 from ch07_carry_over.async_engine import CarrySlot
+from toolkit.device import write_host
 
 ALIGNMENT = 64  # bytes; each input begins at a multiple of it
 
@@ -54,9 +55,9 @@ class PackedSlot(CarrySlot):
         self.device_inputs = views(self.device_buffer, separate)
 
     def load(self, inputs: BatchInputs) -> None:
-        self.host_buffer.copy_(self.padding_buffer)
+        write_host(self.host_buffer, self.padding_buffer)
         for name, values in inputs.tensors().items():
-            self.host_inputs[name][tuple(map(slice, values.shape))].copy_(values)
+            write_host(self.host_inputs[name], values)
 
     def copy_in(self) -> None:
         self.device_buffer.copy_(self.host_buffer, non_blocking=True)

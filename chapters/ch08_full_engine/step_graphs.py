@@ -14,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ch02_continuous_batching import BatchInputs
+from ch02_continuous_batching.batch import host_tensor
 from ch06_graphs import GraphForward, bucket_for, bucket_sizes
 from ch08_full_engine.packed_slot import PackedSlot
+from toolkit.device import write_host
 from toolkit.sealed_forward import Sizes, Tensors
 
 SMALLEST_BUCKET = 16  # tokens; fewer would save next to nothing, since the weights are read all the same
@@ -31,7 +34,8 @@ class MixedSlot(PackedSlot):
         super().load(inputs)
         rows = inputs.kv_lengths.shape[0]
         if inputs.num_decode_rows < rows:
-            self.host_inputs["query_start"][rows + 1 :] = inputs.input_ids.shape[0]
+            rest = self.host_inputs["query_start"][rows + 1 :]
+            write_host(rest, host_tensor([inputs.input_ids.shape[0]] * len(rest), np.int32))
 
 
 class StepGraphs(GraphForward):

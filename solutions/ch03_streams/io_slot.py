@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ch02_continuous_batching.batch import BatchInputs
-from toolkit.device import name_tensors
+from toolkit.device import name_tensors, write_host
 from toolkit.sealed_forward import Sizes, Tensors
 
 # Torch's default dtype and device are the caller's to choose; these tensors are what they are in any case.
@@ -82,9 +82,8 @@ class IOSlot:
     def load(self, inputs: BatchInputs) -> None:
         """Host: write a packed batch into the pinned input tensors, and padding behind it."""
         for name, values in inputs.tensors().items():
-            host = self.host_inputs[name]
-            host.copy_(self.padding[name])
-            host[tuple(map(slice, values.shape))].copy_(values)
+            write_host(self.host_inputs[name], self.padding[name])
+            write_host(self.host_inputs[name], values)
 
     def copy_in(self) -> None:
         """Queue the copies of all inputs, pinned host to device, on the current stream. The host does not wait."""

@@ -5,6 +5,7 @@ python -m toolkit.record ch00 --device cpu
 python -m toolkit.record ch03                  # chapters 3 and up: without a GPU, the simulated one
 python -m toolkit.record roofline              # on a GPU only
 python -m toolkit.record host_cost             # a step's cost for the host, by rows
+python -m toolkit.record busy_neighbour        # on a GPU: the same engine beside a process that keeps all cores busy
 """
 
 import argparse
@@ -20,7 +21,9 @@ from toolkit.recordings import ROOT, write_recording
 
 def main() -> None:
     modules = (name for _, name, _ in pkgutil.iter_modules(toolkit.record.__path__))
-    chapters = sorted(name for name in modules if name.startswith("ch") or name in ("roofline", "host_cost"))
+    chapters = sorted(
+        name for name in modules if name.startswith("ch") or name in ("roofline", "host_cost", "busy_neighbour")
+    )
     parser = argparse.ArgumentParser(prog="python -m toolkit.record", description="Record a chapter's measurements.")
     parser.add_argument("chapter", help=f"one of: {', '.join(chapters)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")

@@ -7,6 +7,8 @@ default. Everything still worked, and a step with a long prompt lost about 240 m
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 
+import torch
+
 from ch07_carry_over import AsyncEngine
 from ch07_carry_over.async_engine import CarrySlot
 
