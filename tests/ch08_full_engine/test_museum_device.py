@@ -128,7 +128,7 @@ def test_slots_start_with_poison():
     """Before any batch has used them, the host sides of both slots hold no token."""
     engine = engine_on(exhibit("poisoned_ids", "PoisonedEngine"))
     ids = [slot.host_ids.tolist() for slot in engine.slots]
-    assert ids == [[-1] * 6] * 2, f"both slots' host ids should be all -1 at the start; they are {ids}"
+    assert ids == [[-2] * 6] * 2, f"both slots' host ids should be all -2 at the start; they are {ids}"
 
 
 @pytest.mark.exercise("8.9")
@@ -138,7 +138,7 @@ def test_the_poison_still_works():
     add_prompts(engine)
     run_on(engine)
     ids = [slot.host_ids.tolist() for slot in engine.slots]
-    assert ids == [[-1] * 6] * 2, f"all ids were read, so both slots' host ids should be all -1 again; they are {ids}"
+    assert ids == [[-2] * 6] * 2, f"all ids were read, so both slots' host ids should be all -2 again; they are {ids}"
     with pytest.raises(RuntimeError, match="read before they were written"):
         engine.slots[0].read_ids(1)
 

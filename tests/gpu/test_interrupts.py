@@ -8,7 +8,7 @@ from tests.interrupts import interrupt, lines_of
 from toolkit.ledger import Ledger
 
 pytestmark = pytest.mark.gpu
-EVERY = 8  # one in so many lines
+EVERY = 25  # one in so many lines
 
 
 def test_ctrl_c_on_a_gpu():
