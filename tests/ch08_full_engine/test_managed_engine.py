@@ -236,12 +236,13 @@ def test_one_error_costs_nobody_a_token(monkeypatch, where: str, asynchronous: b
 
 @pytest.mark.exercise("8.4")
 @pytest.mark.parametrize("policy", ["lazy", "random:3", "threads"])
-def test_the_device_is_waited_for_before_anything_is_forgotten(monkeypatch, policy: str):
+def test_the_device_is_waited_for_before_anything_is_forgotten(policy: str):
     """After an error slots and blocks are used again at once: no race, whatever the device had still to do."""
-    for where in ("launch", "copy_out", "commit"):
+    for steps in (1, 3, 6):
         engine = engine_on(policy)
-        fail_in(monkeypatch, engine, where, {4}, after=True)
-        Watch(engine).add_prompts().run().assert_tokens(expected())
+        watch = Watch(engine).add_prompts().run(steps=steps)
+        engine.recover(Trouble("with a batch in flight"))
+        watch.run().assert_tokens(expected())
 
 
 @pytest.mark.exercise("8.4")
@@ -309,11 +310,12 @@ def test_errors_with_nobody_running_come_to_an_end(monkeypatch):
 
 
 @pytest.mark.exercise("8.4")
-def test_nothing_is_in_flight_after_an_error(monkeypatch):
-    """The batch that was in flight when a launch raised is forgotten: its slot is free, its rows are dropped."""
+def test_nothing_is_in_flight_after_an_error():
+    """The batch that is in flight when a step raises is forgotten: its slot is free, its rows are dropped."""
     engine = engine_on()
-    fail_in(monkeypatch, engine, "launch", {3})
     watch = Watch(engine).add_prompts().run(steps=4)
+    assert engine.in_flight
+    engine.recover(Trouble("with a batch in flight"))
     assert not engine.in_flight, (
         f"{len(engine.in_flight)} batches are in flight after an error; their requests start anew, and the next batch "
         "takes a slot without asking for them"
