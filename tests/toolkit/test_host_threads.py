@@ -43,7 +43,7 @@ print(len(engine.slots[0].host_buffer), by_us, threads() - before)
 @needs_simulator
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
 def test_no_step_makes_a_second_thread():
-    """Whole steps: prompts and decode, packed, loaded and committed. Torch's own copy of the same inputs makes three."""
+    """Whole steps: prompts and decode, packed, loaded and committed. Torch's own copy of these inputs makes some."""
     done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     size, by_us, by_torch = map(int, done.stdout.split())
