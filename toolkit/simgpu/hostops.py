@@ -31,7 +31,7 @@ def run_on_host(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs
 
 
 def write_on_host(target: torch.Tensor, values: torch.Tensor) -> None:
-    """`target.copy_(values)` in host memory, checked alike, by this thread alone: torch would spread it over all cores."""
+    """`target.copy_(values)` in host memory, checked alike, by this thread alone: torch's uses all cores."""
     runtime.host_touch("copy_", footprints([values]), footprints([target]))
     to_buffer(target).numpy()[...] = to_buffer(values).numpy()
 
