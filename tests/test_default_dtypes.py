@@ -55,3 +55,16 @@ def test_tokens_do_not_depend_on_the_default_dtype(default_dtype: torch.dtype, e
     expected = right(sampled)
     torch.set_default_dtype(default_dtype)
     assert tokens(engine_class, **(SAMPLED if sampled else {})) == expected
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("engine_class", [Engine, GraphEngine, FullEngine])
+def test_tokens_do_not_depend_on_the_default_device(engine_class: Any, sampled: bool):
+    """On "meta" tensors hold no numbers: one that was made there by default would show at once."""
+    model(), right(sampled)  # made before: where a caller's model lies is the caller's affair
+    torch.set_default_device("meta")
+    try:
+        seen = tokens(engine_class, **(SAMPLED if sampled else {}))
+    finally:
+        torch.set_default_device(None)
+    assert seen == right(sampled)

@@ -117,11 +117,11 @@ def write_host(host: torch.Tensor, values: torch.Tensor) -> None:
 
     With one thread, whatever torch is set to: torch spreads a copy of some 30,000 numbers or more over all cores and
     waits for the slowest of them, and with a busy neighbour on the machine that takes several times as long as the copy
-    does. numpy never spreads one. The simulated GPU must see what is written, so there it is an operation of torch's.
+    does. numpy never spreads one. The simulated GPU must see what is written, so there it has a function for it.
     """
     part = tuple(map(slice, values.shape))
     if is_simulated():
-        host[part].copy_(values)
+        _accelerator().write_on_host(host[part], values)
     else:
         host.numpy()[part] = values.numpy()
 
@@ -172,7 +172,7 @@ def sealed_box(
             fn(*reads, *writes)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with clean_capture(), torch.cuda.graph(graph):
+    with clean_capture() as pool, torch.cuda.graph(graph, pool=pool):
         fn(*reads, *writes)
     return graph.replay
 

@@ -25,6 +25,7 @@ from typing import Any
 from torch import Tensor
 
 from ch06_graphs.buckets import bucket_for, bucket_sizes, decode_step
+from toolkit.captures import captures_cleanly
 from toolkit.device import accelerator, new_stream
 from toolkit.sealed_forward import Sizes, Tensors
 
@@ -70,6 +71,7 @@ class GraphForward:
         """
         output[: sizes.samples].copy_(self.forward(inputs, self.storage, sizes))
 
+    @captures_cleanly
     def capture(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> Any:  # noqa: ANN401 (a graph of either kind)
         """Record one step as a graph, on the stream `capturing`, with memory from `pool`.
 

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from ch02_continuous_batching import Batch, Engine, RequestOutput, Row
 from ch02_continuous_batching.model_runner import run_model
 from ch03_streams.io_slot import IOSlot, cut, sizes_of
-from toolkit.captures import clean_capture
 from toolkit.device import DEVICE, accelerator, host_work, name_tensors, new_stream
 from toolkit.garbage import no_collection
 from toolkit.paged_attention import PagedKVCache, use_paged_attention
@@ -54,7 +53,7 @@ class StreamEngine(Engine):
             self.slot_class(tokens, config.max_rows, width, trash_block, config.block_size, DEVICE)
             for _ in range(self.num_slots)
         ]
-        with no_collection(), clean_capture():
+        with no_collection():
             for slot in self.slots:
                 self.box.seal(self.inputs_of(slot), slot.device_ids, slot.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")

@@ -1,5 +1,6 @@
 """A capture that fails leaves the process as it was: the current stream, random numbers, and later captures."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -42,10 +43,55 @@ def test_random_numbers_go_on_where_they_were():
     seen = [torch.randn(4, device="cuda").tolist()]
     x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
     graph = torch.cuda.CUDAGraph()
-    with pytest.raises(RuntimeError), clean_capture(), torch.cuda.graph(graph):
+    with pytest.raises(RuntimeError), clean_capture() as pool, torch.cuda.graph(graph, pool=pool):
         waiting(x, y)
     seen.append(torch.randn(4, device="cuda").tolist())
     assert seen == right
+
+
+def test_graphs_that_were_there_before():
+    """They share the random generator's state with the capture that fails; their replays go on."""
+    x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
+    replay = sealed_box("add", lambda source, target: target.add_(source), [x], [y])
+    with pytest.raises(RuntimeError):
+        sealed_box("waiting", waiting, [x], [torch.zeros_like(y)])
+    y.zero_()
+    replay()
+    replay()
+    torch.cuda.synchronize()
+    assert y.tolist() == [2.0] * 4
+
+
+def test_the_pool_can_be_captured_into_again():
+    """The allocator does not go on recording, so the pool takes a further capture."""
+    x, y, pool = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda"), torch.cuda.graph_pool_handle()
+    for _ in range(2):
+        with pytest.raises(RuntimeError), clean_capture(pool), torch.cuda.graph(torch.cuda.CUDAGraph(), pool=pool):
+            waiting(x, y)
+    graph = torch.cuda.CUDAGraph()
+    with clean_capture(pool), torch.cuda.graph(graph, pool=pool):
+        y.copy_((x + 1) * 2)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert y.tolist() == [4.0] * 4
+
+
+def test_memory_is_given_back():
+    """What a failed capture has allocated is no one's any more, and `empty_cache` gives back what nobody has."""
+    x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
+
+    def large(source: torch.Tensor, target: torch.Tensor) -> None:
+        torch.empty(2**28, dtype=torch.uint8, device="cuda").fill_(1)
+        waiting(source, target)
+
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    with pytest.raises(RuntimeError):
+        sealed_box("large", large, [x], [y])
+    gc.collect()
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_reserved() - before
+    assert held < 2**26, f"{held / 2**20:.0f} MiB are still reserved"
 
 
 def test_a_model_whose_forward_waits():

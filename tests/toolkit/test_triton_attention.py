@@ -221,7 +221,7 @@ def test_a_graph_follows_lengths_and_row_starts(decode_rows):
     query = static.query.clone()
     static.seen()
     graph = torch.cuda.CUDAGraph()
-    with clean_capture(), torch.cuda.graph(graph):
+    with clean_capture() as pool, torch.cuda.graph(graph, pool=pool):
         out = triton_attention.attention(
             query, static.batch.cache.keys[0], static.batch.cache.values[0], static.batch, static.scale
         )

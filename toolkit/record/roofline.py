@@ -114,7 +114,7 @@ def attention(model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> 
 
     all_layers()
     graph = torch.cuda.CUDAGraph()
-    with clean_capture(), torch.cuda.graph(graph):
+    with clean_capture() as pool, torch.cuda.graph(graph, pool=pool):
         all_layers()
     rows: list[Row] = []
     for context in ATTENTION_CONTEXTS:

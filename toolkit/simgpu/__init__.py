@@ -60,6 +60,7 @@ from toolkit.simgpu.control import (
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
 from toolkit.simgpu.events import Event
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
+from toolkit.simgpu.hostops import write_on_host
 from toolkit.simgpu.runtime import Synchronisation
 from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
@@ -119,4 +120,5 @@ __all__ = [
     "stream",
     "synchronisations",
     "synchronize",
+    "write_on_host",
 ]

@@ -554,7 +554,8 @@ def test_launches_of_one_graph_wait_for_each_other_on_any_stream():
 def test_the_default_stream_captures_nothing():
     x = filled(1)
     with pytest.raises(RuntimeError):
-        with clean_capture(), accelerator.graph(accelerator.CUDAGraph(), stream=accelerator.default_stream()):
+        graph, stream = accelerator.CUDAGraph(), accelerator.default_stream()
+        with clean_capture() as pool, accelerator.graph(graph, pool=pool, stream=stream):
             x.add_(1)
     assert x.tolist() == [1.0] * 4
 
@@ -562,7 +563,7 @@ def test_the_default_stream_captures_nothing():
 def test_synchronising_in_a_capture_raises():
     x = filled(1)
     with pytest.raises(RuntimeError):
-        with clean_capture(), accelerator.graph(accelerator.CUDAGraph()):
+        with clean_capture() as pool, accelerator.graph(accelerator.CUDAGraph(), pool=pool):
             x.sum().item()
     accelerator.synchronize()
 

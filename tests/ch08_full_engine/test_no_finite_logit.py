@@ -1,0 +1,66 @@
+"""A model that gives nothing but nan for one request: that one ends with ERROR, its neighbours get their tokens."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from ch02_continuous_batching import Engine, FinishReason, SamplingParams
+from ch06_graphs import GraphEngine
+from ch07_carry_over import AsyncEngine
+from ch08_full_engine import FullEngine
+from tests.helpers import tiny_model
+from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
+
+pytestmark = needs_simulator
+LIMITS = {"num_blocks": 80, "block_size": 4, "max_rows": 6, "token_budget": 32}
+
+
+def spoilt_model(token: int) -> Any:
+    """Where this token is read, the embedding is nan, and so are all logits of its row from then on."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[token] = float("nan")
+    return model
+
+
+def run(engine_class: Any, model: Any, prompts: list[list[int]], **params: Any) -> list[Any]:
+    """The last output of each request, all served together; and the engine must be whole afterwards."""
+    from toolkit import simgpu
+
+    simgpu.reset("eager")
+    engine = engine_class(model, **LIMITS)
+    ends = engine.generate(prompts, SamplingParams(max_tokens=MAX_TOKENS, **params))
+    assert engine.blocks.num_free_blocks == LIMITS["num_blocks"]
+    return ends
+
+
+def assert_failed(output: Any, tokens: list[int]) -> None:
+    assert output.finish_reason is FinishReason.ERROR and "no finite logit" in output.error
+    assert list(output.output_ids) == tokens
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 0.7, "seed": 3}], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("engine_class", [Engine, GraphEngine, AsyncEngine, FullEngine])
+def test_from_its_prompt_on(engine_class: Any, params: dict[str, Any]):
+    """No token comes of a spoilt prompt, in a captured graph either."""
+    right = [list(out.output_ids) for out in run(Engine, tiny_model(), PROMPTS, **params)]
+    spoilt = next(token for token in range(96) if not any(token in row for row in PROMPTS + right))
+    bad = [5, spoilt, 6]
+    ends = run(engine_class, spoilt_model(spoilt), [*PROMPTS[:3], bad, *PROMPTS[3:]], **params)
+    assert_failed(ends.pop(3), [])
+    assert [list(out.output_ids) for out in ends] == right
+
+
+@pytest.mark.parametrize("engine_class", [Engine, GraphEngine, AsyncEngine, FullEngine])
+def test_in_the_middle_of_its_answer(engine_class: Any):
+    """The token that spoils it is one of its own, and in flight when the next batch carries it over."""
+    right = expected()
+    counts = Counter(token for row in right + PROMPTS for token in row)
+    who, place = next(
+        (i, n) for i, row in enumerate(right) for n, token in enumerate(row[:-2]) if n > 1 and counts[token] == 1
+    )
+    ends = run(engine_class, spoilt_model(right[who][place]), PROMPTS)
+    assert_failed(ends.pop(who), right[who][: place + 1])
+    assert [list(out.output_ids) for out in ends] == right[:who] + right[who + 1 :]

@@ -1,0 +1,51 @@
+"""The engine's own work on the host is done by one thread, however many torch may use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulated import needs_simulator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# In a process of its own, where torch has no other threads yet: it makes them when it first spreads something over
+# them. The engine queues nothing (see host_cost), so that all that is left of a step is the host's work.
+RUN = """
+import os
+import torch
+
+torch.set_num_threads(1)
+from toolkit.course import use
+
+use("solutions")
+from toolkit.models import load_model
+from toolkit.record import host_cost
+
+ROWS, CONTEXT, STEPS = 256, 256, 5
+engine = host_cost.timed_engine(load_model("tiny").model, ROWS, CONTEXT, STEPS)
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+torch.set_num_threads(4)
+before = threads()
+host_cost.serve(engine, ROWS, CONTEXT, STEPS)
+by_us = threads() - before
+engine.slots[0].host_buffer.copy_(engine.slots[0].padding_buffer)
+print(len(engine.slots[0].host_buffer), by_us, threads() - before)
+"""
+
+
+@needs_simulator
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
+def test_no_step_makes_a_second_thread():
+    """Whole steps: prompts and decode, packed, loaded and committed. Torch's own copy of these inputs makes some."""
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    size, by_us, by_torch = map(int, done.stdout.split())
+    assert by_us == 0, f"the steps made {by_us} more threads"
+    assert by_torch > 0, f"torch copies {size} bytes with one thread here: this test sees nothing"
