@@ -87,8 +87,16 @@ class ManagedEngine(AsyncEngine):
         self.end(request, FinishReason.ERROR, error)
 
     def last_output(self, request: Request, new_token_ids: tuple[int, ...], error: str = "") -> StreamedOutput:
-        """The terminal output of a request that has its `finish_reason`; from now on its name is free."""
-        del self.requests[request.request_id]
+        """The terminal output of a request that has its `finish_reason`; from now on its name is free.
+
+        Raises RuntimeError where the request has none yet, or has had its terminal output.
+        """
+        if request.finish_reason is None:
+            raise RuntimeError(
+                f"request {request.request_id} has no finish_reason yet, so this cannot be its last output"
+            )
+        if self.requests.pop(request.request_id, None) is not request:
+            raise RuntimeError(f"request {request.request_id} has had its last output already")
         ids = tuple(request.output_ids)
         return StreamedOutput(request.request_id, new_token_ids, request.finish_reason, ids, error=error)
 

@@ -128,6 +128,33 @@ def test_the_place_is_never_free_in_between():
     )
 
 
+class Watched(Gate):
+    """Notes whether the lock was held whenever `inside` was changed."""
+
+    changed_without: bool = False
+    _inside = 0
+
+    @property
+    def inside(self) -> int:
+        return self._inside
+
+    @inside.setter
+    def inside(self, value: int) -> None:
+        if hasattr(self, "lock") and not self.lock.locked():
+            self.changed_without = True
+        self._inside = value
+
+
+def test_inside_changes_under_the_lock():
+    """Two who leave at once must not both read the same number before either has written it."""
+    gate = Watched(2)
+    gate.enter(), gate.enter()
+    gate.leave()
+    assert not gate.changed_without, (
+        "`inside` was changed, and the lock was not held: of two who leave at the same time one may be lost"
+    )
+
+
 def test_the_lock_is_held():
     """Somebody else is at the gate: leave waits for the lock, since a comer might just be joining the queue."""
     gate = Gate(1)

@@ -214,9 +214,13 @@ def test_a_request_that_must_wait_owns_nothing():
     scheduler.tokens_in_step = 16  # no budget is left in this step
     waiting = Request("w", [*range(9)], SamplingParams(), arrival=1)
     scheduler.add(waiting)
-    assert not scheduler._admit(waiting, [])
-    assert waiting.block_table == [] and waiting.num_computed_tokens == 0
-    assert [blocks.owners[block] for block in first.block_table] == [1, 1, 1]
+    assert not scheduler._admit(waiting, []), "there is no budget left, and the request was let in"
+    assert waiting.block_table == [] and waiting.num_computed_tokens == 0, (
+        f"the request waits on and owns nothing; it has the blocks {waiting.block_table} and "
+        f"{waiting.num_computed_tokens} computed tokens"
+    )
+    owners = [blocks.owners[block] for block in first.block_table]
+    assert owners == [1, 1, 1], f"the one who waits owns nothing, so the blocks have one owner each; owners: {owners}"
 
 
 # --- any order of arrivals, steps, ends, cancels and preemptions ---
