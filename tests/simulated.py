@@ -73,7 +73,7 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     end = simgpu.now_ms()
     assert not engine.has_work, (
         f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-        f"{len(engine.scheduler.running)} run. Some step neither launches nor commits anything"
+        f"{len(engine.scheduler.running)} run, {len(getattr(engine, 'in_flight', ()))} batches are in flight"
     )
     return Seen(
         outputs=outputs,

@@ -36,7 +36,10 @@ def run_on(engine: Any, outputs: dict[str, list[int]] | None = None) -> dict[str
         if not engine.has_work:
             return outputs
         take(engine.step(), outputs)
-    raise AssertionError(f"after {STEP_LIMIT} steps there is still work: some step neither launches nor commits")
+    raise AssertionError(
+        f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
+        f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+    )
 
 
 def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
