@@ -1,8 +1,12 @@
 """Small models and references that the chapters' tests share."""
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import NoReturn
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -13,6 +17,21 @@ FAMILIES = {
     "qwen3": {"head_dim": 32},
     "mistral": {"sliding_window": None},
 }
+
+
+# What `accelerator` has in its place.
+TORCH_CUDA_NAMES = (
+    "CUDAGraph",
+    "Event",
+    "Stream",
+    "current_stream",
+    "default_stream",
+    "graph",
+    "graph_pool_handle",
+    "set_stream",
+    "stream",
+    "synchronize",
+)
 
 
 @cache
@@ -77,3 +96,29 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", clean_up_tokenization_spaces=False)
+
+
+@contextmanager
+def torch_cuda_refused() -> Iterator[None]:
+    """Inside, `torch.cuda.stream` and its like, written for `accelerator.stream`, say so instead of doing nothing.
+
+    So does the device "cuda", written for DEVICE. For a machine without CUDA.
+    """
+
+    def refuse(name: str) -> Callable[..., NoReturn]:
+        return lambda *_, **__: pytest.fail(
+            f"torch.cuda.{name} was called. It knows nothing of the simulated GPU: write accelerator.{name}; "
+            "`accelerator`, from toolkit.device, is torch.cuda itself where there is a GPU"
+        )
+
+    def refuse_device() -> NoReturn:
+        pytest.fail(
+            'the device "cuda" was asked for, and this machine has none: write DEVICE, from toolkit.device, which is '
+            '"cuda" where there is a GPU'
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in TORCH_CUDA_NAMES:
+            patch.setattr(torch.cuda, name, refuse(name))
+        patch.setattr(torch.cuda, "_lazy_init", refuse_device)  # torch calls it when CUDA is needed first
+        yield

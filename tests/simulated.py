@@ -1,16 +1,14 @@
 """Running an engine of chapters 3 to 5 on the simulated GPU, and looking at what it did."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
 
 from ch02_continuous_batching import SamplingParams
-from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model
+from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, torch_cuda_refused
 from toolkit.timeline import Recording
 
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(20))]
@@ -27,22 +25,6 @@ needs_simulator = pytest.mark.skipif(
 def expected() -> list[list[int]]:
     """What the library's own `generate` gives for PROMPTS."""
     return reference_outputs(shared_reference(), PROMPTS, MAX_TOKENS)
-
-
-@contextmanager
-def torch_cuda_refused() -> Iterator[None]:
-    """Inside, `torch.cuda.stream` and its like, written for `accelerator.stream`, say so instead of doing nothing."""
-
-    def refuse(name: str) -> Callable[..., NoReturn]:
-        return lambda *_, **__: pytest.fail(
-            f"torch.cuda.{name} was called. It knows nothing of the simulated GPU: write accelerator.{name}; "
-            "`accelerator`, from toolkit.device, is torch.cuda itself where there is a GPU"
-        )
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("Event", "Stream", "current_stream", "default_stream", "set_stream", "stream", "synchronize"):
-            patch.setattr(torch.cuda, name, refuse(name))
-        yield
 
 
 @dataclass(frozen=True)
@@ -74,7 +56,8 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     simgpu.reset(gpu_policy, on_race=on_race)
     timeline = new_timeline()
     limits = {"block_size": 4, "num_blocks": 80, "max_rows": 6, "token_budget": 32} | limits
-    engine = engine_class(tiny_model(), timeline=timeline, **limits)
+    with torch_cuda_refused():
+        engine = engine_class(tiny_model(), timeline=timeline, **limits)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=MAX_TOKENS))
     before = len(simgpu.synchronisations())
@@ -90,7 +73,7 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     end = simgpu.now_ms()
     assert not engine.has_work, (
         f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-        f"{len(engine.scheduler.running)} run. Some step neither launches nor commits anything"
+        f"{len(engine.scheduler.running)} run, {len(getattr(engine, 'in_flight', ()))} batches are in flight"
     )
     return Seen(
         outputs=outputs,

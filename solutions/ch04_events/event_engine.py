@@ -50,10 +50,11 @@ class EventEngine(StreamEngine):
         self.events = {id(slot): SlotEvents() for slot in self.slots}
 
     def queue(self, batch: Batch, slot: IOSlot) -> None:
-        """Queue copies in, forward and copy out on their streams, each behind what it needs.
+        """Queue copies in, forward and copy out on their streams, each behind what it needs and behind nothing else.
 
         `copy_in`, `run_forward` and `copy_out` are those of chapter 3. Every wait goes before the work that needs it,
-        every record right behind the work that it stands for.
+        every record right behind the work that it stands for. With a slot more, the next batch's inputs could be copied
+        while this one is computed. The host waits for nothing here.
         """
         events = self.events[id(slot)]
         # BEGIN SOLUTION 4.1
@@ -71,7 +72,10 @@ class EventEngine(StreamEngine):
         # END SOLUTION
 
     def wait_for(self, slot: IOSlot) -> None:
-        """Host: wait until this slot's sampled ids are in its pinned host tensor, and for nothing else."""
+        """Host: wait until this slot's sampled ids are in its pinned host tensor, and for nothing else.
+
+        The host waits in a call that returns when they are there; it does not ask again and again.
+        """
         # BEGIN SOLUTION 4.2
         self.events[id(slot)].d2h_done.synchronize()
         # END SOLUTION

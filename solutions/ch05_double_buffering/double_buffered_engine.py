@@ -55,7 +55,7 @@ class DoubleBufferedEngine(EventEngine):
         return super().has_work or bool(self.in_flight)
 
     def free_slot(self, batch: Batch) -> IOSlot:
-        """The slot for a new batch: one that no batch in flight uses."""
+        """The slot for a new batch, one of `slots`: one that no batch in flight uses. Asked once for each batch."""
         # BEGIN SOLUTION 5.2
         return self.slots[batch.step % len(self.slots)]
         # END SOLUTION
@@ -68,9 +68,10 @@ class DoubleBufferedEngine(EventEngine):
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
         It is time if `max_in_flight` batches are in flight (both slots are taken), or if there was nothing to launch.
+        The host waits in `commit` alone.
 
         Returns:
-            what the committed batch brought; nothing if none was committed.
+            what the committed batch brought; an empty list if none was committed.
         """
         # BEGIN SOLUTION 5.3
         batch = self.prepare()

@@ -53,13 +53,15 @@ def carry_index(rows: tuple[Row, ...], previous: Batch | None) -> list[int]:
 def apply_carry(input_ids: Tensor, carry_index: Tensor, previous_ids: Tensor) -> Tensor:
     """Replace placeholders by the tokens that the previous batch has sampled, on the device.
 
+    KEEP is no index: it is never looked up, not even for a result that is dropped afterwards.
+
     Args:
         input_ids: (tokens,) int64, placeholders included.
         carry_index: (tokens,) int64; KEEP, or an index into previous_ids.
         previous_ids: (rows,) int64, the sampled ids of the previous batch, as its slot holds them.
 
     Returns:
-        (tokens,) int64. Nothing here depends on a value on the host, so it can be captured in a graph.
+        (tokens,) int64, a new tensor. Nothing here depends on a value on the host, so it can be captured in a graph.
     """
     # BEGIN SOLUTION 7.2
     # -1 must not be looked up, even though where() drops the result: here it would quietly mean the last id, and in

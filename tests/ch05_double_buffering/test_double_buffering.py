@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from ch02_continuous_batching import BlockManager, Request, SamplingParams
+from ch02_continuous_batching import Batch, BlockManager, Request, RequestOutput, SamplingParams
+from ch03_streams import IOSlot
 from ch04_events import EventEngine
 from ch05_double_buffering import DoubleBufferedEngine, HalfBatchScheduler
 from tests.simulated import (
@@ -22,18 +23,62 @@ from tests.simulated import (
 pytestmark = needs_simulator
 
 
+class WatchedEngine(DoubleBufferedEngine):
+    """Looks at what the learner's functions hand to each other, so that a mistake is named where it is made."""
+
+    def advance(self) -> list[RequestOutput]:
+        outputs = super().advance()
+        assert isinstance(outputs, list), (
+            f"a step returns a list of outputs, an empty one if it has none; seen: {outputs}"
+        )
+        return outputs
+
+    def launch(self, batch: Batch) -> IOSlot:
+        assert isinstance(batch, Batch), (
+            f"launch was called with {batch}: prepare() returns None when nothing can run, and then there is no batch"
+        )
+        return super().launch(batch)
+
+    def commit(self, batch: Batch, slot: IOSlot) -> list[RequestOutput]:
+        seen = f"commit({type(batch).__name__}, {type(slot).__name__})"
+        assert isinstance(batch, Batch) and isinstance(slot, IOSlot), f"commit takes a batch and its slot; seen: {seen}"
+        return super().commit(batch, slot)
+
+    def free_slot(self, batch: Batch) -> IOSlot:
+        try:
+            slot = super().free_slot(batch)
+        except LookupError as error:
+            pytest.fail(f"free_slot (exercise 5.2) raised {type(error).__name__}: {error}, for batch {batch.step}")
+        known = [each is slot for each in self.slots]
+        assert any(known), (
+            f"free_slot (exercise 5.2) gave batch {batch.step} {short(slot)}, and not one of self.slots: only these "
+            "have events and a captured forward"
+        )
+        using = [other.step for other, used in self.in_flight if used is slot]
+        if len(self.in_flight) < self.max_in_flight:  # with more in flight, no slot is free: a mistake of 5.3
+            assert not using, (
+                f"free_slot (exercise 5.2) gave batch {batch.step} slots[{known.index(True)}], which batch {using[0]} "
+                "uses; that one is in flight. The host overwrites its inputs, perhaps before they were copied"
+            )
+        return slot
+
+
+def short(value: object) -> str:
+    return repr(value) if value is None or isinstance(value, int | float) else f"a new {type(value).__name__}"
+
+
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(DoubleBufferedEngine)
+    return run_simulated(WatchedEngine)
 
 
-def fresh_engine() -> DoubleBufferedEngine:
-    """An engine with all prompts in its queue, that reports races by raising."""
+def fresh_engine(on_race: str = "raise") -> WatchedEngine:
+    """An engine with all prompts in its queue."""
     from tests.helpers import tiny_model
     from toolkit import simgpu
 
-    simgpu.reset("lazy")
-    engine = DoubleBufferedEngine(tiny_model(), num_blocks=80, block_size=4, max_rows=6)
+    simgpu.reset("lazy", on_race=on_race)
+    engine = WatchedEngine(tiny_model(), num_blocks=80, block_size=4, max_rows=6)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=8))
     return engine
@@ -54,9 +99,31 @@ def scheduler_with(waiting: int, max_rows: int = 8) -> HalfBatchScheduler:
 def test_a_step_takes_half_of_the_requests(requests: int, limit: int):
     """A step may have half as many rows as there are requests that could run, rounded up; max_rows caps them."""
     seen = scheduler_with(requests).rows_limit()
-    assert seen == limit, (
-        f"{requests} requests, max_rows 8: at most {limit} rows; rows_limit says {seen}. "
-        "All of them would leave none for the next batch, and rounding down would starve a single request"
+    if not isinstance(seen, int):
+        cause = "It is a whole number"
+    elif requests > 8 and seen > limit:
+        cause = "The engine never runs more than max_rows, so both halves together are that many"
+    elif seen == requests > 1:
+        cause = "All of them would leave none for the next batch"
+    elif seen < limit and requests % 2:
+        cause = "Half of an odd number is rounded up: rounding down would starve a single request"
+    else:
+        cause = "It is half of the requests that run and wait"
+    assert isinstance(seen, int) and seen == limit, (
+        f"{requests} requests wait, none runs, max_rows is 8: at most {limit} rows; rows_limit says {seen}. {cause}"
+    )
+
+
+@pytest.mark.exercise("5.1")
+def test_those_that_run_are_counted_too():
+    """Once the requests run, half of them is still the limit."""
+    scheduler = scheduler_with(6)
+    scheduler.running = list(scheduler.waiting)
+    scheduler.waiting.clear()
+    seen = scheduler.rows_limit()
+    assert seen == 3, (
+        f"6 requests run, none waits: at most 3 rows; rows_limit says {seen}"
+        + ". Both count, len(running) and len(waiting)" * (seen == 0)
     )
 
 
@@ -74,28 +141,31 @@ def test_two_groups_take_turns():
 
 
 @pytest.mark.exercise("5.2")
-def test_batches_in_flight_have_their_own_slots():
-    """Two batches that are in flight at the same time use different slots: tensors and events of their own."""
-    engine = fresh_engine()
+def test_no_batch_gets_a_slot_in_use():
+    """Six batches, the oldest committed when two are in flight: each gets the slot that no batch in flight uses."""
+    engine = fresh_engine(on_race="collect")
     assert len(engine.slots) == 2, f"two batches in flight need 2 slots; the engine has {len(engine.slots)}"
-    for _ in range(2):
+    for _ in range(6):
         batch = engine.prepare()
-        engine.in_flight.append((batch, engine.free_slot(batch)))
-    slots = [slot for _, slot in engine.in_flight]
-    assert slots[0] is not slots[1], "two batches in a row got the same slot: the second overwrites the first's inputs"
-    shared = [name for name in slots[0].host_inputs if slots[0].host_inputs[name] is slots[1].host_inputs[name]]
-    assert not shared, f"the slots share the pinned tensors {shared}: the host overwrites them while they are copied"
+        engine.in_flight.append((batch, engine.launch(batch)))
+        if len(engine.in_flight) == 2:
+            first, second = (slot for _, slot in engine.in_flight)
+            shared = [name for name in first.host_inputs if first.host_inputs[name] is second.host_inputs[name]]
+            assert not shared, f"the slots share the pinned tensors {shared}: the host overwrites them in flight"
+            engine.commit(*engine.in_flight.popleft())
 
 
 @pytest.mark.exercise("5.2")
 def test_slots_are_never_written_in_flight():
     """The host writes into a slot only when the copies of the batch that used it last are through."""
+    from toolkit import simgpu
+
     engine = fresh_engine()
-    launched = [engine.prepare(), engine.prepare()]
     try:
-        for batch in launched:
+        for _ in range(2):
+            batch = engine.prepare()
             engine.in_flight.append((batch, engine.launch(batch)))
-    except RuntimeError as race:
+    except simgpu.RaceError as race:
         pytest.fail(f"two batches were launched, each into the slot that free_slot gave it, and then:\n{race}")
 
 
@@ -106,12 +176,52 @@ def test_slots_are_never_written_in_flight():
 def test_the_second_batch_is_launched_before_the_first_is_committed():
     """The first step only launches; from the second on, a step launches a batch and then commits the one before."""
     engine = fresh_engine()
-    assert engine.step() == [], "the first step launches a batch; there is nothing to commit before it, so no outputs"
-    assert len(engine.in_flight) == 1, f"after the first step one batch is in flight; seen: {len(engine.in_flight)}"
-    outputs = engine.step()
-    assert outputs, "the second step launches the second batch and commits the first; it brought nothing"
+    first = engine.advance()
+    assert first == [], (
+        f"the first step launches a batch; there is nothing to commit before it, so it returns []; seen: "
+        f"{'None' if first is None else f'{len(first)} outputs'}"
+    )
+    assert len(engine.in_flight) == 1, (
+        f"after the first step one batch is in flight, as (batch, slot); in_flight has {len(engine.in_flight)}"
+    )
+    batch, slot = engine.in_flight[0]
+    assert isinstance(batch, Batch) and any(slot is each for each in engine.slots), (
+        f"in_flight holds pairs (batch, slot); seen: ({type(batch).__name__}, {type(slot).__name__})"
+    )
+    outputs = engine.advance()
+    assert outputs, (
+        f"the second step launches the second batch and commits the first; it returned "
+        f"{'None' if outputs is None else 'no output'}, and {len(engine.in_flight)} batches are in flight"
+    )
     steps = [batch.step for batch, _ in engine.in_flight]
-    assert steps == [1], f"batch 0 was committed, batch 1 is in flight; in flight are {steps}. Oldest first"
+    causes = {
+        (0,): ". Oldest first",
+        (0, 1): ": what is committed is no longer in flight, take it out",
+        (): ". One a step",
+    }
+    assert steps == [1], (
+        f"the second step commits batch 0, and batch 1 stays in flight; in flight are {steps}{causes.get(tuple(steps), '')}"
+    )
+
+
+@pytest.mark.exercise("5.3")
+def test_a_step_with_nothing_to_do_brings_nothing():
+    """Before the first request and after the last one, a step launches nothing, commits nothing and returns []."""
+    engine = fresh_engine()
+    for when in ("with its requests served", "once more"):
+        for _ in range(200):
+            if not engine.has_work:
+                break
+            engine.advance()
+        assert not engine.has_work, "after 200 steps there is still work"
+        try:
+            seen = engine.advance()
+        except (AttributeError, IndexError, TypeError) as error:
+            pytest.fail(
+                f"a step of an idle engine, {when}, raised {type(error).__name__}: {error}. prepare() returns None "
+                "there, and in_flight is empty"
+            )
+        assert seen == [], f"a step of an idle engine returns []; seen: {seen}"
 
 
 @pytest.mark.exercise("5.3")
@@ -142,6 +252,9 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
         "but the host waits too early: launch the next batch before you commit the one before, and wait for nothing "
         "but that batch's d2h_done" + (f". It also waits in: {others[0]}" if others else "")
     )
+    assert not others, (
+        f"the host waited in {others[0]} ({len(others)} times): a step waits in `commit` alone, for that batch's d2h_done"
+    )
     idle = seen.recording.idle_share()
     assert idle < 0.05, f"the device still idles {idle:.1%} of the simulated time; chapter 4 was at about 18 %"
 
@@ -150,7 +263,7 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
-    seen = run_simulated(DoubleBufferedEngine, policy)
+    seen = run_simulated(WatchedEngine, policy)
     assert_tokens_right(seen, policy)
 
 

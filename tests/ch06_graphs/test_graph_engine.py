@@ -7,11 +7,13 @@ import random
 
 import pytest
 import torch
+from torch import Tensor
 
 from ch02_continuous_batching import BlockManager, Engine, Request, Row, SamplingParams, pack
 from ch05_double_buffering import DoubleBufferedEngine
-from ch06_graphs import GraphEngine
+from ch06_graphs import GraphEngine, GraphForward
 from tests.ch05_double_buffering.test_forced_races import tokens_of
+from tests.ch06_graphs.toy_forward import graphs_are_found
 from tests.helpers import VOCABULARY, tiny_model
 from tests.simulated import (
     PROMPTS,
@@ -24,14 +26,28 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
+from toolkit.sealed_forward import Sizes, Tensors
 
 FEW_ROWS = {"max_rows": 4}  # half batches of at most 2 rows; 12 graphs
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(5))]
 
 
+class FoundGraphs(GraphForward):
+    """A look-up in vain is said in words."""
+
+    def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
+        with graphs_are_found(self):
+            super().launch(inputs, output, sizes)
+
+
+class FoundGraphsEngine(GraphEngine):
+    def make_box(self, storage: Tensor) -> GraphForward:
+        return FoundGraphs(self.forward, storage)
+
+
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(GraphEngine, **FEW_ROWS)
+    return run_simulated(FoundGraphsEngine, **FEW_ROWS)
 
 
 @needs_simulator
@@ -46,7 +62,7 @@ def test_there_is_no_race(seen: Seen):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
-    run = run_simulated(GraphEngine, policy, **FEW_ROWS)
+    run = run_simulated(FoundGraphsEngine, policy, **FEW_ROWS)
     assert_tokens_right(run, policy)
 
 
@@ -134,7 +150,8 @@ def touched_blocks(rows: int, before: int) -> tuple[set[int], set[int], int]:
         slot.copy_in()
         from ch03_streams.io_slot import sizes_of
 
-        engine.box.launch(slot.device_inputs, slot.device_ids, sizes_of(inputs))
+        with graphs_are_found(engine.box):
+            engine.box.launch(slot.device_inputs, slot.device_ids, sizes_of(inputs))
         accelerator.synchronize()
     storage = engine.box.storage.cpu()  # (2, layers, blocks, block_size, kv_heads, head_dim)
     written = (storage != -1.0).transpose(0, 2).flatten(1).any(dim=1)

@@ -1,5 +1,7 @@
 """A forward of a few operations, whose sampled ids say which capture computed them; and a box around it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +22,9 @@ class Toy:
 
     Attributes:
         box: a GraphForward, not sealed yet.
-        calls: (sizes, whether a graph was being captured, the current stream) for each call of the forward.
+        calls: (sizes, whether a graph was being captured, the current stream) for each call of the forward, since the
+            captures of `seal`.
+        captures: the sizes captured by `seal`.
         inputs, outputs: of each slot. In `inputs` each slot has one tensor, `input_ids`.
         compute: the stream for launches.
     """
@@ -31,6 +35,7 @@ class Toy:
         if is_simulated():
             accelerator.reset("lazy", on_race=on_race)
         self.calls: list[tuple[Sizes, bool, Any]] = []
+        self.captures: list[Sizes] = []
         self.temporary = temporary
         self.inputs = [{"input_ids": torch.arange(ROWS, device=DEVICE) + 10 * slot} for slot in range(2)]
         self.outputs = [torch.zeros(ROWS, dtype=torch.int64, device=DEVICE) for _ in range(2)]
@@ -50,29 +55,81 @@ class Toy:
         for inputs, output in zip(self.inputs, self.outputs, strict=True):
             self.box.seal(inputs, output, FULL)
         accelerator.synchronize()
+        self.captures = [sizes for sizes, capturing, _ in self.calls if capturing]
         self.calls.clear()
         return self
 
-    def launch(self, slot: int, rows: int, greedy: bool = True) -> None:
-        """Queue a decode step of `rows` rows in a slot; its block table is narrower than the slot's."""
+    def launch(self, slot: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
+        """Queue a decode step of `rows` rows in a slot, of which `samples` sample (None: all).
+
+        Its block table is narrower than the slot's.
+        """
         from ch06_graphs import decode_step
 
-        sizes = replace(decode_step(FULL, rows, greedy), width=1)
-        try:
-            with accelerator.stream(self.compute):
-                self.box.launch(self.inputs[slot], self.outputs[slot], sizes)
-        except KeyError as missing:
-            pytest.fail(
-                f"a decode step of {rows} rows asked for the graph {missing}, which was not captured; there are "
-                f"{list(self.box.graphs)}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, "
-                "and nothing that differs from batch to batch"
-            )
+        samples = rows if samples is None else samples
+        sizes = replace(decode_step(FULL, rows, greedy), width=1, samples=samples)
+        with graphs_are_found(self.box), accelerator.stream(self.compute):
+            self.box.launch(self.inputs[slot], self.outputs[slot], sizes)
 
-    def ids(self, slot: int, rows: int, greedy: bool = True) -> list[int]:
-        """Launch a step and wait for what it samples."""
-        self.launch(slot, rows, greedy)
+    def check_ids(self, slot: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
+        """Launch a step; if its ids are wrong, say which graph has computed them."""
+        for output in self.outputs:
+            output.fill_(UNTOUCHED)
         accelerator.synchronize()
-        return self.outputs[slot][:rows].tolist()
+        self.launch(slot, rows, greedy, samples)
+        accelerator.synchronize()
+        seen, other = (self.outputs[each][: samples or rows].tolist() for each in (slot, 1 - slot))
+        bucket = next(size for size in (1, 2, 4) if size >= rows)
+        right = expected_ids(slot, samples or rows, bucket, greedy)
+        assert seen == right, (
+            f"slot {slot}, {rows} rows in the bucket of {bucket}, greedy={greedy}: the ids should be {right}, seen "
+            f"{seen}. {self.cause(slot, seen, other, bucket, greedy)}"
+        )
+
+    def cause(self, slot: int, seen: list[int], other: list[int], bucket: int, greedy: bool) -> str:
+        """What the ids say of the graph that computed them."""
+        if seen == [UNTOUCHED] * len(seen):
+            if other == seen:
+                return f"They are what stood there before ({UNTOUCHED} everywhere): nothing ran"
+            return (
+                f"The graph that ran is bound to the other slot's tensors: slot {1 - slot}'s ids were written. The "
+                "address of the output belongs in the key"
+            )
+        by = "self.step" if self.calls else "a graph captured"
+        written = [each for each in seen if each != UNTOUCHED]
+        for rows in range(1, ROWS + 1):
+            if written == expected_ids(slot, len(written), rows, greedy):
+                return f"They were computed by {by} for {rows} rows, and the smallest bucket with room is {bucket}"
+            if written == expected_ids(slot, len(written), rows, not greedy):
+                return (
+                    f"They were computed by {by} for {rows} rows and greedy={not greedy}. Greedy or sampled is part of "
+                    "the key: it decides what is computed"
+                )
+        return "No capture of this step gives these: does a graph read what another one leaves in the pool?"
+
+
+UNTOUCHED = -1
+
+
+@contextmanager
+def graphs_are_found(box: Any) -> Iterator[None]:
+    """Inside, a graph that is looked up in vain becomes a failure that says how its key differs from those there are."""
+    try:
+        yield
+    except KeyError as missing:
+        key = missing.args[0]
+        if not isinstance(key, tuple):
+            raise
+        alike = max(box.graphs, key=lambda other: sum(a == b for a, b in zip(key, other, strict=False)), default=())
+        differences = [
+            f"{a} where that one has {b}" for a, b in zip(key, alike, strict=False) if isinstance(a, int) and a != b
+        ]
+        how = "it differs in more than numbers" if len(key) != len(alike) or not differences else ", ".join(differences)
+        pytest.fail(
+            f"a decode step looked up a graph that is not there. There are {len(box.graphs)}; compared with the key most "
+            f"like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, and "
+            "nothing that differs from batch to batch"
+        )
 
 
 def expected_ids(slot: int, rows: int, captured_rows: int, greedy: bool = True) -> list[int]:

@@ -1,10 +1,11 @@
 """Exercise 7.3, and the asynchronous engine as a whole: the same tokens, with no gap."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
-from ch02_continuous_batching import BlockManager, FinishReason, Request, SamplingParams
+from ch02_continuous_batching import Batch, BlockManager, FinishReason, Request, Row, SamplingParams
 from ch05_double_buffering import DoubleBufferedEngine
 from ch07_carry_over import AsyncEngine, CarryScheduler
 from tests.helpers import tiny_model
@@ -21,12 +22,34 @@ from tests.simulated import (
     run_simulated,
 )
 
-SynchronousEngine = partial(AsyncEngine, asynchronous=False)
+
+def brief(rows: Sequence[Row]) -> list[tuple[int, int, bool]]:
+    """(start, number of tokens, samples) of each row."""
+    return [(row.start, row.num_tokens, row.samples) for row in rows]
+
+
+class WatchedEngine(AsyncEngine):
+    """Names the row that has no token to begin with: `CarryScheduler` has scheduled it, and nothing can fill it in."""
+
+    def make_batch(self, rows: list[Row]) -> Batch:
+        sampled = {(row.request, row.epoch) for row in self.in_flight[-1][0].sampling_rows} if self.in_flight else set()
+        for row in rows:
+            request, last = row.request, row.start + row.num_tokens - 1
+            assert last < request.num_tokens or (request, row.epoch) in sampled, (
+                f"request {request.request_id!r} was scheduled with the row (start, tokens, samples) {brief([row])[0]}. "
+                f"The host knows its first {request.num_tokens} tokens, and no row in flight samples the one at "
+                f"position {last}: exercise 7.3 schedules what is known and what is pending, pending_samples, which is "
+                f"{request.pending_samples} by now"
+            )
+        return super().make_batch(rows)
+
+
+SynchronousEngine = partial(WatchedEngine, asynchronous=False)
 
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(AsyncEngine)
+    return run_simulated(WatchedEngine)
 
 
 # --- 7.3: tokens in flight are scheduled ---
@@ -45,9 +68,14 @@ def test_a_token_in_flight_is_scheduled():
     scheduler, _ = scheduler_with(prompt=5, max_tokens=9)
     scheduler.schedule()
     rows = scheduler.schedule()
-    assert [(row.start, row.num_tokens, row.samples) for row in rows] == [(5, 1, True)], (
+    seen = brief(rows)
+    causes = {
+        (): ". Count the pending sample as a token",
+        ((5, 1, False),): ". It ends with the last token, so it samples",
+    }
+    assert seen == [(5, 1, True)], (
         "the prompt's 5 tokens are in flight and will sample the token at position 5; the next step can compute it "
-        f"already, as a row (start 5, 1 token, samples). Seen: {rows}. Count the pending sample as a token"
+        f"already, as a row (start 5, 1 token, samples). Seen: {seen}{causes.get(tuple(seen), '')}"
     )
 
 
@@ -55,14 +83,16 @@ def test_a_token_in_flight_is_scheduled():
 def test_a_request_that_will_be_full_is_not_scheduled():
     """Outputs and pending samples together never exceed max_tokens: the end by length is known beforehand."""
     scheduler, request = scheduler_with(prompt=5, max_tokens=2)
-    scheduler.schedule()
-    scheduler.schedule()
+    before = [brief(scheduler.schedule()) for _ in range(2)]
     rows = scheduler.schedule()
     assert rows == [], (
-        f"max_tokens is 2, and 2 samples are pending: there is nothing left to compute. Seen: {rows}. "
+        f"max_tokens is 2, and 2 samples are pending: there is nothing left to compute. Seen: {brief(rows)}. "
         "Compare len(output_ids) + pending_samples with max_tokens"
     )
-    assert request.pending_samples == 2, f"two rows in flight will sample; the request says {request.pending_samples}"
+    assert before == [[(0, 5, True)], [(5, 1, True)]] and request.pending_samples == 2, (
+        "max_tokens is 2: the prompt is scheduled, then its token in flight, and two rows in flight will sample; seen "
+        f"(start, tokens, samples): {before}, and the request says that {request.pending_samples} will"
+    )
 
 
 @pytest.mark.exercise("7.3")
@@ -71,8 +101,8 @@ def test_every_pending_sample_counts():
     scheduler, _ = scheduler_with(prompt=5, max_tokens=4)
     seen = [(row.start, row.num_tokens, row.samples) for _ in range(5) for row in scheduler.schedule()]
     assert seen == [(0, 5, True), (5, 1, True), (6, 1, True), (7, 1, True)], (
-        f"5 prompt tokens, then the 3 in flight that can be computed; seen (start, tokens, samples): {seen}. "
-        "Add pending_samples itself, it may be more than 1"
+        f"5 prompt tokens, then the 3 in flight that can be computed; seen (start, tokens, samples): {seen}"
+        + ". Add pending_samples itself, it may be more than 1" * (seen == [(0, 5, True), (5, 1, True)])
     )
 
 
@@ -106,9 +136,11 @@ def test_preemption_forgets_what_was_in_flight():
     scheduler.schedule()
     scheduler.schedule()
     scheduler.preempt(request)
-    (row,) = scheduler.schedule()
-    assert (row.start, row.num_tokens, row.samples, row.epoch) == (0, 5, True, 1), (
-        f"the two rows in flight will be dropped, so the 5 prompt tokens are computed again; seen: {row}"
+    rows = scheduler.schedule()
+    seen = [(*each, row.epoch) for each, row in zip(brief(rows), rows, strict=True)]
+    assert seen == [(0, 5, True, 1)], (
+        "the two rows in flight will be dropped, so the 5 prompt tokens are computed again; wanted is the row (start "
+        f"0, 5 tokens, samples, epoch 1), seen: {seen}"
     )
 
 
@@ -122,7 +154,10 @@ def test_everybody_is_in_every_batch(seen: Seen):
     synchronous = run_simulated(SynchronousEngine)
     few = len(synchronous.recording.steps()) + 1
     steps = len(seen.recording.steps())
-    assert steps <= few, f"{steps} steps, where the synchronous order takes {few - 1}: somebody sits out steps"
+    assert steps <= few, (
+        f"{steps} steps, where the synchronous order takes {few - 1}: somebody sits out steps, or is scheduled after "
+        "its last token"
+    )
 
 
 @needs_simulator

@@ -1,5 +1,8 @@
 """Exercises 7.1 and 7.2: the map of what is carried over, and its application."""
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +21,11 @@ class Previous:
         self.sampling_rows = tuple(row for row in rows if row.samples)
 
 
+arrivals = itertools.count()
+
+
 def request(name: str, prompt: int, outputs: int = 0) -> Request:
-    made = Request(name, list(range(10, 10 + prompt)), SamplingParams(), arrival=0)
+    made = Request(name, list(range(10, 10 + prompt)), SamplingParams(), arrival=next(arrivals))
     made.output_ids = list(range(50, 50 + outputs))
     return made
 
@@ -34,14 +40,24 @@ def check(seen: list[int], expected: list[int], cause: str) -> None:
 
 def index_of(rows: tuple[Row, ...], previous: Previous | None) -> list[int]:
     """The learner's map; a failed look-up says what was looked up wrongly."""
+    unknown = [row for row in rows if row.start + row.num_tokens > row.request.num_tokens]
     try:
-        return carry_index(rows, previous)
+        index = carry_index(rows, previous)
     except KeyError:
         pytest.fail(
-            "KeyError: a token was looked up among the ids that the batch before samples, and its row is not there. "
-            "Look up only what the host does not know, that is, positions from row.request.num_tokens on; and by "
-            "(row.request, row.epoch) on both sides"
+            "KeyError: a token was looked up among the ids that the batch before samples, and its row was not found. "
+            + (
+                "Its request has a row there: the look-up must use the same (row.request, row.epoch) as the dict"
+                if len(unknown) == len(rows)
+                else "Only positions from row.request.num_tokens on are looked up; the host knows the others"
+            )
         )
+    assert isinstance(index, list) and all(type(each) is int for each in index), (
+        f"carry_index returns a list of ints, one for each packed token; seen: {index}"
+    )
+    tokens = sum(row.num_tokens for row in rows)
+    assert len(index) == tokens, f"{tokens} tokens are packed, and the carry index has {len(index)} entries: {index}"
+    return index
 
 
 @pytest.mark.exercise("7.1")
@@ -114,11 +130,15 @@ def test_without_a_batch_in_flight_everything_is_known():
 
 
 @pytest.mark.exercise("7.1")
-def test_a_name_that_is_used_again_carries_nothing_over():
-    """A new request with the name of a dead one must not get the dead one's token."""
+@pytest.mark.parametrize("dead_first", [True, False])
+def test_a_name_that_is_used_again_carries_nothing_over(dead_first: bool):
+    """A new request with the name of a dead one, of the same epoch, must not get the dead one's token."""
     dead, other, fresh = request("same name", 3), request("other", 3), request("same name", 3)
-    previous = Previous(Row(dead, 0, 0, 3, True), Row(other, 0, 0, 3, True), Row(fresh, 0, 0, 3, True))
-    check(index_of((decode_row(fresh, 3),), previous), [2], "Key by the request object, not by request_id")
+    order = (dead, other, fresh) if dead_first else (fresh, other, dead)
+    previous = Previous(*(Row(each, 0, 0, 3, True) for each in order))
+    seen, right = index_of((decode_row(fresh, 3),), previous), order.index(fresh)
+    cause = f"Index {seen[0]} is the token of another request of the same name. " * (seen == [order.index(dead)])
+    check(seen, [right], f"{cause}Key by the request object, not by request_id")
 
 
 @pytest.mark.exercise("7.2")
@@ -160,6 +180,9 @@ def test_any_mixture(data: st.DataObject):
     assert seen == right, f"ids {ids}, index {index}, previous {previous}: expected {right}, seen {seen}"
 
 
+LOOK_UPS = ("__getitem__", "gather", "index_select", "take", "take_along_dim")
+
+
 @pytest.mark.exercise("7.2")
 def test_keep_is_never_looked_up():
     """-1 is no index: looking it up quietly takes the last id, or ends the process, as the kernel has it."""
@@ -167,9 +190,15 @@ def test_keep_is_never_looked_up():
     class Strict(torch.Tensor):
         """A tensor that refuses negative indices, as some CUDA kernels do."""
 
-        def __getitem__(self, key: torch.Tensor) -> torch.Tensor:
-            assert int(key.min()) >= 0, "previous_ids was indexed with -1. Clamp the index first; where() then drops it"
-            return super().__getitem__(key)
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func.__name__ in LOOK_UPS and isinstance(args[0], cls):
+                for index in (*args[1:], *(kwargs or {}).values()):
+                    negative = isinstance(index, torch.Tensor) and not index.is_floating_point() and (index < 0).any()
+                    assert not negative, (
+                        "previous_ids was indexed with -1. Clamp the index first; where() then drops it"
+                    )
+            return super().__torch_function__(func, types, args, kwargs or {})
 
     apply_carry(torch.tensor([5, 6]), torch.tensor([KEEP, 0]), torch.tensor([7]).as_subclass(Strict))
 

@@ -37,7 +37,10 @@ def run_on(engine: Any, outputs: dict[str, list[int]] | None = None) -> dict[str
             return outputs
         with torch_cuda_refused():
             take(engine.step(), outputs)
-    raise AssertionError(f"after {STEP_LIMIT} steps there is still work: some step neither launches nor commits")
+    raise AssertionError(
+        f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
+        f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+    )
 
 
 def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
