@@ -64,11 +64,6 @@ def new_stream(name: str) -> Any:  # noqa: ANN401 (a stream of either kind)
     return stream
 
 
-def stream_name(stream: Any) -> str:  # noqa: ANN401 (a stream of either kind)
-    """The name given to `new_stream`, or a description."""
-    return getattr(stream, "name", repr(stream))
-
-
 def sleep(ms: float) -> None:
     """Keep the current stream busy for about `ms` milliseconds, to widen a race; other streams' work runs beside it."""
     if is_simulated():

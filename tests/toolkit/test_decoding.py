@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers import reference_outputs, shared_reference, tiny_model
 from tests.recorded import assert_recorded_and_drawn
-from toolkit.decoding import EDGE_STEPS, Load, serve
+from toolkit.commands.decoding import EDGE_STEPS, Load, serve
 from toolkit.record import accelerated, ch03, ch04, ch05
 from toolkit.recordings import DATA, read_recording
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.commands.decoding import steady
 from toolkit.course import ROOT, chapter_names
-from toolkit.decoding import steady
 from toolkit.figures import ch04, ch07
 from toolkit.record.ch07 import per_step
 from toolkit.recordings import DATA, read_recording

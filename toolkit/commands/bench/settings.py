@@ -13,9 +13,9 @@ from typing import Any
 
 from transformers.generation.configuration_utils import CompileConfig, ContinuousBatchingConfig
 
-from toolkit.bench.cases import TOKEN_BUDGET, Case
-from toolkit.bench.contestant import Contender
-from toolkit.bench.flash_for_transformers import Attention
+from toolkit.commands.bench.cases import TOKEN_BUDGET, Case
+from toolkit.commands.bench.contestant import Contender
+from toolkit.commands.bench.flash_for_transformers import Attention
 
 PAGE = 256  # tokens; what its kernels with a block table need
 KV_INTERVAL = {"equal": 4096, "article": 32768}  # padding of the cached tokens; ragged: the library's own

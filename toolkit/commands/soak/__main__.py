@@ -1,4 +1,4 @@
-"""`python -m toolkit.soak`: see the package's docstring."""
+"""`python -m toolkit.commands.soak`: see the package's docstring."""
 
 import argparse
 import random
@@ -7,10 +7,10 @@ from collections import Counter
 import torch
 from tqdm import tqdm
 
+from toolkit.commands.soak.answers import Answers
+from toolkit.commands.soak.stage import Soak, stages
 from toolkit.course import use
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.soak.answers import Answers
-from toolkit.soak.stage import Soak, stages
 
 
 def soak(steps: int, seed: int) -> Counter[str]:
@@ -33,7 +33,9 @@ def soak(steps: int, seed: int) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.soak", description="A long random run of the full engine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.soak", description="A long random run of the full engine."
+    )
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -5,11 +5,11 @@ It reads the learner's files as they are now and the results of the last checks;
 
 from pathlib import Path
 
+from toolkit.commands.exercises.learner import look_at
+from toolkit.commands.exercises.metadata import Exercise, load
+from toolkit.commands.exercises.state import State, load_state
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.learner import look_at
-from toolkit.exercises.metadata import Exercise, load
-from toolkit.exercises.state import State, load_state
 
 
 def describe(exercise: Exercise, state: State, root: Path = ROOT) -> str:

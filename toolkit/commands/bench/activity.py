@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from solutions.ch00_measuring.intervals import Interval, idle_share
-from toolkit.bench.measured import Activity
-from toolkit.decoding import steady
+from toolkit.commands.bench.measured import Activity
+from toolkit.commands.decoding import steady
 from toolkit.timeline import Recording
 from toolkit.timeline.recording import WAIT
 

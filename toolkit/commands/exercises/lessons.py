@@ -1,7 +1,7 @@
 """Builds each chapter's lesson.ipynb from lesson.py, the text that is written by hand, and executes it.
 
-    python -m toolkit.exercises.lessons 0 2       # build these chapters' notebooks; without a number: all
-    python -m toolkit.exercises.lessons --check   # build nothing; exit code 1 where a notebook's cells differ
+    python -m toolkit.commands.exercises.lessons 0 2       # build these chapters' notebooks; without a number: all
+    python -m toolkit.commands.exercises.lessons --check   # build nothing; exit code 1 where a notebook's cells differ
 
 A notebook whose cells a reader has changed is kept, unless --overwrite says otherwise. How its cells were when it was
 built is remembered in chapters/.lessons.json.
@@ -133,7 +133,9 @@ def find_difference(lesson: Path) -> str | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.lessons", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.lessons", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("chapters", nargs="*", help="numbers; without one, all chapters")
     parser.add_argument("--check", action="store_true", help="only compare the notebooks' cells with lesson.py")
     parser.add_argument("--overwrite", action="store_true", help="replace edited notebooks too, losing the edits")

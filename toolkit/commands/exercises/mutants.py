@@ -6,7 +6,7 @@ its tests must fail with the exercise's own message. A *bug* as shipped must fai
 message that shows what its metadata says; its other tests are there for wrong repairs. None of them touches a file: the
 changed text is an overlay.
 
-    python -m toolkit.exercises.mutants 2        # all planted mistakes of a chapter, one line each
+    python -m toolkit.commands.exercises.mutants 2        # all planted mistakes of a chapter, one line each
 """
 
 import argparse
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from toolkit.commands.exercises.generate import make_stub
+from toolkit.commands.exercises.metadata import Exercise, load
+from toolkit.commands.exercises.runner import Order, TestResult, run
 from toolkit.course import ROOT, chapter_names, find_chapter
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.generate import make_stub
-from toolkit.exercises.metadata import Exercise, load
-from toolkit.exercises.runner import Order, TestResult, run
 
 LIMIT = 60
 
@@ -149,7 +149,9 @@ def _run(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.mutants", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.mutants", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("chapter", nargs="?", help="such as 2; without it, all chapters")
     wanted = parser.parse_args().chapter
     chapter = find_chapter(wanted) if wanted else None

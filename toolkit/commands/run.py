@@ -1,6 +1,6 @@
 """`make run`: every engine built so far on the same real prompts, with answers, a table and a timeline picture each.
 
-    python -m toolkit.run [--model NAME] [--prompts FILE] [--tokens N]
+    python -m toolkit.commands.run [--model NAME] [--prompts FILE] [--tokens N]
 
 Greedy, exactly N new tokens per prompt, on CUDA where there is a GPU and on the CPU otherwise.
 """
@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from toolkit import course
-from toolkit.engines import ENGINES, MAX_ROWS, Run, measure
+from toolkit.commands.engines import ENGINES, MAX_ROWS, Run, measure
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
@@ -60,7 +60,9 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.run", description="Run every engine on the same prompts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.run", description="Run every engine on the same prompts."
+    )
     parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
     parser.add_argument("--prompts", help='a file with one {"prompt": "..."} a line; the course has 32 of its own')
     parser.add_argument("--tokens", default="32", help="new tokens per prompt")

@@ -10,11 +10,11 @@ An engine that fails is reported in one line and takes no further part; the othe
 import sys
 from collections.abc import Callable, Sequence
 
-from toolkit.bench.board import Board
-from toolkit.bench.cases import Case
-from toolkit.bench.contestant import Contender, Contestant, Models, NotHere, release_memory
-from toolkit.bench.ours import OurEngine
-from toolkit.bench.theirs import TheirEngine
+from toolkit.commands.bench.board import Board
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.contestant import Contender, Contestant, Models, NotHere, release_memory
+from toolkit.commands.bench.ours import OurEngine
+from toolkit.commands.bench.theirs import TheirEngine
 from toolkit.garbage import short_collections
 
 Enter = Callable[[Contender, Models], Contestant]

@@ -22,7 +22,7 @@ COLUMNS = (
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """A block for each case, a line for each engine; medians over the rounds.
 
-    GPU active and kernels: see `toolkit.bench.activity`; all run: the same as GPU active for the whole of a timed run.
+    GPU active and kernels: see activity.py; all run: the same as GPU active for the whole of a timed run.
     """
     ordered = sorted(rows, key=case_of)
     return "\n\n".join(block(case, list(mine)) for case, mine in groupby(ordered, key=case_of))

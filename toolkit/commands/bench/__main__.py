@@ -1,8 +1,8 @@
 """Compare this course's engine with the transformers library's continuous batching, on this machine's GPU.
 
-    python -m toolkit.bench                                  # everything, about 20 minutes on an H100
-    python -m toolkit.bench --model 1b --workload equal --new-tokens 256
-    python -m toolkit.bench --only-missing                   # goes on where an earlier call stopped
+    python -m toolkit.commands.bench                                  # everything, about 20 minutes on an H100
+    python -m toolkit.commands.bench --model 1b --workload equal --new-tokens 256
+    python -m toolkit.commands.bench --only-missing                   # goes on where an earlier call stopped
 
 Without a GPU it is a smoke test: the tiny model, our engine on the simulated GPU, transformers' on the CPU. Everything
 is run and compared, and no number says anything about speed; what is written goes to figures/local and says so.
@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from toolkit import device
-from toolkit.bench.board import Board
-from toolkit.bench.cases import SMOKE_TOKENS, WORKLOADS, Case, make_cases
-from toolkit.bench.compare import Comparison
-from toolkit.bench.contestant import NAMES, Contender, Models
-from toolkit.bench.floor import copy_bandwidth
-from toolkit.bench.report import table
+from toolkit.commands.bench.board import Board
+from toolkit.commands.bench.cases import SMOKE_TOKENS, WORKLOADS, Case, make_cases
+from toolkit.commands.bench.compare import Comparison
+from toolkit.commands.bench.contestant import NAMES, Contender, Models
+from toolkit.commands.bench.floor import copy_bandwidth
+from toolkit.commands.bench.report import table
 from toolkit.course import current, use
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models.shapes import SHAPES
@@ -37,7 +37,7 @@ SMOKE_LABEL = "none: smoke test"
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.bench", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m toolkit.commands.bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="8b,1b", help="shapes, such as 8b,1b")
     parser.add_argument("--workload", default=",".join(WORKLOADS), help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--new-tokens", default="256,1024", help="lengths of the equal workload")
@@ -95,7 +95,7 @@ def main() -> int:
         torch.set_num_threads(1)
         device.accelerator.reset("eager", on_race="raise")
     board = Board(
-        shlex.join(["python", "-m", "toolkit.bench", *sys.argv[1:]]),
+        shlex.join(["python", "-m", "toolkit.commands.bench", *sys.argv[1:]]),
         "simulated GPU" if smoke else "cuda",
         options.folder or (ROOT / "figures" / "local" if smoke else DATA),
         options.only_missing,

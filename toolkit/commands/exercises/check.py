@@ -1,4 +1,6 @@
-"""Tests the learner's code of a chapter: `make check CH=2`, or `python -m toolkit.exercises.check 2` (or `2.1`).
+"""Tests the learner's code of a chapter, or of one exercise: `make check CH=2`, `make check EX=2.1`.
+
+    python -m toolkit.commands.exercises.check 2      # or 2.1
 
 Exercises that are not started are not run, except a bug that is asked for by its number: its failure is what there is
 to read. The others run their own tests, in one process, with the reference standing in for what is not written yet;
@@ -13,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from toolkit.commands.exercises.learner import Standing, look_at, read_file
+from toolkit.commands.exercises.metadata import Exercise, find, load, of_chapter
+from toolkit.commands.exercises.report import print_exercise, print_waiting
+from toolkit.commands.exercises.runner import ENDED, LIMIT, MOST_ENDED, Order, TestResult, run
+from toolkit.commands.exercises.state import Checked, load_state, save_state
 from toolkit.course import ROOT, find_chapter, use
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.learner import Standing, look_at, read_file
-from toolkit.exercises.metadata import Exercise, find, load, of_chapter
-from toolkit.exercises.report import print_exercise, print_waiting
-from toolkit.exercises.runner import ENDED, LIMIT, MOST_ENDED, Order, TestResult, run
-from toolkit.exercises.state import Checked, load_state, save_state
 
 
 def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
@@ -137,7 +139,9 @@ def chapter_numbers(root: Path = ROOT) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.check", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.check", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("what", nargs="?", help="a chapter, such as 2, or one exercise, such as 2.1")
     what = parser.parse_args().what
     if what is None:

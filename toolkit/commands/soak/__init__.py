@@ -1,6 +1,6 @@
 """A long run of the full engine under everything that can happen to it, at random but repeatable. `make soak`.
 
-    python -m toolkit.soak --steps 20000 --seed 0
+    python -m toolkit.commands.soak --steps 20000 --seed 0
 
 Requests arrive, are taken back, lose their blocks, end by length, end-of-sequence token or stop string, share
 beginnings, use names again (refused while in use), and now and then a step raises. There are few distinct prompts, and

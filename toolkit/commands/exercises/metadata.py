@@ -13,10 +13,10 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from toolkit.commands.exercises.regions import find_regions
 from toolkit.course import ROOT, chapter_names
 from toolkit.errors import UserError
-from toolkit.exercises.fill import functions_in
-from toolkit.exercises.regions import find_regions
+from toolkit.fill import functions_in
 
 _ID = re.compile(r"(\d{1,2})\.(\d{1,2})")
 
@@ -65,7 +65,7 @@ def load(root: Path = ROOT) -> dict[str, Exercise]:
     Raises:
         UserError: exercises.toml is missing or not valid; the message names the entry.
     """
-    path = root / "toolkit/exercises/exercises.toml"
+    path = root / "toolkit/commands/exercises/exercises.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit import device
-from toolkit.bench.activity import kernel_share, steady_shares
-from toolkit.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
-from toolkit.bench.contestant import Contender, Models, NotHere, release_memory
-from toolkit.bench.measured import Activity, Run
-from toolkit.decoding import BLOCK_SIZE
+from toolkit.commands.bench.activity import kernel_share, steady_shares
+from toolkit.commands.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
+from toolkit.commands.bench.contestant import Contender, Models, NotHere, release_memory
+from toolkit.commands.bench.measured import Activity, Run
+from toolkit.commands.decoding import BLOCK_SIZE
 from toolkit.paged_attention import PAGED, attention_kernel_name, use_paged_attention
 from toolkit.timeline import NO_TIMELINE
 

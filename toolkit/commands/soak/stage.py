@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit import device
+from toolkit.commands.ledger import Ledger, LedgerError
+from toolkit.commands.soak.answers import LONGEST_ANSWER, Answers
+from toolkit.commands.soak.faults import faulty_engine
 from toolkit.errors import UserError
-from toolkit.ledger import Ledger, LedgerError
-from toolkit.soak.answers import LONGEST_ANSWER, Answers
-from toolkit.soak.faults import faulty_engine
 
 LIMITS = {"num_blocks": 24, "block_size": 4, "max_rows": 6, "token_budget": 20, "max_length": 48}
 NAMES = [f"name {i}" for i in range(16)]  # few, so that they are used again all the time

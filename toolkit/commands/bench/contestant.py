@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from toolkit.bench.cases import Case
-from toolkit.bench.measured import Activity, Run
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.measured import Activity, Run
 from toolkit.errors import UserError
 from toolkit.models import load_model
 

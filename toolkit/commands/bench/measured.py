@@ -66,7 +66,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Activity:
-    """How busy the GPU was in a short run of its own, see `toolkit.bench.activity`; None: could not be measured.
+    """How busy the GPU was in a short run of its own, see activity.py; None: could not be measured.
 
     Attributes:
         gpu_active: share of a steady window in which a batch was on the device, from its first kernel to its last.

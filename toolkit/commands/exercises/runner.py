@@ -18,8 +18,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from toolkit.exercises.patience import TICK, Patience
-from toolkit.exercises.places import innermost_in
+from toolkit.commands.exercises.patience import TICK, Patience
+from toolkit.commands.exercises.places import innermost_in
 
 LIMIT = 30  # five times what the longest test of the course needs
 ENDLESS_LOOP = "it did not end: it computed all the time, so perhaps a loop without an end"
@@ -174,7 +174,7 @@ def _child(order: Order, sender: Connection, printed: Path, stacks: Path) -> Non
         import pytest
 
         from toolkit import course
-        from toolkit.exercises.reporter import Reporter
+        from toolkit.commands.exercises.reporter import Reporter
 
         # pytest collects garbage again and again; what is loaded by now will never be any.
         gc.freeze()

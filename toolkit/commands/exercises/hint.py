@@ -1,4 +1,4 @@
-"""Shows the next hint for an exercise: `make hint EX=2.1`, or `python -m toolkit.exercises.hint 2.1`.
+"""Shows the next hint for an exercise: `make hint EX=2.1`, or `python -m toolkit.commands.exercises.hint 2.1`.
 
 Each call goes one hint further, from a nudge to nearly the answer; after the third, all are shown again together with
 the place of the solution.
@@ -8,10 +8,10 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from toolkit.commands.exercises.metadata import find, load
+from toolkit.commands.exercises.state import load_state, save_state
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.metadata import find, load
-from toolkit.exercises.state import load_state, save_state
 
 
 def next_hint(id_: str, root: Path = ROOT) -> str:
@@ -42,7 +42,9 @@ def wrap(text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.hint", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.hint", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("exercise", nargs="?", help="such as 2.1")
     exercise = parser.parse_args().exercise
     if exercise is None:

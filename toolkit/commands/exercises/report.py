@@ -2,9 +2,9 @@
 
 import sys
 
-from toolkit.exercises.learner import Standing
-from toolkit.exercises.metadata import Exercise
-from toolkit.exercises.runner import ENDED, MOST_ENDED, TestResult
+from toolkit.commands.exercises.learner import Standing
+from toolkit.commands.exercises.metadata import Exercise
+from toolkit.commands.exercises.runner import ENDED, MOST_ENDED, TestResult
 
 _MAX_LINES = 8
 _MAX_PRINTED, _MAX_WIDTH = 20, 160
@@ -101,15 +101,6 @@ def last_lines(printed: str) -> list[str]:
         "it printed:" if len(lines) <= _MAX_PRINTED else f"it printed, at the end of {len(lines)} lines or more:",
         *shown,
     ]
-
-
-def bug_table(exercises: list[Exercise]) -> str:
-    """The bugs among some exercises as a Markdown table, for a lesson: what one sees, where to look, what to run."""
-    lines = ["| | what you see | look into | see it fail |", "|---|---|---|---|"]
-    for bug in (exercise for exercise in exercises if exercise.is_bug):
-        row = (f"{bug.id} {bug.title}", bug.symptom, f"`{bug.file}`", f"`make check EX={bug.id}`")
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
 
 
 def essence(message: str) -> list[str]:

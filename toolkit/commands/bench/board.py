@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.bench.cases import Case
-from toolkit.bench.contestant import Contender, Models
-from toolkit.bench.floor import step_bytes
-from toolkit.bench.measured import Activity, Measured, Run, agreement
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.contestant import Contender, Models
+from toolkit.commands.bench.floor import step_bytes
+from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.recordings import DATA, device_slug, read_recording, write_recording
 
 NAME = "peers"

@@ -1,6 +1,6 @@
 """The comparison: this course's engine and the transformers library's own continuous batching, on the same GPU.
 
-`make bench`, or `python -m toolkit.bench --help`. Read in this order:
+`make bench`, or `python -m toolkit.commands.bench --help`. Read in this order:
 
     cases        what is asked of every engine: the same prompts, lengths and arrivals
     measured     what a run gives (tokens and the moment of each), and how runs become a row

@@ -1,7 +1,7 @@
 """Generates the exercise files of chapters/ from solutions/, the only place where this code is written by hand.
 
-    python -m toolkit.exercises.generate             # writes what has changed; asks before replacing an edited file
-    python -m toolkit.exercises.generate --check     # writes nothing; exit code 1 if chapters/ is out of date
+    python -m toolkit.commands.exercises.generate         # writes what has changed; asks before replacing an edited file
+    python -m toolkit.commands.exercises.generate --check # writes nothing; exit code 1 if chapters/ is out of date
 
 Every module of a chapter is copied; each solution region becomes one `raise NotImplementedError("ch02 exercise 1:
 ...")`, and a region with `# BUG` lines becomes these lines, uncommented, without a trace. chapters/.generated.json
@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from toolkit.commands.exercises.metadata import Exercise, load, validate
+from toolkit.commands.exercises.regions import find_regions
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
-from toolkit.exercises.metadata import Exercise, load, validate
-from toolkit.exercises.regions import find_regions
 from toolkit.files import write_whole
 
 MANIFEST = ".generated.json"
@@ -128,7 +128,9 @@ def ask(path: str) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.exercises.generate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.generate", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if chapters/ is out of date")
     parser.add_argument("--overwrite", action="store_true", help="replace edited files too, without asking")
     options = parser.parse_args()
