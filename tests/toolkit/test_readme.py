@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.commands.decoding import steady
 from toolkit.course import ROOT, chapter_names
 from toolkit.figures import ch04, ch07
 from toolkit.record.ch07 import per_step
 from toolkit.recordings import DATA, read_recording
-from toolkit.timeline import Recording
+from toolkit.timeline import Recording, steady
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

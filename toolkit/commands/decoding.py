@@ -7,19 +7,18 @@ spends its life. On the simulated GPU all times are those of the virtual clock.
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from toolkit import device
 from toolkit.garbage import short_collections
-from toolkit.timeline import NO_TIMELINE, Recording
+from toolkit.timeline import NO_TIMELINE, Recording, steady
 from toolkit.workloads import fixed
 
 BLOCK_SIZE = 16
 CALLS_PER_TOKEN = 2  # an engine that calls step() more often than this is stuck
-EDGE_STEPS = 2  # so many measured steps at either end are left out of the numbers
 
 
 @dataclass(frozen=True)
@@ -150,15 +149,6 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
         gc.collect()  # an engine and its captured graphs refer to each other
         device.accelerator.empty_cache()
     return served
-
-
-def steady(recording: Recording) -> Recording:
-    """The same recording, its numbers taken without the first and the last few steps."""
-    steps = recording.steps()
-    if len(steps) <= 2 * EDGE_STEPS + 1:
-        return recording
-    window = recording.step_window(steps[EDGE_STEPS], steps[-1 - EDGE_STEPS])
-    return replace(recording, steady_window=window)
 
 
 def _waits() -> list[Any]:

@@ -21,10 +21,9 @@ from typing import Any
 
 import torch
 
-from solutions.ch00_measuring.intervals import Interval, idle_share
 from toolkit.commands.bench.measured import Activity
-from toolkit.commands.decoding import steady
-from toolkit.timeline import Recording
+from toolkit.timeline import Recording, steady
+from toolkit.timeline.intervals import Interval, idle_share
 from toolkit.timeline.recording import WAIT
 
 GPU_EVENTS = {"kernel", "gpu_memcpy", "gpu_memset"}

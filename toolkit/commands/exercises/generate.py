@@ -1,6 +1,6 @@
 """Generates the exercise files of chapters/ from solutions/, the only place where this code is written by hand.
 
-    python -m toolkit.commands.exercises.generate         # writes what has changed; asks before replacing an edited file
+    python -m toolkit.commands.exercises.generate         # writes what changed; asks before replacing an edited file
     python -m toolkit.commands.exercises.generate --check # writes nothing; exit code 1 if chapters/ is out of date
 
 Every module of a chapter is copied; each solution region becomes one `raise NotImplementedError("ch02 exercise 1:
