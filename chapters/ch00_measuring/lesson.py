@@ -270,7 +270,7 @@ print(f"the host had waited until           {(woke_up - origin) * 1e3:7.3f} ms")
 # %% [markdown]
 # ## 5. The first timeline
 #
-# Now the instrument as the later chapters use it: `toolkit.timeline`. Its `intervals.py` and `device_clock.py` hold what
+# Now the instrument as the later chapters use it: `toolkit.timeline`. Its `intervals.py` and `device_clock.py` do what
 # you have just written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host, *launch*
 # it, *wait*, *commit* the result. There is no model in it yet. Host work is made to take a third of the device's time.
 #
