@@ -9,8 +9,8 @@ import torch
 
 from tests.simulated import needs_simulator
 from toolkit import course
+from toolkit.commands.exercises.order import Order
 from toolkit.commands.exercises.reporter import Reporter
-from toolkit.commands.exercises.runner import Order
 
 pytestmark = needs_simulator
 

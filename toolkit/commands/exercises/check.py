@@ -17,8 +17,9 @@ from pathlib import Path
 
 from toolkit.commands.exercises.learner import Standing, look_at, read_file
 from toolkit.commands.exercises.metadata import Exercise, find, load, of_chapter
+from toolkit.commands.exercises.order import LIMIT, Order, TestResult
 from toolkit.commands.exercises.report import print_exercise, print_waiting
-from toolkit.commands.exercises.runner import ENDED, LIMIT, MOST_ENDED, Order, TestResult, run
+from toolkit.commands.exercises.runner import ENDED, MOST_ENDED, run
 from toolkit.commands.exercises.state import Checked, load_state, save_state
 from toolkit.course import ROOT, find_chapter, use
 from toolkit.errors import UserError, exit_cleanly

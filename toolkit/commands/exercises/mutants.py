@@ -20,7 +20,8 @@ from pathlib import Path
 
 from toolkit.commands.exercises.generate import make_stub
 from toolkit.commands.exercises.metadata import Exercise, load
-from toolkit.commands.exercises.runner import Order, TestResult, run
+from toolkit.commands.exercises.order import Order, TestResult
+from toolkit.commands.exercises.runner import run
 from toolkit.course import ROOT, chapter_names, find_chapter
 from toolkit.errors import UserError, exit_cleanly
 

@@ -4,7 +4,8 @@ import sys
 
 from toolkit.commands.exercises.learner import Standing
 from toolkit.commands.exercises.metadata import Exercise
-from toolkit.commands.exercises.runner import ENDED, MOST_ENDED, TestResult
+from toolkit.commands.exercises.order import TestResult
+from toolkit.commands.exercises.runner import ENDED, MOST_ENDED
 
 _MAX_LINES = 8
 _MAX_PRINTED, _MAX_WIDTH = 20, 160

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.places import place_in
-from toolkit.commands.exercises.runner import Order, TestResult, read_end
 
 
 class Reporter:

@@ -10,76 +10,24 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.patience import TICK, Patience
 from toolkit.commands.exercises.places import innermost_in
 
-LIMIT = 30  # five times what the longest test of the course needs
 ENDLESS_LOOP = "it did not end: it computed all the time, so perhaps a loop without an end"
 ENDLESS_WAIT = (
     "it did not end: it waited and hardly computed; perhaps a lock taken twice, or a wait for what never comes"
 )
 ENDED = ("hung", "crashed")  # outcomes that end the test process
 MOST_ENDED = 3  # an exercise that has hung so often would most likely hang in all of its tests: the others are left out
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to run and with whose code.
-
-    Attributes:
-        root: the repository.
-        code, chapter, fill, overlay: as for `toolkit.course.use`.
-        targets: files or node ids for pytest, relative to `root`.
-        exercises: only tests of these exercises, in this order; "" stands for tests without one. None: all tests.
-        done: node ids of tests that are not run; an id without its [case] stands for all cases.
-        first_failure: stop after one failing test.
-        limit: a test that takes longer is given up, in seconds of an ordinary machine with a free core (`patience`);
-            loading all tests may take four times as long.
-    """
-
-    root: Path
-    code: str
-    targets: tuple[str, ...]
-    chapter: str | None = None
-    fill: bool = False
-    overlay: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    exercises: tuple[str, ...] | None = None
-    done: frozenset[str] = frozenset()
-    first_failure: bool = False
-    limit: float = LIMIT
-
-
-@dataclass(frozen=True)
-class TestResult:
-    """What became of one test.
-
-    Attributes:
-        test: node id. For what ends a whole run (tests that cannot be loaded, a crash) the test then running, or "".
-        exercise: the id from its marker, or "".
-        says: the first sentence of its docstring.
-        outcome: "passed", "failed", "skipped", "hung", "crashed" or "not loaded".
-        message: why it did not pass.
-        where: the innermost line of the learner's files that was running, such as "chapters/.../x.py:41"; or "".
-        printed: what the test and the code under it wrote to stdout and stderr; of much, only the end.
-    """
-
-    __test__ = False  # not a test class, whatever pytest makes of the name
-
-    test: str
-    exercise: str
-    says: str
-    outcome: str
-    message: str = ""
-    where: str = ""
-    printed: str = ""
 
 
 def run(order: Order, context: BaseContext | None = None) -> Iterator[TestResult]:
@@ -151,13 +99,6 @@ def _stop(process: BaseProcess) -> None:
         process.join(timeout=20)
     process.kill()
     process.join()
-
-
-def read_end(path: Path, start: int = 0, most: int = 20_000) -> str:
-    """A file's text from byte `start` on; of much, the last `most` bytes."""
-    with path.open("rb") as file:
-        file.seek(max(start, path.stat().st_size - most))
-        return file.read().decode(errors="replace")
 
 
 def _child(order: Order, sender: Connection, printed: Path, stacks: Path) -> None:
