@@ -22,7 +22,7 @@ setup: ## only the set-up that every other target does first
 	@$(PYTHON) toolkit/bootstrap.py
 
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
-	@$(VENV) -m toolkit.run $(RUN_FLAGS)
+	@$(VENV) -m toolkit.commands.run $(RUN_FLAGS)
 
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
@@ -41,28 +41,28 @@ lab: setup ## JupyterLab on chapter 0
 
 # Unsolved exercises (exit code 1) are no error of make's.
 check: setup ## test your own code: make check CH=2, or one exercise: make check EX=2.1
-	@$(VENV) -m toolkit.exercises.check $(or $(EX),$(CH)) || [ $$? -eq 1 ]
+	@$(VENV) -m toolkit.commands.exercises.check $(or $(EX),$(CH)) || [ $$? -eq 1 ]
 
 hint: setup ## the next hint for an exercise: make hint EX=2.1
-	@$(VENV) -m toolkit.exercises.hint $(EX)
+	@$(VENV) -m toolkit.commands.exercises.hint $(EX)
 
 progress: setup ## which exercises are solved
-	@$(VENV) -m toolkit.exercises.progress
+	@$(VENV) -m toolkit.commands.exercises.progress
 
 bench: setup ## on a GPU (20 minutes) ours against the transformers library: make bench [BENCH='--model 1b']; elsewhere a smoke test
-	@$(VENV) -m toolkit.bench $(BENCH)
+	@$(VENV) -m toolkit.commands.bench $(BENCH)
 
 soak: setup ## a long random run of the full engine, two minutes: make soak [STEPS=20000] [SEED=0]
-	@$(VENV) -m toolkit.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
+	@$(VENV) -m toolkit.commands.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m toolkit.figures
 
 exercises: setup ## write the exercise files in chapters/ anew from solutions/
-	@$(VENV) -m toolkit.exercises.generate
+	@$(VENV) -m toolkit.commands.exercises.generate
 
 lessons: setup ## build and run the lesson notebooks from their lesson.py
-	@$(VENV) -m toolkit.exercises.lessons
+	@$(VENV) -m toolkit.commands.exercises.lessons
 
 lint: setup ## ruff and mypy
 	@$(VENV) -m ruff check

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from toolkit.exercises.generate import find_drift
-from toolkit.exercises.lessons import find_difference, lesson_paths
+from toolkit.commands.exercises.generate import find_drift
+from toolkit.commands.exercises.lessons import find_difference, lesson_paths
 
 ON_CI = bool(os.environ.get("CI"))
 LESSONS = lesson_paths()

@@ -5,8 +5,8 @@ Fresh stubs are what is tested, so a learner's edits in chapters/ change nothing
 
 import pytest
 
-from toolkit.exercises.metadata import load, validate
-from toolkit.exercises.mutants import find_gap
+from toolkit.commands.exercises.metadata import load, validate
+from toolkit.commands.exercises.mutants import find_gap
 
 EXERCISES = load()
 

@@ -14,7 +14,7 @@ from ch08_full_engine import FullEngine
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
 from tests.interrupts import Line, interrupt, lines_of
 from tests.simulated import needs_simulator
-from toolkit.ledger import Ledger
+from toolkit.commands.ledger import Ledger
 
 pytestmark = needs_simulator
 ENGINES = [Engine, EventEngine, DoubleBufferedEngine, AsyncEngine, FullEngine]

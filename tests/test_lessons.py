@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from toolkit.commands.exercises.lessons import execute, lesson_paths
 from toolkit.course import ROOT
-from toolkit.exercises.lessons import execute, lesson_paths
 
 LESSONS = lesson_paths()
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from toolkit.exercises.mutants import find_escape, load_mutants
+from toolkit.commands.exercises.mutants import find_escape, load_mutants
 
 MUTANTS = load_mutants()
 

@@ -7,7 +7,7 @@ name. The finder below decides which of the two folders a name means, once per p
     use("mine", "ch02", fill=True)         # chapter 2 is the learner's, all others are the reference
     open_chapter("ch02")                   # what a lesson calls: the same, as COURSE_CODE says
 
-With `fill`, exercises that are not solved yet run as the reference, so that nobody is blocked (see exercises/fill.py).
+With `fill`, exercises that are not solved yet run as the reference, so that nobody is blocked (see toolkit/fill.py).
 """
 
 import importlib.machinery
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from toolkit.errors import UserError
-from toolkit.exercises.fill import fill_unsolved, forget, refill_edited
+from toolkit.fill import fill_unsolved, forget, refill_edited
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGE = re.compile(r"ch(\d\d)_\w+")

@@ -42,7 +42,7 @@ def _accelerator() -> ModuleType:
     from toolkit import course, simgpu
     from toolkit.report_lines import rank_of
 
-    simgpu.report_lines(course.ROOT, rank_of)
+    simgpu.report_lines(course.ROOT, rank_of, skip=[course.ROOT / "toolkit"])
     return simgpu
 
 
@@ -64,11 +64,6 @@ def new_stream(name: str) -> Any:  # noqa: ANN401 (a stream of either kind)
     stream = torch.cuda.Stream()
     stream.name = name  # type: ignore[attr-defined]
     return stream
-
-
-def stream_name(stream: Any) -> str:  # noqa: ANN401 (a stream of either kind)
-    """The name given to `new_stream`, or a description."""
-    return getattr(stream, "name", repr(stream))
 
 
 def sleep(ms: float) -> None:

@@ -17,45 +17,25 @@ code below.
 Nothing here reads a tensor's value on the host, so the device never has to be waited for.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from toolkit import triton_attention
-from toolkit.kv_cache import PagedKVCache
+from toolkit.paged_cache import PagedBatch, PagedKVCache
+
+__all__ = [
+    "PagedBatch",
+    "PagedKVCache",
+    "attention_kernel_name",
+    "paged_attention",
+    "plain_attention",
+    "use_paged_attention",
+    "write_kv",
+]
 
 PAGED = "paged"
-
-
-@dataclass
-class PagedBatch:
-    """Where the tokens of one step live in the cache, and which rows they belong to.
-
-    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks. Nobody changes one;
-    yet it is not `frozen`, because torch.compile (2.11) looks into frozen dataclasses, and would compile a layer anew
-    for other numbers of rows.
-
-    Attributes:
-        cache: the pool of blocks.
-        block_table: (rows, max_blocks) int32; row r's position p is in block `block_table[r, p // block_size]`.
-            Entries past a row's length are never used, but must be valid block numbers.
-        slot_mapping: (tokens,) int64; where each token's key and value are written, block * block_size + offset.
-        query_start: (rows + 1,) int32; row r owns the packed tokens query_start[r] to query_start[r + 1] - 1.
-        kv_lengths: (rows,) int32; number of tokens of row r in the cache, those of this step included.
-        num_decode_rows: how many rows, from the first, have exactly one query token.
-        max_query_length: the longest row's number of query tokens.
-    """
-
-    cache: PagedKVCache
-    block_table: Tensor
-    slot_mapping: Tensor
-    query_start: Tensor
-    kv_lengths: Tensor
-    num_decode_rows: int
-    max_query_length: int
 
 
 def attention_kernel_name(tensor: Tensor) -> str:

@@ -20,13 +20,11 @@ replay to replay. A split that finds nothing to do weighs nothing in the combina
 import functools
 import importlib.util
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from toolkit.paged_attention import PagedBatch
+from toolkit.paged_cache import PagedBatch
 
 # Tile sizes, warps (groups of 32 threads) and pipeline stages. There is no tuning at run time: a capture must be quick,
 # and the same every time. Measured on an H100 with 32/8 heads of size 128, bfloat16, blocks of 16, 32 rows:
@@ -75,7 +73,7 @@ def num_splits(rows: int, kv_heads: int, capacity: int, processors: int) -> int:
     return max(1, min(wanted, math.ceil(capacity / DECODE["TILE"]), MAX_SPLITS))
 
 
-def attention(query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> Tensor:
+def attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> Tensor:
     """What `toolkit.paged_attention.paged_attention` computes: same arguments, same result.
 
     Packed tokens that belong to no row (from query_start[-1] on) come out as zeros. Lengths and row starts that do not
@@ -89,7 +87,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", 
     return out
 
 
-def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> None:
+def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> None:
     """Write the results of the first `batch.num_decode_rows` rows, which have one token each."""
     from toolkit.triton_kernels import combine_kernel, decode_kernel
 
@@ -127,7 +125,7 @@ def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "Pag
         combine_kernel[(rows * heads,)](out, parts, log_sums, num_warps=1, **sizes)
 
 
-def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: "PagedBatch", scale: float) -> None:
+def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> None:
     """Write the results of all other rows, and zeros for tokens without a row."""
     from toolkit.triton_prefill import prefill_kernel
 

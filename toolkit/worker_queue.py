@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from solutions.ch00_measuring.timing import Accelerator
+from toolkit.timed_device import Accelerator
 
 
 def open_queue(device: torch.device) -> tuple[Accelerator, Callable[[Callable[[], object]], object]]:

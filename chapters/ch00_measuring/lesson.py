@@ -24,7 +24,8 @@
 # - `intervals.py`: from "when did work run" to an **idle share**
 # - `timing.py`: **when did it run**, asked of the device and not of the host
 #
-# The course's timeline recorder, which draws all later pictures, is built on these two files.
+# The course's timeline recorder (`toolkit/timeline/`) draws all later pictures. It has these functions too, its own
+# copies, so that its pictures are right whatever you write here; a test compares the reference with them.
 #
 # About an hour with the three exercises. No GPU is needed: where there is none, a thread plays the device.
 
@@ -269,9 +270,9 @@ print(f"the host had waited until           {(woke_up - origin) * 1e3:7.3f} ms")
 # %% [markdown]
 # ## 5. The first timeline
 #
-# Now the instrument as the later chapters use it: `toolkit.timeline`, built on the functions that you have just
-# written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host, *launch* it, *wait*,
-# *commit* the result. There is no model in it yet. Host work is made to take a third of the device's time.
+# Now the instrument as the later chapters use it: `toolkit.timeline`. Its `intervals.py` and `device_clock.py` do what
+# you have just written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host, *launch*
+# it, *wait*, *commit* the result. There is no model in it yet. Host work is made to take a third of the device's time.
 #
 # **Predict first.** Which share of the time is the device idle? If all host work could be hidden behind the device's,
 # how much faster would the loop get?

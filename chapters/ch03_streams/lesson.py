@@ -36,7 +36,7 @@ open_chapter("ch03")  # whose code runs (COURSE_CODE); switches autoreload on
 import torch
 
 from ch03_streams import IOSlot, StreamEngine
-from toolkit.decoding import Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, sleep
 from toolkit.models import load_model
 from toolkit.record.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, one_stream_engine

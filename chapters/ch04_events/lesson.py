@@ -37,7 +37,7 @@ import torch
 
 from ch03_streams import StreamEngine
 from ch04_events import EventEngine
-from toolkit.decoding import Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, now_ms, sleep
 from toolkit.models import load_model
 from toolkit.record.accelerated import one_stream_engine

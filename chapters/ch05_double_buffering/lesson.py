@@ -36,7 +36,7 @@ import torch
 
 from ch04_events import EventEngine
 from ch05_double_buffering import DoubleBufferedEngine
-from toolkit.decoding import Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording

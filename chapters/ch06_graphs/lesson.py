@@ -37,7 +37,7 @@ import torch
 
 from ch05_double_buffering import DoubleBufferedEngine
 from ch06_graphs import GraphEngine, GraphForward, bucket_for, bucket_sizes
-from toolkit.decoding import Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.models import load_model
 from toolkit.record.ch06 import eager_engine, forward, large_model_costs, memory

@@ -41,7 +41,7 @@ from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams
 from ch04_events import EventEngine
 from ch05_double_buffering import DoubleBufferedEngine
 from ch07_carry_over import KEEP, AsyncEngine, CarryScheduler, apply_carry, carry_index
-from toolkit.decoding import Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_stream, sleep
 from toolkit.figures.ch07 import carry_map
 from toolkit.models import load_model

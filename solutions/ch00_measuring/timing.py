@@ -5,40 +5,17 @@ device's own clock is read by *timing events*: markers in the queue that note th
 
 `accelerator` is whatever runs the work: `torch.cuda`, the course's simulated GPU, a thread that plays the device
 (toolkit.worker_queue), a virtual clock in the tests. They share the two names that are needed here, `Event` and
-`synchronize`.
+`synchronize` (toolkit/timed_device.py).
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Protocol, Self
+
+from toolkit.timed_device import Accelerator, TimingEvent
 
 from .intervals import Interval
-
-
-class TimingEvent(Protocol):
-    """A marker in a device's queue, as torch.cuda.Event(enable_timing=True)."""
-
-    def record(self) -> object:
-        """Put the marker into the queue, behind everything launched so far. Returns at once."""
-
-    def synchronize(self) -> None:
-        """Block the host until the device has reached the marker."""
-
-    def elapsed_time(self, end: Self) -> float:
-        """Milliseconds from this marker to `end`, a 32-bit float. RuntimeError if the device has not reached both."""
-
-
-class Accelerator(Protocol):
-    """The part of torch.cuda that measuring needs."""
-
-    # Capitalised because torch.cuda's is a class.
-    def Event(self, *, enable_timing: bool) -> TimingEvent:  # noqa: N802
-        """A new marker; only one made with enable_timing=True knows times."""
-
-    def synchronize(self) -> None:
-        """Block the host until the device has nothing left to do."""
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,8 @@ def test_the_second_batch_is_launched_before_the_first_is_committed():
         (): ". One a step",
     }
     assert steps == [1], (
-        f"the second step commits batch 0, and batch 1 stays in flight; in flight are {steps}{causes.get(tuple(steps), '')}"
+        "the second step commits batch 0, and batch 1 stays in flight; in flight are "
+        f"{steps}{causes.get(tuple(steps), '')}"
     )
 
 
@@ -253,7 +254,8 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
         "but that batch's d2h_done" + (f". It also waits in: {others[0]}" if others else "")
     )
     assert not others, (
-        f"the host waited in {others[0]} ({len(others)} times): a step waits in `commit` alone, for that batch's d2h_done"
+        f"the host waited in {others[0]} ({len(others)} times): a step waits in `commit` alone, for that batch's "
+        "d2h_done"
     )
     idle = seen.recording.idle_share()
     assert idle < 0.05, f"the device still idles {idle:.1%} of the simulated time; chapter 4 was at about 18 %"

@@ -3,7 +3,7 @@
 from tests.helpers import tiny_model
 from tests.recorded import assert_recorded_and_drawn
 from tests.simulated import needs_simulator
-from toolkit.decoding import Load
+from toolkit.commands.decoding import Load
 from toolkit.recordings import DATA, read_recording
 
 

@@ -113,7 +113,7 @@ UNTOUCHED = -1
 
 @contextmanager
 def graphs_are_found(box: Any) -> Iterator[None]:
-    """Inside, a graph that is looked up in vain becomes a failure that says how its key differs from those there are."""
+    """Inside, a graph that is not found becomes a failure that says how its key differs from those there are."""
     try:
         yield
     except KeyError as missing:
@@ -126,8 +126,8 @@ def graphs_are_found(box: Any) -> Iterator[None]:
         ]
         how = "it differs in more than numbers" if len(key) != len(alike) or not differences else ", ".join(differences)
         pytest.fail(
-            f"a decode step looked up a graph that is not there. There are {len(box.graphs)}; compared with the key most "
-            f"like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, and "
+            f"a decode step looked up a graph that is not there. There are {len(box.graphs)}; compared with the key "
+            f"most like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, and "
             "nothing that differs from batch to batch"
         )
 

@@ -36,7 +36,8 @@ class WatchedEngine(AsyncEngine):
         for row in rows:
             request, last = row.request, row.start + row.num_tokens - 1
             assert last < request.num_tokens or (request, row.epoch) in sampled, (
-                f"request {request.request_id!r} was scheduled with the row (start, tokens, samples) {brief([row])[0]}. "
+                f"request {request.request_id!r} was scheduled with the row (start, tokens, samples) "
+                f"{brief([row])[0]}. "
                 f"The host knows its first {request.num_tokens} tokens, and no row in flight samples the one at "
                 f"position {last}: exercise 7.3 schedules what is known and what is pending, pending_samples, which is "
                 f"{request.pending_samples} by now"

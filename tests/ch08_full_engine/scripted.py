@@ -7,8 +7,8 @@ from typing import Any
 from ch02_continuous_batching import RequestStatus, SamplingParams
 from ch08_full_engine import FullEngine
 from tests.helpers import VOCABULARY, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
+from toolkit.commands.ledger import Ledger
 from toolkit.device import DEVICE, is_simulated
-from toolkit.ledger import Ledger
 
 MAX_TOKENS = 6
 STEP_LIMIT = 200

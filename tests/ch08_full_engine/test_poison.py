@@ -18,8 +18,8 @@ from ch08_full_engine import FullEngine
 from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected
 from tests.ch08_full_engine.test_sweeps import EVENTS, LAST_STEP, POLICIES, POOLS
 from tests.simulated import needs_simulator
+from toolkit.commands.ledger import LedgerError
 from toolkit.device import accelerator
-from toolkit.ledger import LedgerError
 
 pytestmark = needs_simulator
 POISON = 1

@@ -1,7 +1,8 @@
 """What may happen to a request, swept over every step of a run: the tokens stay generate's, and nothing is left over.
 
-Every run keeps books (toolkit.ledger): each token is compared as it comes, each request gets exactly one terminal
-output, and at the end the engine must hold nothing. A race raises. The policies of the simulated GPU take turns.
+Every run keeps books (toolkit.commands.ledger): each token is compared as it comes, each request gets exactly one
+terminal output, and at the end the engine must hold nothing. A race raises. The policies of the simulated GPU take
+turns.
 """
 
 import pytest

@@ -18,9 +18,9 @@ from ch07_carry_over import AsyncEngine  # noqa: E402
 from ch08_full_engine import FullEngine  # noqa: E402
 from tests.ch05_double_buffering.test_forced_races import ComputeDoesNotWait  # noqa: E402
 from tests.helpers import random_prompts, tiny_model  # noqa: E402
+from toolkit.commands.ledger import Ledger  # noqa: E402
 from toolkit.device import DEVICE  # noqa: E402
 from toolkit.errors import UserError  # noqa: E402
-from toolkit.ledger import Ledger  # noqa: E402
 from toolkit.sealed_forward import SealedForward  # noqa: E402
 
 LIMITS = {"num_blocks": 60, "block_size": 4, "max_rows": 3, "token_budget": 16, "max_length": 64}

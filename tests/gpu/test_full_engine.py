@@ -19,7 +19,7 @@ from tests.ch08_full_engine import test_sweeps as sweeps
 from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected, new_engine
 from tests.gpu.bfloat16 import engine_model, gaps, library_model
 from tests.helpers import tiny_model
-from toolkit.ledger import Ledger
+from toolkit.commands.ledger import Ledger
 from toolkit.paged_attention import attention_kernel_name
 
 pytestmark = pytest.mark.gpu

@@ -5,7 +5,7 @@ import pytest
 from ch02_continuous_batching import SamplingParams
 from tests.ch08_full_engine.scripted import MAX_TOKENS, PROMPTS, expected, new_engine
 from tests.interrupts import interrupt, lines_of
-from toolkit.ledger import Ledger
+from toolkit.commands.ledger import Ledger
 
 pytestmark = pytest.mark.gpu
 EVERY = 25  # one in so many lines

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from toolkit import course
-from toolkit.exercises import generate
+from toolkit.commands.exercises import generate
 
 SOLUTION = '''"""A counter."""
 
@@ -109,7 +109,7 @@ says = "assert 1 == -1"
 
 FILES = {
     "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["exercise(id): an exercise"]\n',
-    "toolkit/exercises/exercises.toml": TOML,
+    "toolkit/commands/exercises/exercises.toml": TOML,
     "solutions/ch90_first/__init__.py": '"""First."""\n',
     "solutions/ch90_first/step.py": "STEP = 1\n",
     "solutions/ch91_second/__init__.py": '"""Second."""\n',

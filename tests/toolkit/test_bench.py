@@ -6,15 +6,15 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from toolkit.bench import cases
-from toolkit.bench.activity import share_of_trace, steady_shares
-from toolkit.bench.board import NAME, Board, row_key
-from toolkit.bench.cases import Case, make_cases, poisson_arrivals
-from toolkit.bench.compare import Comparison
-from toolkit.bench.contestant import NAMES, Contender, Models, NotHere
-from toolkit.bench.floor import step_bytes
-from toolkit.bench.measured import Activity, Measured, Run, agreement, percentile
-from toolkit.bench.report import gains, table
+from toolkit.commands.bench import cases
+from toolkit.commands.bench.activity import share_of_trace, steady_shares
+from toolkit.commands.bench.board import NAME, Board, row_key
+from toolkit.commands.bench.cases import Case, make_cases, poisson_arrivals
+from toolkit.commands.bench.compare import Comparison
+from toolkit.commands.bench.contestant import NAMES, Contender, Models, NotHere
+from toolkit.commands.bench.floor import step_bytes
+from toolkit.commands.bench.measured import Activity, Measured, Run, agreement, percentile
+from toolkit.commands.bench.report import gains, table
 from toolkit.errors import UserError
 from toolkit.figures import peers
 from toolkit.figures.__main__ import draw_all
@@ -152,23 +152,26 @@ def test_floor_counts_each_weight_once():
 # --- the file ---
 
 
-def board(folder, only_missing=False, clock="cuda", command="python -m toolkit.bench"):
+def board(folder, only_missing=False, clock="cuda", command="python -m toolkit.commands.bench"):
     return Board(command, "simulated GPU", folder, only_missing, None, clock)
 
 
 def test_calls_build_one_file(tmp_path):
     """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured anew."""
-    first = board(tmp_path, command="python -m toolkit.bench --model 8b")
+    first = board(tmp_path, command="python -m toolkit.commands.bench --model 8b")
     for who in (OURS, THEIRS):
         first.add(SMALL, who, "kernel", run(0.5), Models("cpu"))
     first.write()
-    second = board(tmp_path, command="python -m toolkit.bench --model 1b")
+    second = board(tmp_path, command="python -m toolkit.commands.bench --model 1b")
     second.add(SMALL, OURS, "kernel", run(0.25), Models("cpu"))
     second.activities["tiny", THEIRS] = Activity(kernel_active=0.9)
     rows = {row["engine"]: row for row in read_recording(second.write())["rows"]}
     assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured anew"
     assert rows["transformers"]["tokens_per_s"] == 8.0 and rows["transformers"]["kernel_active"] == 0.9
-    assert rows["transformers"]["command"] == "python -m toolkit.bench --model 8b" and "command" not in rows["ours"]
+    assert (
+        rows["transformers"]["command"] == "python -m toolkit.commands.bench --model 8b"
+        and "command" not in rows["ours"]
+    )
     assert rows["ours"]["same_tokens"] is None, "nothing to compare with in that call"
     other = board(tmp_path, clock="none: smoke test")
     assert other.earlier == [], "a smoke test and a measurement are never in one file"

@@ -11,14 +11,14 @@ import transformers.modeling_flash_attention_utils as flash_utils
 from transformers import PreTrainedModel
 
 from toolkit import device
-from toolkit.bench import cases, flash_for_transformers, theirs
-from toolkit.bench.__main__ import main
-from toolkit.bench.cases import Case
-from toolkit.bench.contestant import Contender, Models, NotHere
-from toolkit.bench.flash_for_transformers import FLASH, Attention, best_attention, paged, use_torch_flash
-from toolkit.bench.ours import OurEngine
-from toolkit.bench.settings import settings
-from toolkit.bench.theirs import TheirEngine
+from toolkit.commands.bench import cases, flash_for_transformers, theirs
+from toolkit.commands.bench.__main__ import main
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.contestant import Contender, Models, NotHere
+from toolkit.commands.bench.flash_for_transformers import FLASH, Attention, best_attention, paged, use_torch_flash
+from toolkit.commands.bench.ours import OurEngine
+from toolkit.commands.bench.settings import settings
+from toolkit.commands.bench.theirs import TheirEngine
 from toolkit.errors import UserError
 from toolkit.recordings import read_recording
 

@@ -3,13 +3,12 @@
 import pytest
 
 from toolkit import course
-from toolkit.exercises import generate
-from toolkit.exercises.check import check
-from toolkit.exercises.hint import next_hint
-from toolkit.exercises.metadata import load, validate
-from toolkit.exercises.mutants import Mutant, find_escape, find_gap
-from toolkit.exercises.progress import table
-from toolkit.exercises.report import bug_table
+from toolkit.commands.exercises import generate
+from toolkit.commands.exercises.check import check
+from toolkit.commands.exercises.hint import next_hint
+from toolkit.commands.exercises.metadata import load, validate
+from toolkit.commands.exercises.mutants import Mutant, find_escape, find_gap
+from toolkit.commands.exercises.progress import table
 
 MEAN = '''"""The mean, in a sub-package."""
 
@@ -63,6 +62,7 @@ says = "mean of nothing should be 0"
 SHIPPED = MEAN.partition("    # BEGIN")[0] + (
     "    if len(numbers) == 1:\n        return 0\n    return sum(numbers) / len(numbers)\n"
 )
+TOML = "toolkit/commands/exercises/exercises.toml"
 FILE = "chapters/ch91_second/museum/mean.py"
 
 
@@ -76,7 +76,7 @@ def museum(toy):
     }.items():
         (toy / name).parent.mkdir(exist_ok=True)
         (toy / name).write_text(text)
-    metadata = toy / "toolkit/exercises/exercises.toml"
+    metadata = toy / TOML
     metadata.write_text(metadata.read_text() + ENTRY)
     generate.generate(toy, may_replace=lambda path: False)
     return toy
@@ -155,13 +155,6 @@ def test_progress_and_hints(museum):
     assert "hints 1/3  solved" in table(museum)
 
 
-def test_the_table_of_bugs_for_a_lesson(museum):
-    """One line for each bug, and none for other exercises."""
-    assert bug_table(list(load(museum).values())).splitlines()[2:] == [
-        "| 91.3 Mean | The mean of nothing is an error. | `museum/mean.py` | `make check EX=91.3` |"
-    ]
-
-
 def test_the_gate_wants_the_bug_to_fail_as_the_metadata_says(museum):
     """A bug that no test notices, or that fails with another message, is a gap; tests of wrong repairs may pass."""
     exercise = load(museum)["91.3"]
@@ -191,7 +184,12 @@ def test_mutants_in_a_sub_package_are_planted(museum):
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("toolkit/exercises/exercises.toml", 'says = "mean of nothing should be 0"', "", "has both, symptom and says"),
+        (
+            TOML,
+            'says = "mean of nothing should be 0"',
+            "",
+            "has both, symptom and says",
+        ),
         ("solutions/ch91_second/museum/mean.py", "# BUG", "# NOTE", "has # BUG lines if its exercise has a symptom"),
         ("solutions/ch91_second/counter.py", "self.value += STEP", "# BUG x", "has # BUG lines if its exercise"),
     ],

@@ -2,8 +2,8 @@
 
 import pytest
 
+from toolkit.commands.exercises.check import check
 from toolkit.errors import UserError
-from toolkit.exercises.check import check
 
 UP = '        """Count one step up."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n'
 DOWN = '        """Count one step down."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n'

@@ -12,7 +12,7 @@ from toolkit.course import ROOT
 @pytest.mark.long
 def test_three_checks_at_once_all_pass():
     """Chapter 8, solved, passes in each of three checks that share the machine's cores."""
-    command = [sys.executable, "-m", "toolkit.exercises.check", "8"]
+    command = [sys.executable, "-m", "toolkit.commands.exercises.check", "8"]
     environment = os.environ | {"COURSE_CODE": "solutions"}
     checks = [
         subprocess.Popen(

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
+from toolkit.commands.exercises import patience
+from toolkit.commands.exercises.check import check
+from toolkit.commands.exercises.patience import Patience
+from toolkit.commands.exercises.places import innermost_in
+from toolkit.commands.exercises.runner import ENDLESS_LOOP, ENDLESS_WAIT
 from toolkit.errors import UserError
-from toolkit.exercises import patience
-from toolkit.exercises.check import check
-from toolkit.exercises.patience import Patience
-from toolkit.exercises.places import innermost_in
-from toolkit.exercises.runner import ENDLESS_LOOP, ENDLESS_WAIT
 
 FILE = "chapters/ch91_second/counter.py"
 TESTS = "tests/ch91_second/test_counter.py"

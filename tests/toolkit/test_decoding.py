@@ -5,9 +5,10 @@ import torch
 
 from tests.helpers import reference_outputs, shared_reference, tiny_model
 from tests.recorded import assert_recorded_and_drawn
-from toolkit.decoding import EDGE_STEPS, Load, serve
+from toolkit.commands.decoding import Load, serve
 from toolkit.record import accelerated, ch03, ch04, ch05
 from toolkit.recordings import DATA, read_recording
+from toolkit.timeline.recording import EDGE_STEPS
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the simulated GPU is refused where there is CUDA")
 

@@ -45,7 +45,7 @@ def test_no_recording_no_figure(tmp_path):
     """Without recordings nothing is drawn, and each figure says how to record."""
     report = draw_all(tmp_path, tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
-    assert report and all("python -m toolkit.record" in line or "toolkit.bench" in line for line in report)
+    assert report and all("python -m toolkit.record" in line or "toolkit.commands.bench" in line for line in report)
 
 
 def test_every_committed_recording_can_be_drawn(tmp_path):

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from toolkit import course
-from toolkit.exercises.fill import find_function
-from toolkit.exercises.generate import fresh_files
-from toolkit.exercises.metadata import load
+from toolkit.commands.exercises.generate import fresh_files
+from toolkit.commands.exercises.metadata import load
+from toolkit.fill import find_function
 
 EXERCISES = load()
 

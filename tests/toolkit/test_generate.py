@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from toolkit.commands.exercises.generate import find_drift, generate
+from toolkit.commands.exercises.metadata import load, validate
+from toolkit.commands.exercises.regions import find_regions
 from toolkit.errors import UserError
-from toolkit.exercises.generate import find_drift, generate
-from toolkit.exercises.metadata import load, validate
-from toolkit.exercises.regions import find_regions
 
 COUNTER = "chapters/ch91_second/counter.py"
 
@@ -97,10 +97,10 @@ def test_metadata_agrees_with_the_toy_course(toy):
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("toolkit/exercises/exercises.toml", '["n", "c", "a"]', '["n", "c"]', "91.2: has 2 hints"),
-        ("toolkit/exercises/exercises.toml", '["total"]', '["sum_up"]', "91.2: .* no function sum_up"),
+        ("toolkit/commands/exercises/exercises.toml", '["n", "c", "a"]', '["n", "c"]', "91.2: has 2 hints"),
+        ("toolkit/commands/exercises/exercises.toml", '["total"]', '["sum_up"]', "91.2: .* no function sum_up"),
         (
-            "toolkit/exercises/exercises.toml",
+            "toolkit/commands/exercises/exercises.toml",
             '["total"]',
             '["total", "Counter.__init__"]',
             "__init__ .* holds no region",

@@ -2,10 +2,10 @@
 
 import pytest
 
+from toolkit.commands.exercises.check import check
+from toolkit.commands.exercises.hint import next_hint
+from toolkit.commands.exercises.progress import table
 from toolkit.errors import UserError
-from toolkit.exercises.check import check
-from toolkit.exercises.hint import next_hint
-from toolkit.exercises.progress import table
 
 TOTAL = '    raise NotImplementedError("ch91 exercise 2: Add up")\n'
 

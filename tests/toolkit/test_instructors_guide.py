@@ -1,7 +1,7 @@
 """The instructor's guide says of each chapter what the exercises' metadata say."""
 
+from toolkit.commands.exercises.metadata import load, of_chapter
 from toolkit.course import ROOT, chapter_names
-from toolkit.exercises.metadata import load, of_chapter
 
 GUIDE = (ROOT / "docs" / "instructors_guide.md").read_text(encoding="utf-8")
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from toolkit.commands.exercises import lessons
+from toolkit.commands.exercises.lessons import build, find_difference, is_edited
 from toolkit.course import ROOT
 from toolkit.errors import UserError
-from toolkit.exercises import lessons
-from toolkit.exercises.lessons import build, find_difference, is_edited
 
 LESSON = f"""# ---
 # jupyter:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.exercises.metadata import load
-from toolkit.exercises.mutants import find_escape, find_gap, load_mutants
+from toolkit.commands.exercises.metadata import load
+from toolkit.commands.exercises.mutants import find_escape, find_gap, load_mutants
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from toolkit import run
+from toolkit.commands import run
 from toolkit.errors import UserError
 from toolkit.models.byte_tokenizer import byte_tokenizer
 from toolkit.prompts import SHIPPED, load_prompts

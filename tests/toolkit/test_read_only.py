@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from toolkit import files, run
+from toolkit import files
+from toolkit.commands import run
+from toolkit.commands.exercises import generate
+from toolkit.commands.exercises.check import check
+from toolkit.commands.exercises.hint import next_hint
+from toolkit.commands.exercises.progress import table
 from toolkit.errors import UserError
-from toolkit.exercises import generate
-from toolkit.exercises.check import check
-from toolkit.exercises.hint import next_hint
-from toolkit.exercises.progress import table
 from toolkit.figures.__main__ import draw_all
 
 REASON = "Read-only file system"

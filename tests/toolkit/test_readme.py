@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from toolkit.course import ROOT, chapter_names
-from toolkit.decoding import steady
 from toolkit.figures import ch04, ch07
 from toolkit.record.ch07 import per_step
 from toolkit.recordings import DATA, read_recording
-from toolkit.timeline import Recording
+from toolkit.timeline import Recording, steady
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers import tiny_model
 from tests.recorded import assert_recorded_and_drawn
-from toolkit.decoding import Load
+from toolkit.commands.decoding import Load
 from toolkit.figures.ch07 import carry_map
 from toolkit.record import ch07
 from toolkit.recordings import DATA, read_recording

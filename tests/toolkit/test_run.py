@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit import run
-from toolkit.engines import ENGINES, measure
+from toolkit.commands import run
+from toolkit.commands.engines import ENGINES, measure
 from toolkit.errors import UserError
 
 
@@ -96,6 +96,8 @@ def test_bad_input_is_one_line(main, arguments, words, tmp_path):
 
 def test_a_refusal_ends_with_code_2_and_no_traceback():
     """As a command, a refusal is one line on stderr and exit code 2."""
-    done = subprocess.run([sys.executable, "-m", "toolkit.run", "--tokens", "-3"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "toolkit.commands.run", "--tokens", "-3"], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: TOKENS is '-3'") and done.stderr.count("\n") == 1

@@ -8,10 +8,10 @@ import pytest
 
 from ch02_continuous_batching import RequestOutput
 from tests.simulated import needs_simulator
-from toolkit.ledger import Ledger, LedgerError
-from toolkit.soak.__main__ import soak
-from toolkit.soak.answers import Answers
-from toolkit.soak.stage import Soak, Stage, stages
+from toolkit.commands.ledger import Ledger, LedgerError
+from toolkit.commands.soak.__main__ import soak
+from toolkit.commands.soak.answers import Answers
+from toolkit.commands.soak.stage import Soak, Stage, stages
 
 pytestmark = needs_simulator
 
@@ -63,7 +63,7 @@ def test_a_lost_block_is_found_mutant(answers: Answers, monkeypatch: pytest.Monk
 
         return run
 
-    monkeypatch.setattr("toolkit.soak.stage.IDLE_EVERY", 10)
+    monkeypatch.setattr("toolkit.commands.soak.stage.IDLE_EVERY", 10)
     assert "blocks are free" in fault_found(answers, monkeypatch, "free", planted)
 
 
@@ -107,7 +107,7 @@ def test_a_leak_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatc
 
         return run
 
-    monkeypatch.setattr("toolkit.soak.stage.IDLE_EVERY", 25)
+    monkeypatch.setattr("toolkit.commands.soak.stage.IDLE_EVERY", 25)
     assert "leak" in fault_found(answers, monkeypatch, "add_request", planted)
 
 

@@ -22,7 +22,7 @@ def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
         device = choose_device(recordings, data)
         if device is None:
             chapter = name if name == "host_cost" else name.split("_")[0]
-            command = "toolkit.bench" if chapter == "peers" else f"toolkit.record {chapter}"
+            command = "toolkit.commands.bench" if chapter == "peers" else f"toolkit.record {chapter}"
             report.append(f"not drawn {name}: no recording yet, make one with python -m {command}")
             continue
         picture = draw(*(read_recording(data / device / f"{recording}.json") for recording in recordings))

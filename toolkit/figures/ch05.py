@@ -2,10 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
 from toolkit.figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline import Recording, plot_timeline, steady
 
 
 @figure("ch05_steps")

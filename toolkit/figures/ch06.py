@@ -4,10 +4,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
 from toolkit.figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline import Recording, plot_timeline, steady
 
 
 def _steps(recording: Recorded, title: str) -> Figure:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from toolkit.decoding import steady
 from toolkit.figures import Recorded, figure
 from toolkit.figures.style import BLUE, COMPARED_MS, EDGE, GREEN, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline import Recording, plot_timeline, steady
 from toolkit.timeline.picture import Picture
 
 LOOKS = {

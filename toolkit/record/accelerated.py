@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from toolkit import device
-from toolkit.decoding import Load, Served
+from toolkit.commands.decoding import Load, Served
 from toolkit.errors import UserError
 from toolkit.models import load_model
 from toolkit.recordings import Row

@@ -9,8 +9,9 @@ from functools import partial
 
 import torch
 
-from solutions.ch00_measuring.timing import Accelerator, measure
+from solutions.ch00_measuring.timing import measure
 from toolkit.recordings import Row
+from toolkit.timed_device import Accelerator
 from toolkit.timeline import Timeline
 from toolkit.worker_queue import open_queue
 

@@ -8,8 +8,8 @@ import torch
 
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
+from toolkit.commands.decoding import Load, serve
 from toolkit.course import use
-from toolkit.decoding import Load, serve
 from toolkit.record.accelerated import RUNS, clock, numbers, one_stream_engine, open_load, opened, policies, recorded_on
 from toolkit.recordings import Row
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from toolkit import device
+from toolkit.commands.decoding import Load, Served, serve
 from toolkit.course import use
-from toolkit.decoding import Load, Served, serve
 from toolkit.record.accelerated import (
     RUNS,
     in_turns,

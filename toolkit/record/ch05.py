@@ -5,8 +5,8 @@ from functools import partial
 import torch
 
 from toolkit import device
+from toolkit.commands.decoding import Load, serve
 from toolkit.course import use
-from toolkit.decoding import Load, serve
 from toolkit.record.accelerated import in_turns, ms_per_step, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 

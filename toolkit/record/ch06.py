@@ -14,8 +14,8 @@ import torch
 
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
+from toolkit.commands.decoding import Load, Served, serve
 from toolkit.course import use
-from toolkit.decoding import Load, Served, serve
 from toolkit.record.accelerated import clock, in_turns, ms_per_step, numbers, open_load, recorded_on
 from toolkit.recordings import Row
 

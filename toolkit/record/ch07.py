@@ -11,8 +11,8 @@ import torch
 
 from solutions.ch00_measuring.intervals import idle_share
 from toolkit import device
+from toolkit.commands.decoding import Load, serve
 from toolkit.course import use
-from toolkit.decoding import Load, serve
 from toolkit.garbage import short_collections
 from toolkit.record.accelerated import clock, in_turns, open_load, recorded_on
 from toolkit.recordings import Row

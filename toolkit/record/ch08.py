@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from toolkit import device
+from toolkit.commands.decoding import BLOCK_SIZE, Load
 from toolkit.course import use
-from toolkit.decoding import BLOCK_SIZE, Load
 from toolkit.record.accelerated import clock, open_load, recorded_on
 from toolkit.record.ch07 import release_memory
 from toolkit.recordings import Row

@@ -14,8 +14,8 @@ from typing import Any, cast
 import torch
 
 from toolkit import device
+from toolkit.commands.decoding import BLOCK_SIZE
 from toolkit.course import use
-from toolkit.decoding import BLOCK_SIZE
 from toolkit.garbage import short_collections
 from toolkit.models import load_model
 from toolkit.record.accelerated import in_turns

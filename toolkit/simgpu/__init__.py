@@ -12,8 +12,8 @@ both lines and the missing edge, even if the numbers came out right; a virtual c
         x.copy_(torch.ones(4, pin_memory=True), non_blocking=True)
     x + 1                                                  # RaceError: the default stream did not wait for h2d
 
-Course code reaches it through `toolkit.device`, which gives torch.cuda instead where there is a GPU. Importing this
-package registers the device with torch and is refused in a process that can use CUDA.
+Importing this package registers the device with torch and is refused in a process that can use CUDA. It imports torch
+and numpy only, nothing of the course around it; README.md says how to use it.
 
 What it does not model (it raises NotImplementedError naming the operation, unless said otherwise here):
 - several devices; a second host thread that issues work at the same time (the host is one actor; not detected);
@@ -50,7 +50,6 @@ from toolkit.simgpu.control import (
     name_tensors,
     now_ms,
     races,
-    recording,
     reset,
     reset_peak_memory_stats,
     set_sync_debug_mode,
@@ -58,12 +57,12 @@ from toolkit.simgpu.control import (
     synchronisations,
 )
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
-from toolkit.simgpu.events import Event
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.hostops import write_on_host
 from toolkit.simgpu.runtime import Synchronisation
 from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
+    Event,
     Stream,
     StreamContext,
     current_stream,
@@ -109,7 +108,6 @@ __all__ = [
     "now_ms",
     "plain_module",
     "races",
-    "recording",
     "report_lines",
     "reset",
     "reset_peak_memory_stats",

@@ -12,7 +12,6 @@ import torch
 from torch.utils._device import _device_constructors
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from toolkit.errors import UserError
 from toolkit.simgpu.dispatch import run
 from toolkit.simgpu.hostops import pin
 from toolkit.simgpu.runtime import runtime
@@ -60,14 +59,15 @@ def register() -> None:
     """Make the device "sim" known to torch. Does nothing the second time.
 
     Raises:
-        UserError: this process can use CUDA.
+        RuntimeError: this process can use CUDA.
     """
     if _libraries:
         return
     if torch.cuda.is_available():
-        raise UserError(
+        raise RuntimeError(
             "the simulated GPU is for machines without CUDA: hide the GPUs with CUDA_VISIBLE_DEVICES= first"
         )
+    Shell.run_operation = staticmethod(run)
     _setup_privateuseone_for_python_backend("sim", backend_module=_DeviceModule)
     every_operation = torch.library.Library("_", "IMPL")
     every_operation.fallback(lambda func, *args, **kwargs: run(func, args, kwargs), "PrivateUse1")

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from toolkit.simgpu.blocks import Block, Footprint
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.kernels import to_buffer
-from toolkit.simgpu.memory import Block, Footprint
+from toolkit.simgpu.names import label
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
@@ -104,8 +105,8 @@ class _ReadOnly:
     def check(self, box: str) -> None:
         if self.buffer._version != self._version or self._has_changed():
             raise RuntimeError(
-                f"{box!r} writes {self._read.label}, which it declares as read only: name it in writes=, so that other "
-                "streams' work on it is checked"
+                f"{box!r} writes {label(self._read)}, which it declares as read only: name it in writes=, so that "
+                "other streams' work on it is checked"
             )
 
     def _has_changed(self) -> bool:
@@ -137,7 +138,7 @@ def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
         writes = any(each is target for target in written)
         if each.allocation is not None and runtime.box.declared.get(each.footprint().block, None) not in (True, writes):
             raise RuntimeError(
-                f"{schema.name} {'writes' if writes else 'reads'} {each.footprint().label} that its sealed box "
+                f"{schema.name} {'writes' if writes else 'reads'} {label(each.footprint())} that its sealed box "
                 "does not declare: name it in reads= or writes=, and use the tensor that the function is given"
             )
     to_cpu = schema.name == "_to_copy" and torch.device(kwargs.get("device") or "sim").type == "cpu"

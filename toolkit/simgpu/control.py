@@ -1,7 +1,6 @@
 """What a test or a lesson asks of the simulator itself: start afresh, choose a policy, look at what happened."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,9 +8,6 @@ from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.errors import Race
 from toolkit.simgpu.runtime import Synchronisation, runtime
 from toolkit.simgpu.tensors import Shell
-
-if TYPE_CHECKING:
-    from toolkit.timeline import Recording
 
 
 def reset(policy: str = "eager", *, on_race: str = "raise", costs: Costs | None = None) -> None:
@@ -61,17 +57,6 @@ def forget() -> None:
 def spans() -> list[Span]:
     """What the virtual clock has seen since `reset`: lanes are stream names and "host"; in ms."""
     return list(runtime.clock.spans)
-
-
-def recording() -> "Recording":
-    """The spans as a `toolkit.timeline.Recording`, in seconds, clock="simulated"; they belong to no step.
-
-    For spans of whole phases with steps, use `toolkit.device.new_timeline`.
-    """
-    from toolkit import timeline
-
-    made = tuple(timeline.Span(each.name, each.lane, each.start / 1e3, each.end / 1e3) for each in spans())
-    return timeline.Recording(made, clock="simulated", device=get_device_name())
 
 
 def now_ms() -> float:

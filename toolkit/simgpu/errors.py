@@ -46,7 +46,7 @@ class Race:
 class RaceError(BaseException):
     """Raised where the second operation of a race is issued. `.race` holds the facts.
 
-    No Exception, so that an engine which gets over errors (chapter 8) cannot get over this one: a race is a mistake in
+    No Exception, so that a program which gets over errors cannot get over this one: a race is a mistake in
     the program.
     """
 

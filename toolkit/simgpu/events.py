@@ -4,33 +4,25 @@ import itertools
 
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.ordering import Actor, Wait
+from toolkit.simgpu.queues import Moment, Queue
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
-from toolkit.simgpu.streams import Moment, Stream, current_stream
 
 _numbers = itertools.count(1)
 
 
-class Event:
-    """A mark in a stream's queue. Its times are those of the virtual clock, under every policy.
+class Mark:
+    """All of an event except that streams have a current one: `streams.Event` adds that."""
 
-    Args:
-        enable_timing: needed on both events of `elapsed_time`.
-        blocking: accepted for torch.cuda's sake; it changes how the host waits, not for what.
-    """
-
-    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
-        if interprocess:
-            raise NotImplementedError("the simulated GPU has no interprocess events")
+    def __init__(self, enable_timing: bool) -> None:
         self.enable_timing = enable_timing
         self._moment: Moment | None = None
         self._captured = False
         self._run = runtime.run
         self._number = next(_numbers)  # in records, which must not keep the event alive
 
-    def record(self, stream: Stream | None = None) -> None:
-        """Mark the point behind everything queued so far on `stream` (default: the current one). May be repeated."""
-        stream = stream or current_stream()
+    def record_on(self, stream: Queue) -> None:
+        """Mark the point behind everything queued so far on `stream`. May be repeated."""
         stream.must_be_current_run()
         runtime.clock.host_call()
         self._run, self._captured = runtime.run, runtime.capture is not None
@@ -39,9 +31,8 @@ class Event:
             stream.keep(record, runtime.host.knows.get(stream, 0))
         self._moment = stream.moment(record)
 
-    def wait(self, stream: Stream | None = None) -> None:
-        """Later work of `stream` (default: the current one) waits for the point recorded last; none: no effect."""
-        stream = stream or current_stream()
+    def wait_on(self, stream: Queue) -> None:
+        """Later work of `stream` waits for the point recorded last; none: no effect."""
         stream.must_be_current_run()
         runtime.clock.host_call()
         moment = self._recorded("wait")
@@ -69,7 +60,7 @@ class Event:
         moment = self._recorded("query")
         return moment is None or self._has_passed(moment)
 
-    def elapsed_time(self, end_event: "Event") -> float:
+    def elapsed_time(self, end_event: "Mark") -> float:
         """Milliseconds of simulated time from this event to `end_event`, both recorded with timing and passed.
 
         Raises:

@@ -9,57 +9,16 @@ their streams (CUDA Runtime API, cudaGraphLaunch).
 Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.errors import CaptureError
-from toolkit.simgpu.memory import Block, Footprint, Pool
+from toolkit.simgpu.memory import Pool
+from toolkit.simgpu.names import label
+from toolkit.simgpu.queues import Moment
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.sites import caller_site
-from toolkit.simgpu.streams import Moment, Stream, current_stream, default_stream, synchronize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-class Capture:
-    """What is written down while a stream captures.
-
-    Attributes:
-        allocated: the blocks (and their generations) of tensors made in the capture.
-    """
-
-    def __init__(self, stream: Stream, pool: Pool) -> None:
-        self.stream, self.pool = stream, pool
-        self.site = caller_site()
-        self.allocated: set[tuple[Block, int]] = set()
-        self.work: list[Callable[[], object]] = []
-        self.reads: dict[object, Footprint] = {}
-        self.writes: dict[object, Footprint] = {}
-        self.cost_ms = 0.0
-
-    def add(
-        self,
-        stream: Stream,
-        name: str,
-        work: Callable[[], object],
-        reads: Sequence[Footprint],
-        writes: Sequence[Footprint],
-        cost_ms: float,
-    ) -> None:
-        if stream is not self.stream:
-            raise NotImplementedError(
-                f"simgpu: {name} on {stream.name} while {self.stream.name} captures a graph: one stream per capture"
-            )
-        self.work.append(work)
-        self.cost_ms += cost_ms
-        for footprints, kept in ((reads, self.reads), (writes, self.writes)):
-            for each in footprints:
-                kept[each.block, each.generation, each.region.key] = each
-
-    def comes_from_outside(self, footprint: Footprint) -> bool:
-        return (footprint.block, footprint.generation) not in self.allocated
+from toolkit.simgpu.streams import Stream, current_stream, default_stream, own_stream, synchronize
 
 
 class CUDAGraph:
@@ -100,7 +59,7 @@ class CUDAGraph:
         for each in (*capture.reads.values(), *capture.writes.values()):
             if each.freed and capture.comes_from_outside(each):
                 raise CaptureError(
-                    f"the graph captured at {capture.site}\n  uses {each.label} that has since been freed, or moved "
+                    f"the graph captured at {capture.site}\n  uses {label(each)} that has since been freed, or moved "
                     "by assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and "
                     "outputs alive and copy_() new values into them"
                 )
@@ -144,14 +103,14 @@ def graph(
     pool: Pool | None = None,
     stream: Stream | None = None,
     capture_error_mode: str = "global",
-) -> "Iterator[None]":
+) -> Iterator[None]:
     """Record into `cuda_graph` what the body queues. Nothing runs; tensors made inside get their values at each replay.
 
     As in PyTorch, it first waits for the device, and records on a stream of its own unless `stream` is given.
     """
     synchronize()
     if stream is None:
-        stream = runtime.capture_stream = runtime.capture_stream or Stream(name="capture")
+        stream = own_stream("capture")
     with stream:
         cuda_graph.capture_begin(pool, capture_error_mode)
         try:

@@ -12,86 +12,13 @@ never short.
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
 
 import torch
 
-from toolkit.simgpu.byte_ranges import Region
-from toolkit.simgpu.names import label
-
-if TYPE_CHECKING:
-    from toolkit.simgpu.races import Access
-    from toolkit.simgpu.streams import Moment, Stream
-    from toolkit.simgpu.unwritten import Unwritten
+from toolkit.simgpu.blocks import Block, Footprint
+from toolkit.simgpu.queues import Moment, Queue
 
 _ROUND = 512
-
-
-class Block:
-    """A piece of memory with a history of who touched it.
-
-    Attributes:
-        data: the bytes.
-        kind: "device", "pinned", "graph pool", or "scratch" (see Pool).
-        generation: how many tensors have owned it before.
-        history: the accesses that a future operation could still race with.
-        run: the run (see `reset`) that the history belongs to.
-        readers: for each stream given to record_stream, the point its queue had reached when the block was freed.
-        unwritten: what its tensor has not written yet; None if it has written everything.
-        names, owner: see names.py; the names by their region's key.
-    """
-
-    __slots__ = (
-        *("data", "free", "generation", "history", "kind", "names", "nbytes", "owner", "readers", "run"),
-        "unwritten",
-    )
-
-    def __init__(self, nbytes: int, kind: str) -> None:
-        with torch.inference_mode(False):  # operations may run after the learner has left inference mode
-            self.data = torch.empty(nbytes, dtype=torch.uint8, device="cpu")
-        self.nbytes, self.kind, self.generation, self.free = nbytes, kind, 0, False
-        self.run = 0
-        self.history: list[Access] = []
-        self.readers: list[Moment] = []
-        self.unwritten: Unwritten | None = None
-        self.names: dict[tuple, tuple[Region, str]] = {}
-        self.owner = ""
-
-    def next_tensor(self) -> None:
-        """The block changes hands."""
-        self.generation += 1
-        self.readers, self.free, self.unwritten = [], False, None
-        self.names, self.owner = {}, ""
-
-    def as_tensor(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A plain CPU tensor over this block's bytes."""
-        with torch.inference_mode(False):
-            return torch.empty(0, dtype=dtype, device="cpu").set_(self.data.untyped_storage(), 0, shape, strides)
-
-
-class Footprint:
-    """What an operation touches: the bytes of one tensor, in a block, at a generation. Keeps no tensor alive."""
-
-    __slots__ = ("block", "dtype", "generation", "region")
-
-    def __init__(self, block: Block, tensor: torch.Tensor) -> None:
-        self.block, self.generation, self.region = block, block.generation, Region(tensor)
-        self.dtype = tensor.dtype
-
-    @property
-    def description(self) -> str:
-        """The tensor's shape and dtype."""
-        return f"{self.region.shape} {str(self.dtype).removeprefix('torch.')}"
-
-    @property
-    def label(self) -> str:
-        """The tensor in words, by its name if it has one."""
-        return label(self)
-
-    @property
-    def freed(self) -> bool:
-        """The tensor is gone, whether or not another one has its memory."""
-        return self.block.free or self.block.generation != self.generation
 
 
 class Allocation:
@@ -99,9 +26,9 @@ class Allocation:
 
     __slots__ = ("_free_list", "_memory", "block", "stream", "streams")
 
-    def __init__(self, block: Block, memory: "Memory", free_list: list[Block], stream: "Stream") -> None:
+    def __init__(self, block: Block, memory: "Memory", free_list: list[Block], stream: Queue) -> None:
         self.block, self._memory, self._free_list, self.stream = block, memory, free_list, stream
-        self.streams: list[Stream] = []
+        self.streams: list[Queue] = []
 
     def __del__(self) -> None:
         self._memory.release(self.block, self._free_list, self.streams)
@@ -113,7 +40,7 @@ class Pool:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.free: dict[tuple[Stream, int], list[Block]] = {}
+        self.free: dict[tuple[Queue, int], list[Block]] = {}
         self.scratch = Footprint(Block(1, "scratch"), torch.empty(1, dtype=torch.uint8, device="cpu"))
 
 
@@ -141,7 +68,7 @@ class Memory:
         """Bytes that are free and kept for reuse, those of the graphs' pools included."""
         return sum(len(blocks) * size for pool in self._pools for (_, size), blocks in pool.free.items())
 
-    def allocate(self, nbytes: int, stream: "Stream", pool: Pool, fill: int) -> Allocation:
+    def allocate(self, nbytes: int, stream: Queue, pool: Pool, fill: int) -> Allocation:
         """A block for a new tensor on `stream`: a used one if there is one of that size, else a new one, filled."""
         nbytes = max(1, -(-nbytes // _ROUND)) * _ROUND
         free_list = pool.free.setdefault((stream, nbytes), [])
@@ -152,16 +79,21 @@ class Memory:
         else:
             free_list.remove(block)
             for moment in block.readers:
-                moment.forget_in(block.history)
+                _forget_before(moment, block)
             block.next_tensor()
         with self._lock:
             self.allocated += nbytes
             self.peak = max(self.peak, self.allocated)
         return Allocation(block, self, free_list, stream)
 
-    def release(self, block: Block, free_list: list[Block], streams: "list[Stream]") -> None:
+    def release(self, block: Block, free_list: list[Block], streams: list[Queue]) -> None:
         block.free = True
         block.readers = [stream.moment() for stream in streams]
         with self._lock:
             self.allocated -= block.nbytes
         free_list.append(block)
+
+
+def _forget_before(moment: Moment, block: Block) -> None:
+    """Drop the accesses that happened before a point in some stream's queue."""
+    block.history = [each for each in block.history if moment.knows.get(each.actor, 0) < each.number]

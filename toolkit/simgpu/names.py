@@ -4,13 +4,10 @@ A name belongs to the bytes of the tensor that was named, until it is freed: vie
 (its owner, such as a batch) may change while it stays the same memory.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from toolkit.simgpu.memory import Footprint
+from toolkit.simgpu.blocks import Footprint
 
 
-def name_of(footprint: "Footprint") -> str:
+def name_of(footprint: Footprint) -> str:
     """The name of what was named most narrowly around the footprint, else of what was named inside it, or ""."""
     if footprint.freed:
         return ""
@@ -22,7 +19,7 @@ def name_of(footprint: "Footprint") -> str:
     return " and ".join(inside) if len(inside) < 3 else f"{inside[0]}, {inside[1]} and {len(inside) - 2} more"
 
 
-def label(footprint: "Footprint") -> str:
+def label(footprint: Footprint) -> str:
     """A tensor in words, with its article: "input_ids of the buffers of batch 3", or "a (96,) int64 buffer"."""
     name, owner = name_of(footprint), footprint.block.owner
     if not name:
@@ -30,7 +27,7 @@ def label(footprint: "Footprint") -> str:
     return f"{name} of {owner}" if owner else name
 
 
-def shared_name(first: "Footprint", second: "Footprint", owner_then: str) -> str:
+def shared_name(first: Footprint, second: Footprint, owner_then: str) -> str:
     """What two operations on the same bytes share: named by the narrower of the two, with its shape, dtype and place.
 
     Args:

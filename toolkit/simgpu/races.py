@@ -7,30 +7,12 @@ numbers happened to be right, under every policy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
+from toolkit.simgpu.blocks import Access, Footprint
 from toolkit.simgpu.diagnosis import diagnose, diagnose_late
 from toolkit.simgpu.errors import Party, Race
-from toolkit.simgpu.memory import Footprint
-from toolkit.simgpu.names import shared_name
+from toolkit.simgpu.names import label, shared_name
 from toolkit.simgpu.ordering import Actor, Wait
-
-
-class Access(NamedTuple):
-    """One read or write by a stream. The host's own are not kept: whatever comes later is launched after them.
-
-    Attributes:
-        number: of the actor's operation.
-        when: the operation's place in the program.
-        owner: what the memory belonged to then (see names.py).
-    """
-
-    footprint: Footprint
-    actor: Actor
-    number: int
-    party: Party
-    when: int
-    owner: str
 
 
 class Detector:
@@ -101,11 +83,11 @@ class Detector:
             buffer = "memory that two graphs of one pool share"
             edge += "; or replay both on one stream"
         elif moved_on and kind == "graph pool":
-            buffer = f"memory of a graph pool: {old.footprint.label} and, for another graph, {footprint.label}"
+            buffer = f"memory of a graph pool: {label(old.footprint)} and, for another graph, {label(footprint)}"
             edge += "; or allocate what others read outside the pool, before the capture"
         elif moved_on:
             buffer = (
-                f"the memory of {old.footprint.label} that was freed and given to a new {footprint.description} buffer"
+                f"the memory of {label(old.footprint)} that was freed and given to a new {footprint.description} buffer"
             )
             edge = (
                 f"tensor.record_stream({first}) on the first one before it is freed, so that its memory waits for "

@@ -8,23 +8,20 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
+from toolkit.simgpu.blocks import Footprint, fill_unwritten
+from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
-from toolkit.simgpu.memory import Footprint, Memory
+from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
 from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.policies import make_policy
+from toolkit.simgpu.queues import Moment, Queue
 from toolkit.simgpu.races import Detector
 from toolkit.simgpu.sites import Site, caller_site
-from toolkit.simgpu.unwritten import fill_unwritten
-
-if TYPE_CHECKING:
-    from toolkit.simgpu.graphs import Capture
-    from toolkit.simgpu.streams import Moment, Stream
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Runtime:
     def __init__(self) -> None:
         self.memory = Memory()
         self.run = 0
-        self.streams: list[Stream] = []
+        self.streams: list[Queue] = []
         self.box = threading.local()  # .declared: in a thread that runs a sealed box, what it may touch
         self._start("eager", "raise", Costs())
 
@@ -63,10 +60,9 @@ class Runtime:
         self.sync_debug_mode = "default"
         self.streams.clear()
         self.detector = Detector(self.host, self.streams, self.run)
-        self.default_stream: Stream | None = None
+        self.own_streams: dict[str, Queue] = {}  # those that the simulator has made by itself, by name
         self.thread = threading.local()  # .stack: the streams entered by this thread
         self.capture: Capture | None = None
-        self.capture_stream: Stream | None = None
         self.device_error: DeviceError | None = None
         self.numbers = itertools.count(1)
         self.places = itertools.count(1)
@@ -81,12 +77,13 @@ class Runtime:
         self.capture = None
         for stream in self.streams:
             stream.moment().finish()
+            stream.ended = True
         self.policy.close()
         self._start(policy, on_race, costs)
 
     def launch(
         self,
-        stream: "Stream",
+        stream: Queue,
         name: str,
         work: Callable[[], object],
         reads: Sequence[Footprint],
@@ -120,7 +117,7 @@ class Runtime:
         self.policy.host_step()
         self._check(reads, writes, self.host, name, caller_site())
 
-    def host_wait(self, moment: "Moment", what: str, hidden: bool = False) -> None:
+    def host_wait(self, moment: Moment, what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
         self.refuse_in_capture(what)
         self.refuse_in_box(what)

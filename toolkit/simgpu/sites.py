@@ -1,4 +1,4 @@
-"""Where in the user's code an operation was issued: the first caller outside torch and outside the toolkit.
+"""Where in the user's code an operation was issued: the first caller outside torch and outside this package.
 
 That line may lie in a helper. Whoever knows which files matter most to the reader says so once (`report_lines`); of the
 lines on the way to an operation, one in such a file is then named first, and the helper's line behind it.
@@ -8,17 +8,13 @@ import contextlib
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple
 
 import torch
 
-_SKIPPED = (
-    os.path.dirname(torch.__file__) + os.sep,
-    os.path.dirname(os.path.dirname(__file__)) + os.sep,
-    contextlib.__file__,
-)
+_SKIPPED = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, contextlib.__file__)
 _PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 
@@ -26,17 +22,22 @@ class _Lines:
     """What `report_lines` was told."""
 
     root: str | None = None
+    skipped: tuple[str, ...] = _SKIPPED
     rank: Callable[[str], int] = staticmethod(lambda file: 0)
 
 
-def report_lines(root: str | os.PathLike[str], rank: Callable[[str], int]) -> None:
+def report_lines(
+    root: str | os.PathLike[str], rank: Callable[[str], int], skip: Sequence[str | os.PathLike[str]] = ()
+) -> None:
     """Say how lines of source are named in reports.
 
     Args:
         root: files below this folder are named by their path from it (by default: the current folder).
         rank: for a file's absolute path, how much the reader cares about it; 0 for most. Of the lines on the way to an
             operation, the one in the file of the highest rank is named first (of several: the innermost).
+        skip: folders with helpers that stand between the user and this package; lines in them are passed over.
     """
+    _Lines.skipped = (*_SKIPPED, *(os.path.join(os.path.abspath(folder), "") for folder in skip))
     _Lines.root, _Lines.rank = os.path.abspath(root), staticmethod(rank)
 
 
@@ -81,7 +82,7 @@ def _name(file: str) -> str:
 def caller_site() -> Site:
     """The line that called into torch or the simulator (or, in a worker thread without one, the outermost line)."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED) and frame.f_back is not None:
+    while frame is not None and frame.f_code.co_filename.startswith(_Lines.skipped) and frame.f_back is not None:
         frame = frame.f_back
     assert frame is not None
     rank = _Lines.rank

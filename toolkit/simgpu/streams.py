@@ -1,92 +1,32 @@
-"""Streams: queues of work, each in order, with no order between them but the one that events make.
+"""Streams and events: queues of work, each in order, with no order between them but the one that events make.
 
 As in PyTorch (whose streams are "non-blocking"), the default stream is a stream like any other: it neither waits for
 the others nor do they wait for it. Not modelled: priorities (accepted and ignored), external streams.
 """
 
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.simgpu.errors import CaptureError
-from toolkit.simgpu.operations import Operation
-from toolkit.simgpu.ordering import Actor, Record, Wait
-from toolkit.simgpu.races import Access
+from toolkit.simgpu.events import Mark
+from toolkit.simgpu.ordering import Wait
+from toolkit.simgpu.queues import Queue
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
 
-if TYPE_CHECKING:
-    from toolkit.simgpu.events import Event
 
-
-class Moment(NamedTuple):
-    """A point in a stream's queue: behind everything queued so far. It is what an event remembers."""
-
-    stream: "Stream"
-    operations: list[Operation]  # what must be done before it: the stream's last one, and events waited for since
-    knows: dict[Actor, int]  # what has happened by then
-    ms: float  # when, on the virtual clock
-    record: Record | None = None  # what was recorded here, if it was an event or is meant for another stream
-
-    def has_passed(self) -> bool:
-        """Has the virtual clock passed this point? If so the work before it is done as well."""
-        if runtime.clock.now < self.ms:
-            return False
-        self.finish()
-        return True
-
-    def finish(self) -> None:
-        """Run whatever has not run yet before this point."""
-        for each in self.operations:
-            runtime.policy.finish(each)
-
-    def forget_in(self, history: list[Access]) -> None:
-        """Drop the accesses that happened before this point."""
-        history[:] = [each for each in history if self.knows.get(each.actor, 0) < each.number]
-
-
-class Stream(Actor):
+class Stream(Queue):
     """A queue of operations on the simulated GPU.
 
     Args:
         device: accepted for torch.cuda's sake; there is one device.
         priority: accepted and ignored.
-        name: for messages and timelines. (torch.cuda's streams have no names; `toolkit.device.new_stream` works on
-            both.)
+        name: for messages and timelines. (torch.cuda's streams have no names.)
     """
 
     def __init__(self, device: object = None, priority: int = 0, name: str | None = None) -> None:
-        super().__init__(name or f"stream{len(runtime.streams) + 1}")
+        super().__init__(name or f"stream{len(runtime.streams) + 1}", runtime.host, runtime.clock, runtime.policy)
         self.priority = priority
-        self.last: Operation | None = None
-        self.ready_ms = 0.0  # when everything queued so far is done, on the virtual clock
-        self._pending: list[Operation] = []  # events waited for since the last operation
-        self._run = runtime.run
         runtime.streams.append(self)
-
-    def must_be_current_run(self) -> None:
-        if self._run != runtime.run:
-            raise RuntimeError(
-                f"stream {self.name!r} was made before reset(); make streams, events and graphs after it"
-            )
-
-    def moment(self, record: Record | None = None) -> Moment:
-        """The point behind everything queued so far."""
-        self.learn(runtime.host.knows)
-        return Moment(self, self._dependencies(), dict(self.knows), max(self.ready_ms, runtime.clock.now), record)
-
-    def wait_for(self, moment: Moment) -> None:
-        """What is queued here from now on starts after `moment`."""
-        self._pending += [each for each in moment.operations if not each.done]
-        self.learn(moment.knows)
-        self.ready_ms = max(self.ready_ms, moment.ms)
-
-    def take_dependencies(self) -> list[Operation]:
-        """What the next operation must run after."""
-        dependencies, self._pending = self._dependencies(), []
-        return dependencies
-
-    def _dependencies(self) -> list[Operation]:
-        return [each for each in (self.last, *self._pending) if each is not None and not each.done]
 
     def wait_event(self, event: "Event") -> None:
         """Later work of this stream waits for what `event` has recorded so far (nothing, if it was never recorded)."""
@@ -104,8 +44,6 @@ class Stream(Actor):
 
     def record_event(self, event: "Event | None" = None) -> "Event":
         """Record `event`, or a new one, behind everything queued on this stream so far; returns it."""
-        from toolkit.simgpu.events import Event
-
         event = event or Event()
         event.record(self)
         return event
@@ -144,6 +82,28 @@ class Stream(Actor):
         return f"<simgpu.Stream {self.name}>"
 
 
+class Event(Mark):
+    """A mark in a stream's queue. Its times are those of the virtual clock, under every policy.
+
+    Args:
+        enable_timing: needed on both events of `elapsed_time`.
+        blocking: accepted for torch.cuda's sake; it changes how the host waits, not for what.
+    """
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
+        if interprocess:
+            raise NotImplementedError("the simulated GPU has no interprocess events")
+        super().__init__(enable_timing)
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Mark the point behind everything queued so far on `stream` (default: the current one). May be repeated."""
+        self.record_on(stream or current_stream())
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Later work of `stream` (default: the current one) waits for the point recorded last; none: no effect."""
+        self.wait_on(stream or current_stream())
+
+
 def _stack() -> list[Stream]:
     """The streams that this thread has entered, innermost last (as in CUDA, each thread has its own)."""
     if not hasattr(runtime.thread, "stack"):
@@ -151,11 +111,17 @@ def _stack() -> list[Stream]:
     return runtime.thread.stack
 
 
+def own_stream(name: str) -> Stream:
+    """A stream that the simulator makes by itself, at its first use in a run."""
+    found = runtime.own_streams.get(name)
+    if not isinstance(found, Stream):
+        found = runtime.own_streams[name] = Stream(name=name)
+    return found
+
+
 def default_stream(device: object = None) -> Stream:
     """The stream on which work goes when no other was chosen."""
-    if runtime.default_stream is None:
-        runtime.default_stream = Stream(name="default")
-    return runtime.default_stream
+    return own_stream("default")
 
 
 def current_stream(device: object = None) -> Stream:

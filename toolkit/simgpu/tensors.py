@@ -5,12 +5,13 @@ simulator touches; every torch operation on the shell arrives in `dispatch.run`,
 resolved.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 
-from toolkit.simgpu.memory import Allocation, Block, Footprint
+from toolkit.simgpu.blocks import Block, Footprint
+from toolkit.simgpu.memory import Allocation
 from toolkit.simgpu.refusals import Refusals
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.streams import Stream, current_stream
@@ -23,6 +24,7 @@ class Shell(Refusals, torch.Tensor):
     DEVICE: str
     buf: torch.Tensor
     allocation: "Allocation | Block | None"
+    run_operation: ClassVar[Callable[[torch._ops.OpOverload, tuple, dict], Any]]  # dispatch.run, given by `register`
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
@@ -44,9 +46,7 @@ class Shell(Refusals, torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> Any:  # noqa: ANN401 (an operation may return anything)
-        from toolkit.simgpu.dispatch import run
-
-        return run(func, args, kwargs or {})
+        return Shell.run_operation(func, args, kwargs or {})
 
     def footprint(self) -> Footprint:
         """The bytes that an operation on this tensor touches."""
@@ -172,7 +172,7 @@ def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
     if capture is not None:
         capture.allocated.add((block, block.generation))
     elif poison and block.generation:
-        block.unwritten = Unwritten(block, tensor.footprint().region, fill)
+        block.unwritten = Unwritten(block.data, tensor.footprint().region, fill)
     return tensor
 
 

@@ -7,30 +7,27 @@ behind everything for which that operation waits. Where it only reads, and somet
 they are left as they are.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 
-if TYPE_CHECKING:
-    from toolkit.simgpu.byte_ranges import Region
-    from toolkit.simgpu.memory import Block, Footprint
+from toolkit.simgpu.byte_ranges import Region
 
 
 class Unwritten:
     """Which bytes of a block its present tensor has not written yet.
 
     Args:
-        block: the block.
+        data: the block's bytes.
         whole: the tensor's bytes.
         value: what they are filled with, 0 to 255.
     """
 
-    def __init__(self, block: "Block", whole: "Region", value: int) -> None:
-        self._data, self._whole, self._value = block.data, whole, value
+    def __init__(self, data: torch.Tensor, whole: Region, value: int) -> None:
+        self._data, self._whole, self._value = data, whole, value
         self._mask: torch.Tensor | None = None  # (bytes,) bool; None: all of them
 
-    def fill(self, region: "Region") -> Callable[[], object]:
+    def fill(self, region: Region) -> Callable[[], object]:
         """What fills the bytes of a region that are unwritten by now."""
         target, value = region.bytes_in(self._data), self._value
         if self._mask is None:
@@ -38,7 +35,7 @@ class Unwritten:
         unwritten = region.bytes_in(self._mask).clone()
         return lambda: target.masked_fill_(unwritten, value)
 
-    def is_complete_with(self, region: "Region") -> bool:
+    def is_complete_with(self, region: Region) -> bool:
         """Note that a region is written; has everything been written now?"""
         if region.covers(self._whole):
             return True
@@ -47,32 +44,3 @@ class Unwritten:
                 self._mask = torch.ones(self._data.shape, dtype=torch.bool, device="cpu")
         region.bytes_in(self._mask).fill_(False)
         return False
-
-
-def fill_unwritten(
-    reads: "Sequence[Footprint]",
-    writes: "Sequence[Footprint]",
-    work: Callable[[], object],
-    is_in_use: "Callable[[Footprint], bool]",
-) -> Callable[[], object]:
-    """`work`, preceded by filling what it touches and its tensors have not written yet."""
-    fills = []
-    for each in reads:
-        unwritten = each.block.unwritten
-        if unwritten is not None and not each.freed and not is_in_use(each):
-            fills.append(unwritten.fill(each.region))
-    for each in writes:
-        unwritten = each.block.unwritten
-        if unwritten is not None and not each.freed:
-            fills.append(unwritten.fill(each.region))
-            if unwritten.is_complete_with(each.region):
-                each.block.unwritten = None
-    if not fills:
-        return work
-
-    def fill_and_work() -> None:
-        for fill in fills:
-            fill()
-        work()
-
-    return fill_and_work

@@ -2,7 +2,7 @@
 
 from toolkit.timeline.plot import plot_timeline
 from toolkit.timeline.recorder import NO_TIMELINE, NoTimeline, Timeline
-from toolkit.timeline.recording import Recording, Span
+from toolkit.timeline.recording import Recording, Span, steady
 from toolkit.timeline.trace import export_chrome_trace
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "Timeline",
     "export_chrome_trace",
     "plot_timeline",
+    "steady",
 ]

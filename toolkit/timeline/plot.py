@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 
-from solutions.ch00_measuring.intervals import Interval, clip, merge
 from toolkit.files import write_whole
+from toolkit.timeline.intervals import Interval, clip, merge
 from toolkit.timeline.looks import DARK, choose_looks, legend_patch
 from toolkit.timeline.picture import Picture, rendered
 from toolkit.timeline.recording import LANES, Recording, Span, clip_spans

@@ -20,8 +20,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from solutions.ch00_measuring.timing import Accelerator, DeviceClock, TimingEvent
 from toolkit.recordings import device_name
+from toolkit.timed_device import Accelerator, TimingEvent
+from toolkit.timeline.device_clock import DeviceClock
 from toolkit.timeline.recording import WAIT, Recording, Span
 
 

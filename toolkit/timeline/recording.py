@@ -6,17 +6,18 @@ simulated GPU makes one from its virtual clock with `Recording(spans, clock="sim
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from solutions.ch00_measuring.intervals import Interval, clip, idle_share, merge
 from toolkit.errors import UserError
 from toolkit.files import write_whole
+from toolkit.timeline.intervals import Interval, clip, idle_share, merge
 
 LANES = ("host", "h2d", "compute", "d2h")  # from top to bottom in a picture; "h2d": copies from host to device
 CLOCKS = ("host", "cuda", "simulated")
 WAIT = "wait"  # a host span of this name is time in which the host waited for the device, not work
+EDGE_STEPS = 2  # so many steps at either end are left out of a steady recording's numbers
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,15 @@ class Recording:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read as a saved timeline: {error}") from None
+
+
+def steady(recording: Recording) -> Recording:
+    """The same recording, its numbers taken without the first and the last few steps."""
+    steps = recording.steps()
+    if len(steps) <= 2 * EDGE_STEPS + 1:
+        return recording
+    window = recording.step_window(steps[EDGE_STEPS], steps[-1 - EDGE_STEPS])
+    return replace(recording, steady_window=window)
 
 
 def clip_spans(spans: Iterable[Span], window: Interval) -> list[Span]:

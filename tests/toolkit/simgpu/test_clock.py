@@ -102,14 +102,6 @@ def test_waiting_is_recorded_with_its_cost_and_its_line():
     assert any(span.name == "wait" and span.lane == "host" for span in simgpu.spans())
 
 
-def test_the_recording_is_in_seconds_and_labelled_simulated():
-    simgpu.reset(costs=COSTS)
-    box(simgpu.Stream(name="compute"), 250.0)
-    recording = simgpu.recording()
-    assert recording.clock == "simulated"
-    assert [(span.name, span.lane, span.start, span.end) for span in recording.spans] == [("box", "compute", 0.0, 0.25)]
-
-
 def test_the_clock_is_the_same_twice():
     batches, weights, _ = pipeline.example()
 

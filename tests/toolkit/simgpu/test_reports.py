@@ -114,9 +114,9 @@ def two_files(tmp_path, monkeypatch):
         loaded[name] = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(__import__("sys").modules, name, loaded[name])
         spec.loader.exec_module(loaded[name])
-    before = sites._Lines.root, sites._Lines.rank
+    before = sites._Lines.root, sites._Lines.rank, sites._Lines.skipped
     yield tmp_path, loaded["own"].run
-    sites._Lines.root, sites._Lines.rank = before
+    sites._Lines.root, sites._Lines.rank, sites._Lines.skipped = before
 
 
 def report(run, x):
@@ -141,6 +141,12 @@ def test_a_line_of_a_file_that_matters_more_comes_first(two_files, x):
             f"{place} at lines/own.py:5  `helper.fill(x)  # mine`\n      inside: lib/helper.py:2  `x.fill_(1)`\n"
             in text
         )
+
+
+def test_lines_of_a_folder_to_skip_are_passed_over(two_files, x):
+    root, run = two_files
+    simgpu.report_lines(root, lambda file: 0, skip=[root / "lib"])
+    assert "1st writes: fill_ on a at lines/own.py:5  `helper.fill(x)  # mine`\n  2nd" in report(run, x)
 
 
 def test_of_several_such_lines_the_one_of_the_highest_rank_comes_first(two_files, x):

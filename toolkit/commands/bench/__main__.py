@@ -1,0 +1,124 @@
+"""Compare this course's engine with the transformers library's continuous batching, on this machine's GPU.
+
+    python -m toolkit.commands.bench                                  # everything, about 20 minutes on an H100
+    python -m toolkit.commands.bench --model 1b --workload equal --new-tokens 256
+    python -m toolkit.commands.bench --only-missing                   # goes on where an earlier call stopped
+
+Without a GPU it is a smoke test: the tiny model, our engine on the simulated GPU, transformers' on the CPU. Everything
+is run and compared, and no number says anything about speed; what is written goes to figures/local and says so.
+"""
+
+import argparse
+import shlex
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from toolkit import device
+from toolkit.commands.bench.board import Board
+from toolkit.commands.bench.cases import SMOKE_TOKENS, WORKLOADS, Case, make_cases
+from toolkit.commands.bench.compare import Comparison
+from toolkit.commands.bench.contestant import NAMES, Contender, Models
+from toolkit.commands.bench.floor import copy_bandwidth
+from toolkit.commands.bench.report import table
+from toolkit.course import current, use
+from toolkit.errors import UserError, exit_cleanly
+from toolkit.models.shapes import SHAPES
+from toolkit.recordings import DATA, ROOT
+
+ENGINES = NAMES[:-1]  # transformers compiled is an experiment: ask for it by name
+RAGGED_ENGINES = ("ours-sync-compiled", "ours-async-compiled", "transformers-sync", "transformers-async")
+ARTICLE_ENGINES = ("ours-async-compiled", "ours-sync-compiled")  # four to five minutes each for transformers'
+SMOKE_ENGINES = ("ours-sync", "ours-async", "transformers-sync", "transformers-async")
+SHORTEST = 192  # new tokens
+SMOKE_LABEL = "none: smoke test"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m toolkit.commands.bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="8b,1b", help="shapes, such as 8b,1b")
+    parser.add_argument("--workload", default=",".join(WORKLOADS), help=f"of {', '.join(WORKLOADS)}; default: all")
+    parser.add_argument("--new-tokens", default="256,1024", help="lengths of the equal workload")
+    parser.add_argument("--engines", default="", help=f"of {', '.join(NAMES)}; default: what the workload is known for")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each, the article's apart")
+    parser.add_argument("--only-missing", action="store_true", help="leave out what the recording has already")
+    parser.add_argument("--folder", type=Path, help="where to write GPU/peers.json; default: figures/data")
+    return parser.parse_args()
+
+
+def split(text: str, known: tuple[str, ...], option: str) -> list[str]:
+    """The names in a list with commas. Raises UserError for one that is not known."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option}: {name!r} is none of {', '.join(known)}")
+    return names
+
+
+def engines_for(workload: str, asked: list[str]) -> list[Contender]:
+    """Who takes part in a workload: who was asked for, else its usual engines."""
+    usual = {"equal": ENGINES, "ragged": RAGGED_ENGINES, "article": ARTICLE_ENGINES}[workload]
+    if not torch.cuda.is_available():
+        usual = SMOKE_ENGINES
+    return [Contender.named(name) for name in asked or usual]
+
+
+def measured_cases(options: argparse.Namespace) -> list[Case]:
+    """The cases that were asked for; where there is no GPU, small ones in their place."""
+    workloads = split(options.workload, WORKLOADS, "--workload")
+    if not torch.cuda.is_available():
+        vocab = SHAPES["tiny"].vocab_size
+        return [Case("tiny", name, SMOKE_TOKENS, vocab, smoke=True) for name in workloads if name != "article"]
+    models = split(options.model, tuple(SHAPES), "--model")
+    try:
+        lengths = [int(text) for text in options.new_tokens.split(",")]
+    except ValueError:
+        raise UserError(f"--new-tokens: {options.new_tokens!r} is no list of numbers such as 256,1024") from None
+    if min(lengths) < SHORTEST:
+        raise UserError(f"--new-tokens: {min(lengths)}: take at least {SHORTEST}, the GPU is watched for that long")
+    return make_cases(models, workloads, lengths, {name: SHAPES[name].vocab_size for name in models})
+
+
+def main() -> int:
+    options = arguments()
+    if options.rounds < 1:
+        raise UserError(f"--rounds: {options.rounds}: take at least 1")
+    asked = split(options.engines, NAMES, "--engines")
+    cases = measured_cases(options)
+    if current() is None:
+        use("solutions")
+    smoke = not torch.cuda.is_available()
+    if smoke:
+        print("SMOKE TEST. torch sees no NVIDIA GPU, so nothing here is a measurement of speed.\n")
+        torch.set_num_threads(1)
+        device.accelerator.reset("eager", on_race="raise")
+    board = Board(
+        shlex.join(["python", "-m", "toolkit.commands.bench", *sys.argv[1:]]),
+        "simulated GPU" if smoke else "cuda",
+        options.folder or (ROOT / "figures" / "local" if smoke else DATA),
+        options.only_missing,
+        None if smoke else copy_bandwidth(),
+        SMOKE_LABEL if smoke else "cuda",
+    )
+    comparison = Comparison(board, Models("cpu" if smoke else "cuda"), options.rounds)
+    for _, mine in groupby(cases, key=lambda case: (case.model, case.workload == "article")):
+        contests = [(case, engines_for(case.workload, asked)) for case in mine]
+        if contests[0][0].workload == "article":
+            comparison.one_by_one(*contests[0])
+        else:
+            comparison.side_by_side(contests)
+    path = board.write()
+    print("\n" + table(board.rows()))
+    if smoke:
+        print("\nSMOKE TEST: see above; no number here says anything about speed.")
+    if path is not None:
+        print(f"\nwrote {path}")
+    for problem in comparison.problems:
+        print(f"problem: {problem}")
+    return 1 if comparison.problems else 0
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

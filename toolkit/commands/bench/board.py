@@ -1,0 +1,123 @@
+"""What has been measured so far, as the rows of one recording: figures/data/<gpu>/peers.json.
+
+Several calls build one file. A row that is measured again replaces the earlier one; all others stay, each with the
+commit and the command that it comes from. The file is written after every run, so an interrupted call loses nothing.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.contestant import Contender, Models
+from toolkit.commands.bench.floor import step_bytes
+from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
+from toolkit.recordings import DATA, device_slug, read_recording, write_recording
+
+NAME = "peers"
+KEY = ("engine", "mode", "compiled", "model", "workload", "new_tokens", "batch")
+REFERENCE = (Contender("transformers", "sync", False), Contender("transformers", "async", False))
+
+Row = dict[str, Any]
+
+
+class Board:
+    """Collects runs and writes them.
+
+    Args:
+        command: the command line, for the recording.
+        device: see `write_recording`.
+        folder: where DEVICE/peers.json is written; earlier rows are taken from there, else from figures/data.
+        only_missing: `wants` answers no for what the earlier rows have.
+        bandwidth: bytes per second of the GPU's memory, for the floor; None: no floor.
+        clock: what each row says of its times.
+    """
+
+    def __init__(
+        self, command: str, device: str, folder: Path, only_missing: bool, bandwidth: float | None, clock: str
+    ) -> None:
+        self.command, self.device, self.folder = command, device, folder
+        self.only_missing, self.bandwidth, self.clock = only_missing, bandwidth, clock
+        self.measured: dict[tuple[Case, Contender], Measured] = {}
+        self.attention: dict[tuple[Case, Contender], str] = {}
+        self.floors: dict[Case, float] = {}
+        self.activities: dict[tuple[str, Contender], Activity] = {}
+        self.earlier = earlier_rows(folder, device_slug(device), clock)
+
+    def add(self, case: Case, who: Contender, attention: str, run: Run, models: Models) -> None:
+        """Keep a run."""
+        self.measured.setdefault((case, who), Measured()).runs.append(run)
+        self.attention[case, who] = attention
+        if self.bandwidth and case.workload != "ragged" and case not in self.floors:
+            model = models.get(case.model, changed=who.engine == "ours" and who.compiled)
+            context = case.longest - case.new_tokens / 2
+            self.floors[case] = step_bytes(model, case.rows, context) * 1e3 / self.bandwidth
+
+    def runs(self, case: Case, who: Contender) -> list[Run]:
+        return self.measured.get((case, who), Measured()).runs
+
+    def wants(self, case: Case, who: Contender, rounds: int) -> bool:
+        """Whether this is to be measured."""
+        key = self.key(case, who)
+        return not (self.only_missing and any(row_key(r) == key and r["rounds"] >= rounds for r in self.earlier))
+
+    def wants_activity(self, case: Case, who: Contender) -> bool:
+        """Whether it is still unknown how busy the GPU is, for a row that there is."""
+        if self.clock != "cuda" or (case.model, who) in self.activities:
+            return False
+        mine = [row for row in self.rows() if belongs(row, case.model, who)]
+        return any(row["kernel_active"] is None or not self.only_missing for row in mine)
+
+    def key(self, case: Case, who: Contender) -> tuple[Any, ...]:
+        return who.engine, who.mode, who.compiled, case.model, case.workload, case.new_tokens, case.rows
+
+    def row(self, case: Case, who: Contender) -> Row:
+        """One row, its activity left open."""
+        measured = self.measured[case, who]
+        row = dict(zip(KEY, self.key(case, who), strict=True))
+        row |= {"requests": len(case.items), "attention": self.attention[case, who], "clock": self.clock}
+        row |= measured.numbers(case.new_tokens, equal=case.workload != "ragged")
+        row |= {"floor_ms_per_step": round(self.floors[case], 4) if case in self.floors else None}
+        row |= dict.fromkeys(asdict(Activity()))
+        row |= {"same_tokens": None, "first_difference": None}
+        reference = next((self.runs(case, other) for other in REFERENCE if self.runs(case, other)), None)
+        if reference is not None and case.workload != "ragged":
+            row |= agreement(measured.runs[0].outputs, reference[0].outputs)
+        return row
+
+    def rows(self) -> list[Row]:
+        """Earlier rows and new ones, in a fixed order."""
+        rows = {row_key(row): dict(row) for row in self.earlier}
+        rows |= {self.key(case, who): self.row(case, who) for case, who in self.measured}
+        for row in rows.values():
+            for (model, who), activity in self.activities.items():
+                if belongs(row, model, who):
+                    row |= asdict(activity)
+        return sorted(rows.values(), key=lambda row: [str(row[name]).rjust(8) for name in reversed(KEY)])
+
+    def write(self) -> Path | None:
+        """Write all rows; nothing if there are none."""
+        rows = self.rows()
+        if not rows:
+            return None
+        return write_recording(NAME, rows, command=self.command, device=self.device, folder=self.folder)
+
+
+def row_key(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def belongs(row: Row, model: str, who: Contender) -> bool:
+    """Whether a contender's activity is the row's: it was measured with equal requests that decode."""
+    mine = (row["engine"], row["mode"], row["compiled"]) == (who.engine, who.mode, who.compiled)
+    return mine and row["model"] == model and row["workload"] == "equal"
+
+
+def earlier_rows(folder: Path, slug: str, clock: str) -> list[Row]:
+    """The rows of earlier calls, each with where it comes from."""
+    for path in (folder / slug / f"{NAME}.json", DATA / slug / f"{NAME}.json"):
+        if path.is_file():
+            recording = read_recording(path)
+            source = {key: recording[key] for key in ("torch", "transformers", "commit", "command")}
+            return [source | row for row in recording["rows"] if row["clock"] == clock]
+    return []

@@ -1,0 +1,139 @@
+"""The rounds: every engine serves the same case, in turns, and whatever is measured is written at once.
+
+The engines of a case are all alive at the same time (the memory of an 80 GB GPU is enough for that), and in every
+second round the order is turned around: what changes with time, such as a GPU that gets warm, hits them alike. The
+article's workload is the exception: its KV cache leaves room for one engine only.
+
+An engine that fails is reported in one line and takes no further part; the others go on.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from toolkit.commands.bench.board import Board
+from toolkit.commands.bench.cases import Case
+from toolkit.commands.bench.contestant import Contender, Contestant, Models, NotHere, release_memory
+from toolkit.commands.bench.ours import OurEngine
+from toolkit.commands.bench.theirs import TheirEngine
+from toolkit.garbage import short_collections
+
+Enter = Callable[[Contender, Models], Contestant]
+
+
+def enter(who: Contender, models: Models) -> Contestant:
+    """The engine for a contender."""
+    return OurEngine(who, models) if who.engine == "ours" else TheirEngine(who, models)
+
+
+class Comparison:
+    """Runs cases and keeps count of what went wrong.
+
+    Attributes:
+        problems: one line each; empty if everything is as it should be.
+        failed: who takes no further part.
+    """
+
+    def __init__(self, board: Board, models: Models, rounds: int, enter: Enter = enter) -> None:
+        self.board = board
+        self.models = models
+        self.rounds = rounds
+        self.enter = enter
+        self.problems: list[str] = []
+        self.failed: set[Contender] = set()
+
+    def side_by_side(self, cases: Sequence[tuple[Case, Sequence[Contender]]]) -> None:
+        """All engines of one model alive at once, each used for every case that it is in.
+
+        At the end the profiler looks how busy each keeps the GPU: last, since it may leave traces in what is timed
+        after it.
+        """
+        alive: dict[Contender, Contestant] = {}
+        for case, contenders in cases:
+            for who in contenders:
+                if self.board.wants(case, who, self.rounds) and who not in self.failed:
+                    alive.setdefault(who, self.enter(who, self.models))
+            taking_part = [who for who in contenders if self.board.wants(case, who, self.rounds) and who in alive]
+            for who in taking_part:
+                self.attempt(alive, who, case, self.prepare)
+            for number in range(self.rounds):
+                for who in taking_part if number % 2 == 0 else taking_part[::-1]:
+                    self.attempt(alive, who, case, self.run)
+            self.check_outputs(case)
+        for case, contenders in cases:
+            for who in contenders:
+                if case.workload == "equal" and self.board.wants_activity(case, who) and who not in self.failed:
+                    alive.setdefault(who, self.enter(who, self.models))
+                    self.attempt(alive, who, case, self.measure_activity)
+        for one in alive.values():
+            one.close()
+        alive.clear()
+        self.models.release()
+
+    def one_by_one(self, case: Case, contenders: Sequence[Contender]) -> None:
+        """One engine at a time, its memory given back before the next is built; one round."""
+        for who in contenders:
+            if not self.board.wants(case, who, 1) or who in self.failed:
+                continue
+            alone = {who: self.enter(who, self.models)}
+            self.attempt(alone, who, case, self.prepare)
+            self.attempt(alone, who, case, self.run)
+            for one in alone.values():
+                one.close()
+        self.check_outputs(case)
+        self.models.release()
+
+    def attempt(
+        self,
+        alive: dict[Contender, Contestant],
+        who: Contender,
+        case: Case,
+        act: Callable[[Contestant, Case], None],
+    ) -> None:
+        """Let an engine do something, if it is still alive; on failure say so in one line and take it out."""
+        if who not in alive:
+            return
+        try:
+            act(alive[who], case)
+            return
+        except NotHere as reason:
+            print(f"note: {who} is left out: {reason}", flush=True)
+        except Exception as error:  # whatever it is, the other engines are measured all the same
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            self.complain(f"{who}, {case}: {type(error).__name__}: {first_line}")
+        self.failed.add(who)
+        alive.pop(who).close()  # outside the handlers: a traceback would hold the engine's memory
+        release_memory()
+
+    def prepare(self, one: Contestant, case: Case) -> None:
+        one.prepare(case)
+
+    def run(self, one: Contestant, case: Case) -> None:
+        with short_collections():
+            run = one.run(case)
+        self.board.add(case, one.who, one.attention, run, self.models)
+        self.board.write()
+        print(f"  {case}: {one.who!s:28} {run.seconds:8.2f} s {run.tokens_per_s:9.1f} tokens/s", flush=True)
+
+    def measure_activity(self, one: Contestant, case: Case) -> None:
+        if not one.attention:  # it was not needed for anything else in this call
+            one.prepare(case)
+        with short_collections():
+            self.board.activities[case.model, one.who] = one.activity(case)
+        self.board.write()
+
+    def check_outputs(self, case: Case) -> None:
+        """Asynchronous or not, our engine gives the same tokens, in every round.
+
+        Not asked of a ragged workload: there batches depend on the clock, and in bf16 a token's scores on the batch.
+        """
+        if case.workload == "ragged":
+            return
+        for compiled in (False, True):
+            ours = [Contender("ours", mode, compiled) for mode in ("sync", "async")]
+            runs = [run for who in ours for run in self.board.runs(case, who)]
+            if any(run.outputs != runs[0].outputs for run in runs):
+                self.complain(f"{case}: ours{' compiled' * compiled}: synchronous and asynchronous tokens differ")
+
+    def complain(self, problem: str) -> None:
+        self.problems.append(problem)
+        print(f"error: {problem}", file=sys.stderr, flush=True)

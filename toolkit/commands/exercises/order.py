@@ -1,0 +1,66 @@
+"""What a test process is told to run, and what it says of each test."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LIMIT = 30  # five times what the longest test of the course needs
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run and with whose code.
+
+    Attributes:
+        root: the repository.
+        code, chapter, fill, overlay: as for `toolkit.course.use`.
+        targets: files or node ids for pytest, relative to `root`.
+        exercises: only tests of these exercises, in this order; "" stands for tests without one. None: all tests.
+        done: node ids of tests that are not run; an id without its [case] stands for all cases.
+        first_failure: stop after one failing test.
+        limit: a test that takes longer is given up, in seconds of an ordinary machine with a free core (`patience`);
+            loading all tests may take four times as long.
+    """
+
+    root: Path
+    code: str
+    targets: tuple[str, ...]
+    chapter: str | None = None
+    fill: bool = False
+    overlay: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    exercises: tuple[str, ...] | None = None
+    done: frozenset[str] = frozenset()
+    first_failure: bool = False
+    limit: float = LIMIT
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What became of one test.
+
+    Attributes:
+        test: node id. For what ends a whole run (tests that cannot be loaded, a crash) the test then running, or "".
+        exercise: the id from its marker, or "".
+        says: the first sentence of its docstring.
+        outcome: "passed", "failed", "skipped", "hung", "crashed" or "not loaded".
+        message: why it did not pass.
+        where: the innermost line of the learner's files that was running, such as "chapters/.../x.py:41"; or "".
+        printed: what the test and the code under it wrote to stdout and stderr; of much, only the end.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    test: str
+    exercise: str
+    says: str
+    outcome: str
+    message: str = ""
+    where: str = ""
+    printed: str = ""
+
+
+def read_end(path: Path, start: int = 0, most: int = 20_000) -> str:
+    """A file's text from byte `start` on; of much, the last `most` bytes."""
+    with path.open("rb") as file:
+        file.seek(max(start, path.stat().st_size - most))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,104 @@
+"""A small pytest plugin that chooses tests by exercise and sends each result to the parent process."""
+
+import re
+import sys
+import traceback
+from collections.abc import Generator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from toolkit.commands.exercises.order import Order, TestResult, read_end
+from toolkit.commands.exercises.places import place_in
+
+
+class Reporter:
+    """Lives in the test process; `runner.run` receives what it sends."""
+
+    def __init__(self, order: Order, sender: Connection, printed: Path) -> None:
+        self.order = order
+        self.sender = sender
+        self.printed = printed
+        self.result: TestResult | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        wanted, done = self.order.exercises, self.order.done
+        items[:] = [item for item in items if item.nodeid not in done and item.nodeid.partition("[")[0] not in done]
+        if wanted is not None:
+            items[:] = [i for i in items if exercise_of(i) in wanted and not i.get_closest_marker("long")]
+            items.sort(key=lambda item: wanted.index(exercise_of(item)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "passed")
+        sys.stdout.flush()
+        printed_from = self.printed.stat().st_size
+        self.sender.send(("start", (self.result, printed_from)))
+        outcome = yield
+        if self.result.outcome == "failed":
+            sys.stdout.flush()
+            self.result = replace(self.result, printed=read_end(self.printed, printed_from))
+        self.sender.send(("done", self.result))
+        return outcome
+
+    def pytest_report_teststatus(self) -> tuple[str, str, str]:
+        """pytest's own dots and letters would lie among what the learner's code prints."""
+        return "", "", ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "skipped", reason)
+        elif report.failed and call.excinfo is not None and self.result and self.result.outcome == "passed":
+            message, where = self.explain(call.excinfo.value)
+            self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "failed", message, where)
+        return report
+
+    def pytest_exception_interact(self, node: pytest.Collector | pytest.Item, call: pytest.CallInfo) -> None:
+        """A test file that cannot be loaded, most often because a learner's file cannot."""
+        if isinstance(node, pytest.Collector) and call.excinfo is not None:
+            error = call.excinfo.value
+            message, where = self.explain(error.__cause__ or error)
+            self.sender.send(("done", TestResult(node.nodeid, "", "", "not loaded", message, where)))
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """(what the error says, the innermost line of the learner's files that it passed through)."""
+        if isinstance(error, BaseExceptionGroup):  # hypothesis found several failures: the first will do
+            return self.explain(error.exceptions[0])
+        message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
+        where = self.innermost("chapters", error)
+        if not isinstance(error, AssertionError | pytest.fail.Exception):
+            message = f"{type(error).__name__}: {message}"
+            is_race = hasattr(error, "race")  # its report names the lines that matter
+            if not where and not is_race and (test := self.innermost("tests", error)):
+                message += (
+                    f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
+                )
+        return message, where
+
+    def innermost(self, folder: str, error: BaseException) -> str:
+        """The innermost line of a folder's files that an exception passed through, or ""."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [place_in(folder, self.order.root, frame.filename, frame.lineno or 0) for frame in frames]
+        return next((place for place in reversed(places) if place), "")
+
+
+def exercise_of(item: pytest.Item) -> str:
+    """The exercise that a test is marked with; "" without a mark."""
+    marker = item.get_closest_marker("exercise")
+    return marker.args[0] if marker else ""
+
+
+def sentence(item: pytest.Item) -> str:
+    """What a test checks: the first sentence of its docstring, or its name in words."""
+    text = getattr(getattr(item, "function", None), "__doc__", None) or item.name.removeprefix("test_").replace(
+        "_", " "
+    )
+    return re.split(r"\.\s|\n\n", " ".join(text.split()) + " ")[0].rstrip(". ")
