@@ -24,8 +24,8 @@ def clean_capture(pool: Any = None) -> Iterator[Any]:  # noqa: ANN401 (torch has
 
     Where a capture fails, torch leaves three things as they were in the middle of it:
     - the current stream is still the one that captured;
-    - the allocator still takes the pool for one that is being recorded into: the next capture into it is refused, and
-      `empty_cache` gives nothing back any more, whatever pool it is of;
+    - the allocator still takes the pool for one that is being recorded into, and `empty_cache` gives nothing back any
+      more, whatever pool it is of (a capture into that very pool is refused for good, seen with 2.11: take a new one);
     - the random generator still takes every call for a part of the capture: all later ones raise "Offset increment
       outside graph capture", and so does the replay of every earlier graph, which shares the generator's state.
 

@@ -127,8 +127,8 @@ def graphs_are_found(box: Any) -> Iterator[None]:
         how = "it differs in more than numbers" if len(key) != len(alike) or not differences else ", ".join(differences)
         pytest.fail(
             f"a decode step looked up a graph that is not there. There are {len(box.graphs)}; compared with the key "
-            f"most like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, and "
-            "nothing that differs from batch to batch"
+            f"most like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, "
+            "and nothing that differs from batch to batch"
         )
 
 

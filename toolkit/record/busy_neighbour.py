@@ -16,8 +16,8 @@ from unittest import mock
 import torch
 
 from toolkit import device
-from toolkit.course import use
 from toolkit.commands.decoding import Load, Served, serve
+from toolkit.course import use
 from toolkit.models import load_model
 from toolkit.record.accelerated import in_turns, ms_per_step, numbers
 from toolkit.record.accelerated import recorded_on as recorded_on
