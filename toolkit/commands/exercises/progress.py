@@ -3,6 +3,7 @@
 It reads the learner's files as they are now and the results of the last checks; it runs no tests.
 """
 
+import argparse
 from pathlib import Path
 
 from toolkit.commands.exercises.learner import look_at
@@ -50,6 +51,9 @@ def table(root: Path = ROOT) -> str:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m toolkit.commands.exercises.progress", description=__doc__.split("\n")[0]
+    ).parse_args()
     print(table())
     return 0
 
