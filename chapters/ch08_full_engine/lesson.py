@@ -355,7 +355,7 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 
 
 # %%
-class Failing(Tracing):
+class Failing(FullEngine):
     """Launches that raise: those of some steps, or all with one request in them."""
 
     failing, bad = (), None

@@ -5,6 +5,7 @@ lines on the way to an operation, one in such a file is then named first, and th
 """
 
 import contextlib
+import functools
 import linecache
 import os
 import sys
@@ -14,7 +15,18 @@ from typing import NamedTuple
 
 import torch
 
-_SKIPPED = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, contextlib.__file__)
+
+@functools.cache  # asked for every operation, and there are few files
+def _normal(file: str) -> str:
+    """Without "..": a notebook that found a package by a path such as "../.." sees such names in its frames."""
+    return os.path.normpath(file)
+
+
+_SKIPPED = (
+    os.path.join(_normal(os.path.dirname(torch.__file__)), ""),
+    os.path.join(_normal(os.path.dirname(__file__)), ""),
+    contextlib.__file__,
+)
 _PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 
@@ -82,14 +94,18 @@ def _name(file: str) -> str:
 def caller_site() -> Site:
     """The line that called into torch or the simulator (or, in a worker thread without one, the outermost line)."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_Lines.skipped) and frame.f_back is not None:
+    while frame is not None and _file(frame).startswith(_Lines.skipped) and frame.f_back is not None:
         frame = frame.f_back
     assert frame is not None
     rank = _Lines.rank
     inner = best = frame
-    highest = rank(frame.f_code.co_filename)
+    highest = rank(_file(frame))
     while (frame := frame.f_back) is not None:
-        if (found := rank(frame.f_code.co_filename)) > highest:
+        if (found := rank(_file(frame))) > highest:
             best, highest = frame, found
-    site = Site(best.f_code.co_filename, best.f_lineno)
-    return site if best is inner else site._replace(inner=(inner.f_code.co_filename, inner.f_lineno))
+    site = Site(_file(best), best.f_lineno)
+    return site if best is inner else site._replace(inner=(_file(inner), inner.f_lineno))
+
+
+def _file(frame: FrameType) -> str:
+    return _normal(frame.f_code.co_filename)

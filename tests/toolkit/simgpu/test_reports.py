@@ -149,6 +149,24 @@ def test_lines_of_a_folder_to_skip_are_passed_over(two_files, x):
     assert "1st writes: fill_ on a at lines/own.py:5  `helper.fill(x)  # mine`\n  2nd" in report(run, x)
 
 
+def test_files_found_by_a_way_round(tmp_path, monkeypatch, x):
+    """A notebook finds packages by a path such as "../..", and their frames carry it: the names are the plain ones."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (folder / "helper.py").write_text(HELPER)
+    spec = importlib.util.spec_from_file_location("helper", tmp_path / "lib" / ".." / "lib" / "helper.py")
+    helper = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(__import__("sys").modules, "helper", helper)
+    spec.loader.exec_module(helper)
+    from toolkit.simgpu import sites
+
+    before = sites._Lines.root, sites._Lines.rank, sites._Lines.skipped
+    simgpu.report_lines(tmp_path, lambda file: 0)
+    seen = report(helper.fill, x)
+    sites._Lines.root, sites._Lines.rank, sites._Lines.skipped = before
+    assert "at lib/helper.py:" in seen, seen
+
+
 def test_of_several_such_lines_the_one_of_the_highest_rank_comes_first(two_files, x):
     root, run = two_files
     simgpu.report_lines(root, lambda file: 2 if "lines" in Path(file).parts else int("lib" in Path(file).parts))
