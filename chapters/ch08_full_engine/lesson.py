@@ -617,6 +617,22 @@ for picture in recorded_figures("host_cost", "host_cost"):
 # every step, though hardly anything in them has changed. Engines for long contexts keep the tables from step to step
 # and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
 #
+# Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
+# over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
+# cores busy, a second engine for instance, it costs more than all the rest of the step; so this engine writes its
+# inputs with one thread (`write_host` in `toolkit/device.py`):
+
+# %%
+for path in sorted(DATA.glob("*/busy_neighbour.json")):
+    print(f"{read_recording(path)['device']}, {read_recording(path)['rows'][0]['rows']} rows, 1B shape")
+    for row in read_recording(path)["rows"]:
+        beside = "beside a busy process" if row["neighbour"] else "alone"
+        print(
+            f"    inputs written by {row['host_threads']:3} thread(s), {beside:21}: "
+            f"{row['host_ms_per_step']:5.2f} ms of host work a step, {row['tokens_per_s']:6.0f} tokens/s"
+        )
+
+# %% [markdown]
 # Last, the load of chapter 0's published measurement, with 8,192 new tokens each:
 
 # %%
