@@ -2,12 +2,34 @@
 
 from typing import Any
 
-from ch02_continuous_batching import RequestOutput, SamplingParams
-from ch08_full_engine import FullEngine
+import pytest
+
+from ch02_continuous_batching import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
+from ch08_full_engine import FullEngine, StreamedOutput
 from tests.helpers import tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
 
 NUM_BLOCKS = 80
+
+
+class CheckedEngine(FullEngine):
+    """Looks at what the learner's functions hand on, so that a mistake is named where it is made.
+
+    pytest.fail is no Exception: the engine, which gets over errors, does not get over it.
+    """
+
+    def end(self, request: Request, reason: FinishReason, error: str = "") -> None:
+        name = request.request_id
+        if request.status is RequestStatus.FINISHED:
+            pytest.fail(
+                f"`end` was called for request {name!r}, which has ended already"
+                + (
+                    ": its name is still in `requests`, so its last output was not made by `last_output`"
+                    if self.requests.get(name) is request
+                    else ""
+                )
+            )
+        super().end(request, reason, error)
 
 
 def engine_on(policy: str = "eager", tokenizer: Any = None, **options: Any) -> FullEngine:
@@ -16,7 +38,7 @@ def engine_on(policy: str = "eager", tokenizer: Any = None, **options: Any) -> F
 
     simgpu.reset(policy)
     limits = {"num_blocks": NUM_BLOCKS, "block_size": 4, "max_rows": 6, "token_budget": 32} | options
-    return FullEngine(tiny_model(), tokenizer, **limits)
+    return CheckedEngine(tiny_model(), tokenizer, **limits)
 
 
 def params(**values: Any) -> SamplingParams:
@@ -56,7 +78,13 @@ class Watch:
 
     def take(self, output: Any) -> None:
         name = output.request_id
-        assert name not in self.ended, f"request {name} has ended, and got one more output: {output}"
+        assert name not in self.ended, (
+            f"request {name} has ended, and got one more output with the tokens {list(output.new_token_ids)}: a row that "
+            "was in flight when it ended was not dropped. Commit drops those whose epoch is not the request's any more"
+        )
+        assert isinstance(output, StreamedOutput), (
+            f"request {name} got a {type(output).__name__}, not a StreamedOutput; `last_output` makes the last one"
+        )
         self.tokens[name] += output.new_token_ids
         self.text[name] += output.new_text
         if output.finish_reason is not None:
@@ -88,11 +116,8 @@ class Watch:
         assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
         free = engine.blocks.num_free_blocks
         total = engine.config.num_blocks
-        assert free >= total, f"the engine is idle, but only {free} of {total} blocks are free: some are missing"
-        assert free <= total, (
-            f"the engine is idle and has {total} blocks, of which {free} are free: some were given back twice, or are "
-            "in both free_blocks and reusable"
-        )
+        assert free <= total, f"the engine has {total} blocks, and {free} are free: some were given back twice"
+        assert free == total, f"the engine is idle, and {free} of {total} blocks are free: {total - free} are missing"
         remembered = sorted({*engine.requests, *(request.request_id for request in engine.texts)})
         assert not remembered, (
             f"the engine is idle, but remembers the requests {remembered}: each terminal output is made by "

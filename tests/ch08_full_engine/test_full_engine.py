@@ -162,8 +162,9 @@ def test_blocks_have_two_owners_while_both_run():
     watch.step()
     assert not watch.ended, f"both run; ended has {[end.error for end in watch.ended.values()]}"
     first, second = engine.requests["first"], engine.requests["second"]
-    assert first.block_table[:5] == second.block_table[:5], f"tables: {first.block_table}, {second.block_table}"
-    assert set(first.block_table[5:]).isdisjoint(second.block_table[5:]), "what is not common is not shared"
+    tables = f"the tables are {first.block_table} and {second.block_table}"
+    assert first.block_table[:5] == second.block_table[:5], f"the first five blocks are common; {tables}"
+    assert set(first.block_table[5:]).isdisjoint(second.block_table[5:]), f"what is not common is not shared; {tables}"
     watch.run()
 
 

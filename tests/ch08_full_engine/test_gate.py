@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 
 import pytest
@@ -121,7 +122,8 @@ def test_the_place_is_never_free_in_between():
     ticket.gate = gate
     gate.waiting.append(ticket)
     gate.leave()
-    assert ticket.done() and gate.inside == 1, f"inside are {gate.inside}, of a gate for 1"
+    assert ticket.done(), "one left, and the only one who waits was not let in"
+    assert gate.inside == 1, f"one left and one came in; inside are {gate.inside}, of a gate for 1"
     assert ticket.inside in (None, 1), (
         f"while the ticket was let in the lock was free, and inside were {ticket.inside}, of a gate for 1 that is "
         "full: a comer would be let in, too. Change `inside` only if nobody waits, or do all of it under one lock"
@@ -153,6 +155,66 @@ def test_inside_changes_under_the_lock():
     assert not gate.changed_without, (
         "`inside` was changed, and the lock was not held: of two who leave at the same time one may be lost"
     )
+
+
+class Crossing:
+    """The gate's lock; whoever takes it for the `number`th time meets somebody, right before or right after."""
+
+    def __init__(self, gate: Gate, before: bool, number: int, meet: Callable[[], object]) -> None:
+        self.gate, self.lock, self.before, self.number, self.meet = gate, gate.lock, before, number, meet
+
+    def acquire(self, *arguments: object) -> bool:
+        self.number -= 1
+        self.happens(self.before)
+        return self.lock.acquire(*arguments)
+
+    def release(self) -> None:
+        self.lock.release()
+        self.happens(not self.before)
+
+    def happens(self, now: bool) -> None:
+        if now and self.number == 0:
+            self.number = -1
+            self.gate.lock, crossing = self.lock, self
+            self.meet()
+            self.gate.lock = crossing
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def locked(self) -> bool:
+        return self.lock.locked()
+
+
+@pytest.mark.parametrize("who", ["comes", "gives up"])
+@pytest.mark.parametrize("queue", [0, 1, 2])
+def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
+    """Right before or after leave holds the lock, another thread comes or gives up: no place is lost, none is given twice."""
+    for before, number in ((True, 1), (False, 1), (True, 2), (False, 2)):
+        gate = Gate(1)
+        gate.enter()
+        tickets = [gate.enter() for _ in range(queue)]
+
+        def meet(gate: Gate = gate, tickets: list[Future] = tickets) -> None:
+            if who == "comes":
+                tickets.append(gate.enter())
+            elif tickets:
+                tickets[0].cancel()
+
+        gate.lock = Crossing(gate, before, number, meet)  # type: ignore[assignment]
+        gate.leave()
+        let_in = sum(ticket.done() and not ticket.cancelled() for ticket in tickets)
+        still = sum(not ticket.done() for ticket in tickets)
+        when = f"right {'before' if before else 'after'} leave had the lock for the {['first', 'second'][number - 1]} time"
+        what = f"{queue} waited, and {when} somebody {who}: {let_in} let in, {still} still wait, inside says {gate.inside}"
+        assert gate.inside == let_in, f"{what}. What leave looks at and what it changes belong under one lock"
+        assert not still or gate.inside == 1, (
+            f"{what}: a place is free, and nobody will ever give it to who waits. Look at the queue and change `inside` "
+            "under one lock"
+        )
 
 
 def test_the_lock_is_held():
@@ -248,7 +310,10 @@ def test_coroutines_that_are_cancelled():
         for visitor in visitors[3::3]:
             visitor.cancel()
         patient = [visitor for visitor in visitors if visitor not in visitors[3::3]]
-        await asyncio.wait_for(asyncio.gather(*patient), LONG)
+        try:
+            await asyncio.wait_for(asyncio.gather(*patient), LONG)
+        except TimeoutError:
+            pytest.fail("some who never gave up are not let in, though all others have left or given up")
         return gate
 
     gate = asyncio.run(crowd())
