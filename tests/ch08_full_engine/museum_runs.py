@@ -6,7 +6,7 @@ from typing import Any
 
 from ch02_continuous_batching import SamplingParams
 from tests.helpers import tiny_model
-from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, Seen, run_simulated, torch_cuda_refused
+from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, Seen, assert_no_race, run_simulated, torch_cuda_refused
 
 # The race detector needs one of them; wrong numbers show under the unlucky ones only.
 POLICIES = ["eager", "lazy", *(f"random:{seed}" for seed in range(6))]
@@ -49,10 +49,11 @@ def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
 
 
 def assert_overlap(seen: Seen, reference_class: Any, **limits: Any) -> None:
-    """The engine takes hardly more simulated time than the right engine it derives from, and waits for nothing else.
+    """The engine has no race, takes hardly more simulated time than the right one it derives from, and waits no more.
 
     One percent is what separates them: right repairs cost 0.1 % and less, a wait for too much 1.5 % and more.
     """
+    assert_no_race(seen)
     right = run_simulated(reference_class, **limits)
     waits = [wait for wait in seen.hidden_waits or seen.waits if not wait.startswith("Event.synchronize")]
     also = f". It waits in: {waits[0]}" if waits else ""

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from ch06_graphs import GraphEngine
+from ch06_graphs import GraphEngine, bucket_sizes
 from ch07_carry_over import AsyncEngine
+from tests.ch06_graphs.toy_forward import graphs_are_found
 from tests.ch08_full_engine.museum_runs import POLICIES, add_prompts, assert_overlap, engine_on, exhibit, run_on
 from tests.simulated import PROMPTS, assert_no_race, assert_tokens_right, expected, needs_simulator, run_simulated
 from toolkit.device import accelerator
+from toolkit.sealed_forward import Sizes
 
 pytestmark = needs_simulator
 every_policy = pytest.mark.parametrize("policy", POLICIES)
@@ -98,6 +100,8 @@ def test_the_meter_is_right():
     engine = engine_on(exhibit("context_meter", "MeteredEngine"))
     add_prompts(engine)
     outputs = run_on(engine)
+    races = [str(race) for race in accelerator.races()]
+    assert not races, f"{len(races)} races; the first one:\n{races[0]}"
     longest = max(len(prompt) for prompt in PROMPTS) + 7
     assert engine.longest_context == longest, (
         f"the longest row that was in a batch had {longest} tokens; the meter says {engine.longest_context}"
@@ -127,8 +131,9 @@ def test_no_poison_reaches_a_request(policy: str):
 def test_slots_start_with_poison():
     """Before any batch has used them, the host sides of both slots hold no token."""
     engine = engine_on(exhibit("poisoned_ids", "PoisonedEngine"))
+    poison = exhibit("poisoned_ids", "UNWRITTEN")
     ids = [slot.host_ids.tolist() for slot in engine.slots]
-    assert ids == [[-2] * 6] * 2, f"both slots' host ids should be all -2 at the start; they are {ids}"
+    assert ids == [[poison] * 6] * 2, f"both slots' host ids should be all {poison} at the start; they are {ids}"
 
 
 @pytest.mark.exercise("8.9")
@@ -137,8 +142,11 @@ def test_the_poison_still_works():
     engine = engine_on(exhibit("poisoned_ids", "PoisonedEngine"))
     add_prompts(engine)
     run_on(engine)
+    poison = exhibit("poisoned_ids", "UNWRITTEN")
     ids = [slot.host_ids.tolist() for slot in engine.slots]
-    assert ids == [[-2] * 6] * 2, f"all ids were read, so both slots' host ids should be all -2 again; they are {ids}"
+    assert ids == [[poison] * 6] * 2, (
+        f"all ids were read, so both slots' host ids should be all {poison} again; they are {ids}"
+    )
     with pytest.raises(RuntimeError, match="read before they were written"):
         engine.slots[0].read_ids(1)
 
@@ -198,7 +206,8 @@ def test_narrow_ids_overlap():
 def test_ids_come_home_in_32_bits():
     """Half the bytes is what the engine is for."""
     engine = engine_on(exhibit("narrow_ids", "NarrowEngine"))
-    assert {slot.host_ids.dtype for slot in engine.slots} == {torch.int32}
+    dtypes = {slot.host_ids.dtype for slot in engine.slots}
+    assert dtypes == {torch.int32}, f"the pinned ids are int32; they are {dtypes}"
 
 
 # --- 8.12 ---
@@ -257,25 +266,26 @@ def test_quick_load_gives_the_right_tokens():
 # --- 8.13 ---
 
 
-def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[int]], list[tuple[int, int]]]:
-    """Run the prompts. Returns the tokens, and for each replay (columns the batch needs, columns of its graph)."""
+def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[int]], list[tuple[Sizes, Sizes]]]:
+    """Run the prompts. Returns the tokens, and for each replay the sizes of the batch and of its graph."""
     box, captured, replays = exhibit("narrow_graphs", "TwoWidths"), {}, []
     capture, launch = box.capture, box.launch
-    needed = []
+    needed: list[Sizes] = []
 
-    def note_capture(self: Any, inputs: Any, output: Any, sizes: Any) -> Any:
+    def note_capture(self: Any, inputs: Any, output: Any, sizes: Sizes) -> Any:
         graph = capture(self, inputs, output, sizes)
         replay, captured[id(graph)] = graph.replay, graph
-        graph.replay = lambda: (replays.append((needed[-1], sizes.width)), replay())
+        graph.replay = lambda: (replays.append((needed[-1], sizes)), replay())
         return graph
 
-    def note_launch(self: Any, inputs: Any, output: Any, sizes: Any) -> None:
-        needed.append(sizes.width)
-        launch(self, inputs, output, sizes)
+    def note_launch(self: Any, inputs: Any, output: Any, sizes: Sizes) -> None:
+        needed.append(sizes)
+        with graphs_are_found(self):
+            launch(self, inputs, output, sizes)
 
     monkeypatch.setattr(box, "capture", note_capture)
     monkeypatch.setattr(box, "launch", note_launch)
-    engine = engine_on(exhibit("narrow_graphs", "TwoWidthsEngine"), max_rows=4, num_blocks=60)
+    engine = engine_on(exhibit("narrow_graphs", "TwoWidthsEngine"), max_rows=6, num_blocks=60)
     add_prompts(engine)
     return run_on(engine), replays
 
@@ -284,20 +294,45 @@ def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[in
 def test_a_graph_is_as_wide_as_its_batch(monkeypatch: pytest.MonkeyPatch):
     """A batch replays a graph whose block table holds its longest context; short ones replay a narrow graph."""
     outputs, replays = replays_by_width(monkeypatch)
-    cut = [(needs, has) for needs, has in replays if has < needs]
-    widths = sorted({has for _, has in replays})
+    few = [(needs, has) for needs, has in replays if has.rows < needs.rows]
+    assert not few, (
+        f"{len(few)} of {len(replays)} decode steps replayed a graph that computes too few rows: one had "
+        f"{few[0][0].rows}, and its graph was captured for {few[0][1].rows}. How does a launch find its graph?"
+    )
+    cut = [(needs.width, has.width) for needs, has in replays if has.width < needs.width]
+    widths = sorted({has.width for _, has in replays})
     wrong = [name for name, right in zip(outputs, expected(), strict=True) if outputs[name] != right]
     assert not cut, (
         f"{len(cut)} of {len(replays)} decode steps replayed a graph that reads too little of the block table: one "
         f"needed {cut[0][0]} columns and its graph reads {cut[0][1]}, so its context was cut. Graphs of the widths "
         f"{widths} were replayed; requests {wrong} got wrong tokens. How does a launch find its graph?"
     )
-    wide = [(needs, has) for needs, has in replays if needs <= 4 < has]
+    wide = [(needs.width, has.width) for needs, has in replays if needs.width <= 4 < has.width]
     assert not wide, (
         f"{len(wide)} of {len(replays)} decode steps needed at most 4 columns and replayed a graph that reads "
         f"{wide[0][1]}: right tokens, but the narrow graphs are there for these"
     )
     assert not wrong, f"the tokens of requests {wrong} differ from generate's"
+
+
+@pytest.mark.exercise("8.13")
+def test_no_two_captures_have_the_same_key():
+    """Whatever a slot's size: each pair of rows and width, in each slot, has a key of its own."""
+    slots = [torch.zeros(1, dtype=torch.int64) for _ in range(2)]
+    box = exhibit("narrow_graphs", "TwoWidths").__new__(exhibit("narrow_graphs", "TwoWidths"))
+    for full_width in range(2, 80):
+        box.buckets, box.widths = bucket_sizes(64), [-(-full_width // 16), full_width]
+        found: dict[Any, tuple[int, int, int]] = {}
+        for slot, output in enumerate(slots):
+            for rows in box.buckets:
+                for width in box.widths:
+                    sizes = Sizes(rows, rows, rows, width, num_decode_rows=rows, max_query_length=1, greedy=True)
+                    other = found.setdefault(box.key(output, sizes), (slot, rows, width))
+                    assert other == (slot, rows, width), (
+                        f"two captures have the same key: one of {other[1]} rows and {other[2]} columns in slot "
+                        f"{other[0]}, and one of {rows} rows and {width} columns in slot {slot}. The second takes the "
+                        "place of the first, and a batch replays a graph that reads too little, or too much"
+                    )
 
 
 @pytest.mark.exercise("8.13")
@@ -308,8 +343,8 @@ def test_two_widths_give_the_right_tokens(policy: str):
     assert_no_race(seen)
     wrong = [i for i, (mine, right) in enumerate(zip(seen.outputs, expected(), strict=True)) if mine != right]
     assert not wrong, (
-        f"the tokens of requests {wrong} differ from generate's, with no race. Which contexts are long? "
-        f"The prompts have {[len(prompt) for prompt in PROMPTS]} tokens: does a long one meet a graph for short ones?"
+        f"the tokens of requests {wrong} differ from generate's, with no race. The prompts have "
+        f"{[len(prompt) for prompt in PROMPTS]} tokens: which of them are long, and which graph do their batches replay?"
     )
 
 

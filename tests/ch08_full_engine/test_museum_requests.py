@@ -7,25 +7,29 @@ import pytest
 from ch02_continuous_batching import SamplingParams
 from ch07_carry_over import AsyncEngine
 from tests.ch08_full_engine.museum_runs import add_prompts, assert_overlap, engine_on, exhibit, run_on, take
+from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
 
 pytestmark = needs_simulator
 
-every_step = pytest.mark.parametrize("step", range(1, MAX_TOKENS + 1))  # after the last one the last token is in flight
+every_step = pytest.mark.parametrize("step", range(1, MAX_TOKENS + 1))  # after the last one its last token is in flight
 
 
-def preempt_at(engine: Any, step: int, wait: bool = False) -> dict[str, list[int]]:
-    """Run some prompts; before one of the steps preempt the request that arrived last, with its batch in flight.
+def preempt_at(engine: Any, *steps: int, wait: bool = False) -> dict[str, list[int]]:
+    """Run some prompts; after these steps preempt the request that arrived last, with its batch in flight.
 
     It is let in again at once or, with `wait`, a step later: until then all free blocks are taken.
     """
     outputs: dict[str, list[int]] = {}
     add_prompts(engine, count=4)
-    for _ in range(step):
-        take(engine.step(), outputs)
-    engine.scheduler.preempt(engine.scheduler.running[-1])
-    free = engine.blocks.free_blocks
+    request, free, done = engine.requests["3"], engine.blocks.free_blocks, 0
     try:
+        for step in steps:
+            while done < step:
+                take(engine.step(), outputs)
+                done += 1
+            assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of it is in flight"
+            engine.scheduler.preempt(request)
         if wait:
             taken = list(free)
             free.clear()
@@ -78,6 +82,23 @@ def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
 
 
 @pytest.mark.exercise("8.14")
+def test_a_prompt_of_one_token_is_no_token_in_flight():
+    """A request whose prompt is a single token, with the name of one that has just ended, computes its own token."""
+    engine = engine_on(exhibit("short_map", "ShortMapEngine"))
+    engine.eos_ids = {expected()[0][3]}
+    add_prompts(engine, count=1)
+    while engine.scheduler.running or engine.scheduler.waiting:
+        engine.step()
+    engine.add_request("0", [7], SamplingParams(max_tokens=4, ignore_eos=True))
+    seen, right = run_on(engine)["0"], reference_outputs(shared_reference(), [[7]], 4)[0]
+    assert seen == right, (
+        f"a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens should "
+        f"be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token put in "
+        "the place of the last token of its prompt?"
+    )
+
+
+@pytest.mark.exercise("8.14")
 @every_step
 def test_a_preempted_request_carries_nothing_over(step: int):
     """A request that is preempted and comes back at once recomputes what is known, and takes no token in flight."""
@@ -112,6 +133,13 @@ def test_a_preempted_request_that_has_to_wait(step: int):
     assert_preempted_right(outputs, step)
 
 
+@pytest.mark.parametrize("again", range(2, 6))
+def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
+    """It comes back, and is preempted once more with a row of its second life in flight."""
+    outputs = preempt_at(engine_on(exhibit("counted_preemption", "CountingEngine")), 2, 2 + again)
+    assert_preempted_right(outputs, 2 + again)
+
+
 @pytest.mark.exercise("8.15")
 @pytest.mark.parametrize("num_blocks", [6, 10, 12])
 def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
@@ -135,6 +163,23 @@ def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
 
 def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
     """The results of some steps; an exception becomes a failure that says when it came."""
+    advance, prepare, idle = type(engine).advance, type(engine).prepare, 0
+
+    def checked_advance() -> list[Any]:
+        outputs = advance(engine)
+        if not isinstance(outputs, list):
+            pytest.fail(f"step() of an engine {when} returned {outputs}: it returns a list, an empty one if it has none")
+        return outputs
+
+    def checked_prepare() -> Any:
+        nonlocal idle
+        batch = prepare(engine)
+        idle = idle + 1 if batch is None else 0
+        if idle == 50:
+            pytest.fail(f"step() of an engine {when} goes on for ever: it has called prepare() 50 times, which said None")
+        return batch
+
+    engine.advance, engine.prepare = checked_advance, checked_prepare
     try:
         return [output for _ in range(count) for output in engine.step()]
     except (AttributeError, IndexError, TypeError) as error:
@@ -238,14 +283,30 @@ def test_who_hangs_up_gets_one_last_output(step: int):
         if any(output.finish_reason for output in before.get(name, [])):
             assert name not in after, f"request {name!r} had ended, and then came: {describe(after[name])}"
             continue
-        seen = after.get(name, [])
-        right = len(seen) == 1 and seen[0].finish_reason and seen[0].finish_reason.value == "cancelled"
-        assert right and not seen[0].new_token_ids, (
-            f"request {name!r} was taken back after step {step}; from then on its caller should get exactly one "
-            f"output, without a token and with the reason 'cancelled'. Seen: {describe(seen)}. A row of it may be in "
-            "flight: by what does commit know that it must be dropped? Who makes the output, if no batch brings one?"
-        )
-    assert engine.hang_up("a/") == 0, "the names of requests that have ended are free again"
+        assert_one_last_output(name, after.get(name, []), f"after step {step}")
+    assert_names_are_free(engine)
+
+
+def assert_one_last_output(name: str, seen: list[Any], when: str) -> None:
+    """What came once the request was taken back."""
+    if not seen:
+        cause = ". Who makes the output, if no batch brings one?"
+    elif any(output.new_token_ids for output in seen):
+        cause = ". A row of it was in flight, and was not dropped: by what does commit know that it must be?"
+    else:
+        cause = ""
+    right = len(seen) == 1 and seen[0].finish_reason and seen[0].finish_reason.value == "cancelled"
+    assert right and not seen[0].new_token_ids, (
+        f"request {name!r} was taken back {when}; from then on its caller should get exactly one output, without a token "
+        f"and with the reason 'cancelled'. Seen: {describe(seen)}{cause}"
+    )
+
+
+def assert_names_are_free(engine: Any) -> None:
+    taken = sorted(name for name in engine.requests if name.startswith("a/"))
+    assert not taken, f"user a's requests have ended, and the names {taken} are still in `requests`: they are free again"
+    seen = engine.hang_up("a/")
+    assert seen == 0, f"user a has no requests any more; hanging up again took back {seen}"
 
 
 @pytest.mark.exercise("8.17")
@@ -256,15 +317,18 @@ def test_preempted_in_flight_and_then_hung_up():
         engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     for _ in range(3):
         engine.step()
-    engine.scheduler.preempt(engine.requests["a/1"])
+    request = engine.requests["a/1"]
+    assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of the request is in flight"
+    engine.scheduler.preempt(request)
     engine.hang_up("a/")
-    outputs = [output for _ in range(4) for output in engine.step() if output.request_id == "a/1"]
-    assert [output.finish_reason.value for output in outputs if output.finish_reason] == ["cancelled"], (
-        f"request 'a/1' waited when its user hung up, and should get exactly one output. Seen: {describe(outputs)}"
-    )
-    assert not any(output.new_token_ids for output in outputs), (
-        f"request 'a/1' was taken back, and its row in flight has brought a token. Seen: {describe(outputs)}"
-    )
+    after: dict[str, list[Any]] = {}
+    for _ in range(100):
+        if not engine.has_work:
+            break
+        for output in engine.step():
+            after.setdefault(output.request_id, []).append(output)
+    assert_one_last_output("a/1", after.get("a/1", []), "while it waited, preempted with a row of it in flight")
+    assert_names_are_free(engine)
 
 
 @pytest.mark.exercise("8.17")
