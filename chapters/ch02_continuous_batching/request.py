@@ -114,13 +114,13 @@ class Request:
     """
 
     request_id: str
-    prompt_ids: list[int]
-    params: SamplingParams
+    prompt_ids: list[int] = field(repr=False)  # what is long is left out where a request is printed
+    params: SamplingParams = field(repr=False)
     arrival: int
     status: RequestStatus = RequestStatus.WAITING
     finish_reason: FinishReason | None = None
-    output_ids: list[int] = field(default_factory=list)
-    block_table: list[int] = field(default_factory=list)
+    output_ids: list[int] = field(default_factory=list, repr=False)
+    block_table: list[int] = field(default_factory=list, repr=False)
     num_computed_tokens: int = 0
     pending_samples: int = 0
     epoch: int = 0
