@@ -79,8 +79,9 @@ class Watch:
     def take(self, output: Any) -> None:
         name = output.request_id
         assert name not in self.ended, (
-            f"request {name} has ended, and got one more output with the tokens {list(output.new_token_ids)}: a row that "
-            "was in flight when it ended was not dropped. Commit drops those whose epoch is not the request's any more"
+            f"request {name} has ended, and got one more output with the tokens {list(output.new_token_ids)}: a "
+            "row that was in flight when it ended was not dropped. Commit drops those whose epoch is not the request's "
+            "any more"
         )
         assert isinstance(output, StreamedOutput), (
             f"request {name} got a {type(output).__name__}, not a StreamedOutput; `last_output` makes the last one"

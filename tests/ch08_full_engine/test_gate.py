@@ -192,7 +192,7 @@ class Crossing:
 @pytest.mark.parametrize("who", ["comes", "gives up"])
 @pytest.mark.parametrize("queue", [0, 1, 2])
 def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
-    """Right before or after leave holds the lock, another thread comes or gives up: no place is lost, none is given twice."""
+    """Right before or after leave holds the lock, another thread comes or gives up: each place is given once."""
     for before, number in ((True, 1), (False, 1), (True, 2), (False, 2)):
         gate = Gate(1)
         gate.enter()
@@ -208,12 +208,16 @@ def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
         gate.leave()
         let_in = sum(ticket.done() and not ticket.cancelled() for ticket in tickets)
         still = sum(not ticket.done() for ticket in tickets)
-        when = f"right {'before' if before else 'after'} leave had the lock for the {['first', 'second'][number - 1]} time"
-        what = f"{queue} waited, and {when} somebody {who}: {let_in} let in, {still} still wait, inside says {gate.inside}"
+        when = (
+            f"right {'before' if before else 'after'} leave had the lock for the {['first', 'second'][number - 1]} time"
+        )
+        what = (
+            f"{queue} waited, and {when} somebody {who}: {let_in} let in, {still} still wait, inside says {gate.inside}"
+        )
         assert gate.inside == let_in, f"{what}. What leave looks at and what it changes belong under one lock"
         assert not still or gate.inside == 1, (
-            f"{what}: a place is free, and nobody will ever give it to who waits. Look at the queue and change `inside` "
-            "under one lock"
+            f"{what}: a place is free, and nobody will ever give it to who waits. Look at the queue and change "
+            "`inside` under one lock"
         )
 
 

@@ -344,7 +344,8 @@ def test_two_widths_give_the_right_tokens(policy: str):
     wrong = [i for i, (mine, right) in enumerate(zip(seen.outputs, expected(), strict=True)) if mine != right]
     assert not wrong, (
         f"the tokens of requests {wrong} differ from generate's, with no race. The prompts have "
-        f"{[len(prompt) for prompt in PROMPTS]} tokens: which of them are long, and which graph do their batches replay?"
+        f"{[len(prompt) for prompt in PROMPTS]} tokens: which of them are long, and which graph do their batches "
+        "replay?"
     )
 
 

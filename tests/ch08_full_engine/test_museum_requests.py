@@ -92,9 +92,9 @@ def test_a_prompt_of_one_token_is_no_token_in_flight():
     engine.add_request("0", [7], SamplingParams(max_tokens=4, ignore_eos=True))
     seen, right = run_on(engine)["0"], reference_outputs(shared_reference(), [[7]], 4)[0]
     assert seen == right, (
-        f"a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens should "
-        f"be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token put in "
-        "the place of the last token of its prompt?"
+        "a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens "
+        f"should be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token "
+        "put in the place of the last token of its prompt?"
     )
 
 
@@ -168,7 +168,9 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
     def checked_advance() -> list[Any]:
         outputs = advance(engine)
         if not isinstance(outputs, list):
-            pytest.fail(f"step() of an engine {when} returned {outputs}: it returns a list, an empty one if it has none")
+            pytest.fail(
+                f"step() of an engine {when} returned {outputs}: it returns a list, an empty one if it has none"
+            )
         return outputs
 
     def checked_prepare() -> Any:
@@ -176,7 +178,9 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
         batch = prepare(engine)
         idle = idle + 1 if batch is None else 0
         if idle == 50:
-            pytest.fail(f"step() of an engine {when} goes on for ever: it has called prepare() 50 times, which said None")
+            pytest.fail(
+                f"step() of an engine {when} goes on for ever: it has called prepare() 50 times, which said None"
+            )
         return batch
 
     engine.advance, engine.prepare = checked_advance, checked_prepare
@@ -297,14 +301,16 @@ def assert_one_last_output(name: str, seen: list[Any], when: str) -> None:
         cause = ""
     right = len(seen) == 1 and seen[0].finish_reason and seen[0].finish_reason.value == "cancelled"
     assert right and not seen[0].new_token_ids, (
-        f"request {name!r} was taken back {when}; from then on its caller should get exactly one output, without a token "
-        f"and with the reason 'cancelled'. Seen: {describe(seen)}{cause}"
+        f"request {name!r} was taken back {when}; from then on its caller should get exactly one output, without "
+        f"a token and with the reason 'cancelled'. Seen: {describe(seen)}{cause}"
     )
 
 
 def assert_names_are_free(engine: Any) -> None:
     taken = sorted(name for name in engine.requests if name.startswith("a/"))
-    assert not taken, f"user a's requests have ended, and the names {taken} are still in `requests`: they are free again"
+    assert not taken, (
+        f"user a's requests have ended, and the names {taken} are still in `requests`: they are free again"
+    )
     seen = engine.hang_up("a/")
     assert seen == 0, f"user a has no requests any more; hanging up again took back {seen}"
 

@@ -89,7 +89,8 @@ def test_sharing_ends_at_the_first_gap():
     assert second.block_table == first.block_table[:1], (
         f"the block behind the first one has lost its name, so the first one alone is shared; shared were "
         f"{second.block_table}, of {first.block_table}"
-        + ": a block table has no gaps, so sharing must stop there" * (len(second.block_table) > 1)
+        + ": a block table has no gaps, so sharing must stop there"
+        * (len(second.block_table) > 1)
     )
 
 
@@ -143,7 +144,9 @@ def test_generated_tokens_are_shared_too():
     blocks.mark_written(Row(made, 0, 5, 4, True))
     table = list(made.block_table)
     nameless = [block for block in table[:2] if block not in blocks.name_of]
-    assert not nameless, f"5 prompt tokens and 4 generated ones have filled the blocks {table[:2]}; nameless: {nameless}"
+    assert not nameless, (
+        f"5 prompt tokens and 4 generated ones have filled the blocks {table[:2]}; nameless: {nameless}"
+    )
     give_back(blocks, made)
     blocks.share_prefix(made)
     assert made.block_table == table[:2], (
@@ -222,8 +225,8 @@ def test_nameless_blocks_go_first():
     give_back(blocks, written(blocks, [*range(5)]))
     blocks.allocate(request([90]), 3 * SIZE)
     assert len(blocks.name_of) == 1, (
-        f"5 tokens have filled one block of four, three stayed nameless, and three were asked for: the named one stays; "
-        f"named are {sorted(blocks.name_of)}"
+        "5 tokens have filled one block of four, three stayed nameless, and three were asked for: the named one "
+        f"stays; named are {sorted(blocks.name_of)}"
     )
 
 

@@ -23,7 +23,10 @@ FIRST = "chapters/ch00_measuring/lesson.ipynb"
 def server(tmp_path_factory):
     """The address and token of a server started as `make lab` does, without a browser, on a free port."""
     folder = tmp_path_factory.mktemp("jupyter")
-    dry_run = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # As from a shell of its own: below `make test`, make would also print which folder it enters and leaves.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-n", "--no-print-directory", "lab"]
+    dry_run = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
     arguments = shlex.split(dry_run.splitlines()[-1].partition("-m jupyter ")[2])
     command = [sys.executable, "-m", "jupyter", *arguments, "--no-browser", "--allow-root", "--ServerApp.port=0"]
     private = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
