@@ -8,7 +8,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MAKERS = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "scalar_tensor", "tensor"}
 MAKERS |= {"zeros", "as_tensor", "empty_strided", "logspace", "randperm", "tril_indices", "triu_indices"}
 NAMED = {"dtype", "device"}
-MEASURES = {"record", "bench", "soak", "overhead.py"}  # commands, which run in a process of their own
 
 
 def unnamed(source: str) -> Iterator[str]:
@@ -28,7 +27,6 @@ def test_every_new_tensor_names_its_dtype_and_device():
         f"{path.relative_to(ROOT)}:{call}"
         for folder in ("solutions", "toolkit")
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if not MEASURES & set(path.relative_to(ROOT).parts)
         for call in unnamed(path.read_text(encoding="utf-8"))
     ]
     assert not found, "with another default dtype or device these are other tensors:\n" + "\n".join(found)

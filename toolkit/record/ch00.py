@@ -34,7 +34,7 @@ def record(device: torch.device) -> dict[str, list[Row]]:
 
 
 def product(device: torch.device, size: int) -> Callable[[], torch.Tensor]:
-    left, right, out = (torch.ones(size, size, device=device) for _ in range(3))
+    left, right, out = (torch.ones(size, size, dtype=torch.float32, device=device) for _ in range(3))
     return lambda: torch.mm(left, right, out=out)
 
 
@@ -101,7 +101,7 @@ def first_use_behind_busy_device() -> list[Row]:
     the whole device is idle.
     """
     busy, other = torch.cuda.Stream(), torch.cuda.Stream()
-    values = torch.rand(1000, device="cuda")
+    values = torch.rand(1000, dtype=torch.float32, device="cuda")
     sleep_cycles = 1_000_000
     sleep = measure(lambda: torch.cuda._sleep(sleep_cycles), torch.cuda)
     cycles = int(sleep_cycles * 150 / sleep.device_ms)

@@ -48,7 +48,7 @@ def default_stream() -> list[Row]:
     start_afresh()
     default = device.accelerator.default_stream()
     first, second = device.new_stream("first"), device.new_stream("second")
-    values = torch.ones(1000, device=device.DEVICE)
+    values = torch.ones(1000, dtype=torch.float32, device=device.DEVICE)
     pairs: list[tuple[str, Any, Any, Callable[[], object]]] = [
         ("sleep on the default stream, kernel on another", default, first, lambda: torch.hypot(values, values)),
         ("sleep on another stream, kernel on the default", first, default, lambda: torch.fmod(values, values)),
@@ -83,9 +83,11 @@ def host_waits() -> list[Row]:
     """What keeps the host while the device is busy: each call right behind a long sleep on the same stream."""
     start_afresh()
     count = MEGABYTES * 2**20 // 4
-    large, small = torch.ones(count, device=device.DEVICE), torch.ones(1024, device=device.DEVICE)
-    pinned, pageable = torch.ones(count, pin_memory=True), torch.ones(count)
-    small_pageable, mask = torch.ones(1024), torch.ones(1024, dtype=torch.bool, device=device.DEVICE)
+    here: Any = {"dtype": torch.float32, "device": device.DEVICE}
+    host: Any = {"dtype": torch.float32, "device": "cpu"}
+    large, small = torch.ones(count, **here), torch.ones(1024, **here)
+    pinned, pageable = torch.ones(count, **host, pin_memory=True), torch.ones(count, **host)
+    small_pageable, mask = torch.ones(1024, **host), torch.ones(1024, dtype=torch.bool, device=device.DEVICE)
     calls: dict[str, Callable[[], object]] = {
         "launch of a kernel": lambda: small + 1,
         f"pinned to device, {MEGABYTES} MB, non_blocking": lambda: large.copy_(pinned, non_blocking=True),
@@ -96,7 +98,7 @@ def host_waits() -> list[Row]:
         f"pinned to device, {MEGABYTES} MB, blocking": lambda: large.copy_(pinned),
         ".item()": lambda: small[0].item(),
         ".cpu()": lambda: small.cpu(),
-        'torch.tensor(..., device="cuda")': lambda: torch.tensor([1.0], device=device.DEVICE),
+        'torch.tensor(..., device="cuda")': lambda: torch.tensor([1.0], **here),
         "x[mask]": lambda: small[mask],
     }
     rows: list[Row] = []

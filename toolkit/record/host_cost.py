@@ -119,7 +119,7 @@ def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noq
             for slot in slots:
                 slot.host_buffer = slot.padding_buffer.clone()
                 slot.host_inputs = views(slot.host_buffer, slot.padding)
-                slot.host_ids = torch.zeros(rows, dtype=torch.int64)
+                slot.host_ids = torch.zeros(rows, dtype=torch.int64, device="cpu")
 
         def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
             pass

@@ -69,20 +69,20 @@ def milliseconds(work: Any) -> float:  # noqa: ANN401 (anything that can be call
 def decode_inputs(context: int) -> Tensors:
     """A decode step's tensors on the device: rows of `context` tokens, the new one included, in shuffled blocks."""
     table = torch.randperm(ROWS * WIDTH, dtype=torch.int32, device="cuda").view(ROWS, WIDTH)
-    last = torch.full((ROWS,), context - 1, device="cuda")
+    last = torch.full((ROWS,), context - 1, dtype=torch.int64, device="cuda")
     block = table[:, (context - 1) // BLOCK_SIZE].long()
     return {
-        "input_ids": torch.randint(0, 1000, (ROWS,), device="cuda"),
+        "input_ids": torch.randint(0, 1000, (ROWS,), dtype=torch.int64, device="cuda"),
         "position_ids": last,
         "slot_mapping": block * BLOCK_SIZE + (context - 1) % BLOCK_SIZE,
         "query_start": torch.arange(ROWS + 1, dtype=torch.int32, device="cuda"),
         "kv_lengths": (last + 1).int(),
         "block_table": table,
-        "sample_index": torch.arange(ROWS, device="cuda"),
-        "temperature": torch.zeros(ROWS, device="cuda"),
+        "sample_index": torch.arange(ROWS, dtype=torch.int64, device="cuda"),
+        "temperature": torch.zeros(ROWS, dtype=torch.float32, device="cuda"),
         "top_k": torch.zeros(ROWS, dtype=torch.int64, device="cuda"),
-        "top_p": torch.ones(ROWS, device="cuda"),
-        "uniform": torch.zeros(ROWS, device="cuda"),
+        "top_p": torch.ones(ROWS, dtype=torch.float32, device="cuda"),
+        "uniform": torch.zeros(ROWS, dtype=torch.float32, device="cuda"),
     }
 
 

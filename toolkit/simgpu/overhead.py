@@ -6,11 +6,16 @@ The numbers say how long a lesson or a test takes. They say nothing about a GPU.
 import copy
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolkit import simgpu
+
+# Named, as everywhere: torch's default dtype and device are the caller's.
+ON_HOST: Any = {"dtype": torch.float32, "device": "cpu"}
+ON_DEVICE: Any = {"dtype": torch.float32, "device": "sim"}
 
 POLICIES = ("eager", "lazy", "random:0", "threads")
 
@@ -29,7 +34,7 @@ def _milliseconds(call: Callable[[], object], repeat: int = 5) -> float:
 def per_operation(policy: str, count: int = 300) -> float:
     """Microseconds for one small in-place operation, launched and run."""
     simgpu.reset(policy)
-    x = torch.zeros(16, device="sim")
+    x = torch.zeros(16, **ON_DEVICE)
 
     def run() -> None:
         for _ in range(count):
@@ -43,11 +48,11 @@ def pipeline_step(policy: str, steps: int = 100) -> float:
     """Microseconds for one step over three streams: two host touches, two copies, one box, five events, two waits."""
     simgpu.reset(policy)
     streams = h2d, compute, d2h = [simgpu.Stream(name=name) for name in ("h2d", "compute", "d2h")]
-    host_in, host_out = torch.zeros(32, pin_memory=True), torch.zeros(32, pin_memory=True)
-    x, y = torch.zeros(32, device="sim"), torch.zeros(32, device="sim")
+    host_in, host_out = torch.zeros(32, **ON_HOST, pin_memory=True), torch.zeros(32, **ON_HOST, pin_memory=True)
+    x, y = torch.zeros(32, **ON_DEVICE), torch.zeros(32, **ON_DEVICE)
     for stream in streams:
         stream.wait_stream(simgpu.current_stream())
-    new = torch.ones(32)
+    new = torch.ones(32, **ON_HOST)
 
     def run() -> None:
         for _ in range(steps):
@@ -81,10 +86,10 @@ def forward_passes() -> dict[str, float]:
         pad_token_id=0,
     )
     model = LlamaForCausalLM(config).eval()
-    ids = torch.randint(1, 1000, (32, 8))
+    ids = torch.randint(1, 1000, (32, 8), dtype=torch.int64, device="cpu")
     on_device = copy.deepcopy(model).to("sim")
     plain = simgpu.plain_module(on_device)
-    source, target = ids.to("sim"), torch.empty(32, 8, 1000, device="sim")
+    source, target = ids.to("sim"), torch.empty(32, 8, 1000, **ON_DEVICE)
 
     def box(ids: torch.Tensor, logits: torch.Tensor) -> None:
         logits.copy_(plain(ids, use_cache=False).logits)
@@ -106,10 +111,10 @@ def forward_passes() -> dict[str, float]:
 
 def overlap() -> dict[str, float]:
     """Milliseconds for 20 steps of host work (some ms of Python) beside device work (one matrix product)."""
-    weights = torch.randn(900, 900)
+    weights = torch.randn(900, 900, **ON_HOST)
 
     def steps() -> None:
-        x, y = torch.zeros(900, 900, device="sim"), torch.zeros(900, 900, device="sim")
+        x, y = torch.zeros(900, 900, **ON_DEVICE), torch.zeros(900, 900, **ON_DEVICE)
         for _ in range(20):
             simgpu.launch("forward", lambda x, y: torch.mm(weights, weights, out=y), [x], [y])
             for _ in range(600_000):

@@ -11,6 +11,7 @@ https://github.com/InternLM/lmdeploy/pull/4569
 from ch02_continuous_batching import BatchInputs
 from ch03_streams import IOSlot
 from ch06_graphs import GraphEngine
+from toolkit.device import write_host
 
 
 class QuickSlot(IOSlot):
@@ -24,8 +25,8 @@ class QuickSlot(IOSlot):
             # BUG if name in ("query_start", "kv_lengths", "sample_index"):
             if name in ("query_start", "kv_lengths", "sample_index", "slot_mapping", "block_table"):
                 # END SOLUTION
-                host.copy_(self.padding[name])
-            host[tuple(slice(size) for size in values.shape)].copy_(values)
+                write_host(host, self.padding[name])
+            write_host(host, values)
 
 
 class QuickEngine(GraphEngine):

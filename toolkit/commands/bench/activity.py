@@ -48,7 +48,7 @@ def steady_shares(recording: Recording) -> Activity:
 
 def start_profiler() -> None:
     """Let the profiler do what it does at its first use only, which takes seconds."""
-    kernel_share(lambda: torch.zeros(2**20, device="cuda").add_(1))
+    kernel_share(lambda: torch.zeros(2**20, dtype=torch.float32, device="cuda").add_(1))
 
 
 def kernel_share(work: Callable[[], Any]) -> float | None:

@@ -27,7 +27,7 @@ class Answers:
         self.eos_id = Counter(token for answer in self.whole for token in answer).most_common(1)[0][0]
 
     def _generate(self, model: Any, prompt: list[int]) -> list[int]:  # noqa: ANN401
-        ids = torch.tensor([prompt], device=model.device)
+        ids = torch.tensor([prompt], dtype=torch.int64, device=model.device)
         mask = torch.ones_like(ids)
         result = model.generate(
             ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False, eos_token_id=None
