@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ch02_continuous_batching import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
+from ch02_continuous_batching import Batch, FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
 from ch08_full_engine import FullEngine, StreamedOutput
 from tests.helpers import tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
@@ -30,6 +30,16 @@ class CheckedEngine(FullEngine):
                 )
             )
         super().end(request, reason, error)
+
+    def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:
+        for row in batch.rows:
+            request = row.request
+            if request.status is RequestStatus.FINISHED and row.epoch == request.epoch:
+                pytest.fail(
+                    f"request {request.request_id!r} has ended, and its row in batch {batch.step}, which was in flight "
+                    f"then, has the request's epoch, {row.epoch}, all the same: by that commit takes it for alive"
+                )
+        return super().commit(batch, slot)
 
 
 def engine_on(policy: str = "eager", tokenizer: Any = None, **options: Any) -> FullEngine:
