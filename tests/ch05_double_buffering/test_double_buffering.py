@@ -143,6 +143,8 @@ def test_two_groups_take_turns():
 @pytest.mark.exercise("5.2")
 def test_no_batch_gets_a_slot_in_use():
     """Six batches, the oldest committed when two are in flight: each gets the slot that no batch in flight uses."""
+    from toolkit import simgpu
+
     engine = fresh_engine(on_race="collect")
     assert len(engine.slots) == 2, f"two batches in flight need 2 slots; the engine has {len(engine.slots)}"
     for _ in range(6):
@@ -153,6 +155,8 @@ def test_no_batch_gets_a_slot_in_use():
             shared = [name for name in first.host_inputs if first.host_inputs[name] is second.host_inputs[name]]
             assert not shared, f"the slots share the pinned tensors {shared}: the host overwrites them in flight"
             engine.commit(*engine.in_flight.popleft())
+    races = [str(race) for race in simgpu.races()]
+    assert not races, f"each batch had a slot to itself, and there are {len(races)} races; the first one:\n{races[0]}"
 
 
 @pytest.mark.exercise("5.2")

@@ -133,6 +133,7 @@ def test_a_preempted_request_that_has_to_wait(step: int):
     assert_preempted_right(outputs, step)
 
 
+@pytest.mark.exercise("8.15")
 @pytest.mark.parametrize("again", range(2, 6))
 def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
     """It comes back, and is preempted once more with a row of its second life in flight."""
