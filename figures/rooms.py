@@ -11,8 +11,9 @@ from types import ModuleType
 
 
 def rooms(part: str) -> list[str]:
-    """The folders that have this part, "record" or "draw", in order."""
-    return sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{part}.py"))
+    """The folders that have this part, "record" or "draw", the chapters first."""
+    names = [path.parent.name for path in Path(__file__).parent.glob(f"*/{part}.py")]
+    return sorted(names, key=lambda name: (not re.fullmatch(r"ch\d\d", name), name))
 
 
 def load(room: str, part: str) -> ModuleType:
