@@ -11,7 +11,7 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test test-long testgpu lab check hint progress bench soak figures exercises lessons lint
+.PHONY: help setup run test test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,8 +55,11 @@ bench: setup ## on a GPU (20 minutes) ours against the transformers library: mak
 soak: setup ## a long random run of the full engine, two minutes: make soak [STEPS=20000] [SEED=0]
 	@$(VENV) -m toolkit.commands.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
+record: setup ## measure what a chapter's figures show, on this machine: make record CH=4 [DEVICE=cpu]
+	@$(VENV) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
+
 figures: setup ## draw the figures again from their recordings
-	@$(VENV) -m toolkit.figures
+	@$(VENV) -m figures.draw
 
 exercises: setup ## write the exercise files in chapters/ anew from solutions/
 	@$(VENV) -m toolkit.commands.exercises.generate
@@ -67,4 +70,4 @@ lessons: setup ## build and run the lesson notebooks from their lesson.py
 lint: setup ## ruff and mypy
 	@$(VENV) -m ruff check
 	@$(VENV) -m ruff format --check
-	@$(VENV) -m mypy toolkit solutions
+	@$(VENV) -m mypy toolkit solutions figures

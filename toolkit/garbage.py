@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept out of the two places where it does harm.
+"""Python's garbage collector, kept out of the two places where it does harm, and called where it is needed.
 
 Most objects are freed as soon as nobody refers to them any more. What refers to itself in a circle, as an engine and
 its captured graphs do, waits for the collector, which from time to time walks over every object of the process. With
@@ -47,3 +47,9 @@ def short_collections() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def release_memory() -> None:
+    """Give back what nobody refers to any more, such as an engine and its graphs, to the accelerator as well."""
+    gc.collect()
+    device.accelerator.empty_cache()

@@ -143,11 +143,13 @@ def _version_of(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit that the code is at; "-dirty" if code differs from it (new figures do not count); else "unknown"."""
+    """The commit that the code is at, "-dirty" if code differs from it (recordings and pictures do not count), or
+    "unknown"."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
+        drawn = [":!figures/data", ":!figures/*.png"]
+        changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *drawn]
         status = subprocess.run(changes, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -36,23 +36,17 @@ open_chapter("ch03")  # whose code runs (COURSE_CODE); switches autoreload on
 import torch
 
 from ch03_streams import IOSlot, StreamEngine
+from figures.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, one_stream_engine
+from figures.ch03.record import default_stream, host_waits
+from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, sleep
 from toolkit.models import load_model
-from toolkit.record.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, one_stream_engine
-from toolkit.record.ch03 import default_stream, host_waits
-from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
-
-
-def recorded(name):
-    """The repository's recordings of that name, one for each device."""
-    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
-
 
 print("this notebook runs on:", accelerator.get_device_name())
 

@@ -37,12 +37,12 @@ import torch
 
 from ch03_streams import StreamEngine
 from ch04_events import EventEngine
+from figures.accelerated import one_stream_engine
+from figures.ch04.record import engine_without
+from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, now_ms, sleep
 from toolkit.models import load_model
-from toolkit.record.accelerated import one_stream_engine
-from toolkit.record.ch04 import engine_without
-from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -50,12 +50,6 @@ model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
 one_stream = serve(one_stream_engine(), load)
 right = one_stream.outputs
-
-
-def recorded(name):
-    """The repository's recordings of that name, one for each device."""
-    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
-
 
 print("this notebook runs on:", accelerator.get_device_name())
 

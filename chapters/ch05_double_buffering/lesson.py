@@ -36,22 +36,16 @@ import torch
 
 from ch04_events import EventEngine
 from ch05_double_buffering import DoubleBufferedEngine
+from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
-from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
 one_slot = serve(EventEngine, load)
-
-
-def recorded(name):
-    """The repository's recordings of that name, one for each device."""
-    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
-
 
 print("this notebook runs on:", accelerator.get_device_name())
 

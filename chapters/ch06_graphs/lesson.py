@@ -37,11 +37,11 @@ import torch
 
 from ch05_double_buffering import DoubleBufferedEngine
 from ch06_graphs import GraphEngine, GraphForward, bucket_for, bucket_sizes
+from figures.ch06.record import eager_engine, forward, large_model_costs, memory
+from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.models import load_model
-from toolkit.record.ch06 import eager_engine, forward, large_model_costs, memory
-from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -52,11 +52,6 @@ load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
 def start_afresh():
     if is_simulated():
         accelerator.reset()
-
-
-def recorded(name):
-    """The repository's recordings of that name, one for each device."""
-    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
 
 
 print("this notebook runs on:", accelerator.get_device_name())

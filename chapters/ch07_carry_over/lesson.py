@@ -41,12 +41,12 @@ from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams
 from ch04_events import EventEngine
 from ch05_double_buffering import DoubleBufferedEngine
 from ch07_carry_over import KEEP, AsyncEngine, CarryScheduler, apply_carry, carry_index
+from figures.ch07.draw import carry_map
+from figures.ch07.record import per_step
+from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_stream, sleep
-from toolkit.figures.ch07 import carry_map
 from toolkit.models import load_model
-from toolkit.record.ch07 import per_step
-from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -54,12 +54,6 @@ model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
 one_slot = serve(EventEngine, load)
 right = one_slot.outputs
-
-
-def recorded(name):
-    """The repository's recordings of that name, one for each device."""
-    return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
-
 
 print("this notebook runs on:", accelerator.get_device_name())
 

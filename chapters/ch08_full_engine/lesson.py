@@ -46,12 +46,12 @@ from IPython.display import display
 from ch02_continuous_batching import SamplingParams
 from ch07_carry_over import AsyncEngine
 from ch08_full_engine import FullEngine, Server, TextStream, held_back
+from figures.recorded import recorded_figures
 from toolkit.commands.bench.report import gains, table
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_timeline
 from toolkit.errors import UserError
 from toolkit.commands.exercises.metadata import load as load_exercises
-from toolkit.figures.recorded import recorded_figures
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import plot_timeline

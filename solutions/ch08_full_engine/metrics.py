@@ -10,16 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit import device
+from toolkit.percentile import percentile
 
 REMEMBERED = 10_000  # so many of the latest latencies are kept
-
-
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed; None if there are none."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return ordered[max(-int(-share * len(ordered) // 1) - 1, 0)]
 
 
 @dataclass
@@ -104,8 +97,12 @@ class Metrics:
             "host_ms_per_step": self.host_ms / per_step,
             "device_ms_per_step": self.device_ms / per_step,
             "idle_share": self.idle_share,
-            "first_token_ms_p50": percentile(self.first_token_ms, 0.5),
-            "first_token_ms_p99": percentile(self.first_token_ms, 0.99),
-            "inter_token_ms_p50": percentile(self.inter_token_ms, 0.5),
-            "inter_token_ms_p99": percentile(self.inter_token_ms, 0.99),
+            **_percentiles("first_token_ms", self.first_token_ms),
+            **_percentiles("inter_token_ms", self.inter_token_ms),
         }
+
+
+def _percentiles(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """Median and 99th percentile, as part of a summary; None as long as there are no values."""
+    shares = {"p50": 0.5, "p99": 0.99}
+    return {f"{name}_{key}": percentile(values, share) if values else None for key, share in shares.items()}

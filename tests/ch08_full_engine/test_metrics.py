@@ -2,31 +2,24 @@
 
 import pytest
 
-from ch08_full_engine.metrics import Metrics, percentile
+from ch08_full_engine.metrics import Metrics
 from tests.ch08_full_engine.full_runs import NUM_BLOCKS, Watch, engine_on
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "right"),
-    [
-        ([], 0.5, None),
-        ([3], 0.5, 3),
-        ([3, 1], 0.5, 1),
-        ([3, 1, 2], 0.5, 2),
-        ([*range(1, 101)], 0.99, 99),
-        ([5, 4], 1, 5),
-    ],
-)
-def test_percentile(values: list[float], share: float, right: float | None):
-    """The smallest value that a share of all do not exceed."""
-    assert percentile(values, share) == right
 
 
 def test_without_a_step_there_is_no_idle_share():
     """A new engine has nothing to divide by, and its summary can be made all the same."""
     assert Metrics().idle_share is None
-    assert Metrics().summary()["steps"] == 0
+    summary = Metrics().summary()
+    assert summary["steps"] == 0 and summary["first_token_ms_p50"] is None and summary["inter_token_ms_p99"] is None
+
+
+def test_latencies_are_summed_up_by_two_percentiles():
+    """Of 1 to 200 ms, half do not exceed 100 and 99 in a hundred do not exceed 198."""
+    metrics = Metrics()
+    metrics.first_token_ms.extend(range(200, 0, -1))
+    summary = metrics.summary()
+    assert (summary["first_token_ms_p50"], summary["first_token_ms_p99"]) == (100, 198)
 
 
 @needs_simulator

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ch06_graphs import GraphForward
 from ch08_full_engine import FullEngine
+from figures.ch06.record import held
 from tests.gpu.bfloat16 import engine_model
 from toolkit.device import sleep
-from toolkit.record.ch06 import held
 from toolkit.sealed_forward import Sizes, Tensors
 
 pytestmark = pytest.mark.gpu

@@ -6,6 +6,8 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from figures.draw import draw_all
+from figures.peers import draw as peers
 from toolkit.commands.bench import cases
 from toolkit.commands.bench.activity import share_of_trace, steady_shares
 from toolkit.commands.bench.board import NAME, Board, row_key
@@ -13,11 +15,9 @@ from toolkit.commands.bench.cases import Case, make_cases, poisson_arrivals
 from toolkit.commands.bench.compare import Comparison
 from toolkit.commands.bench.contestant import NAMES, Contender, Models, NotHere
 from toolkit.commands.bench.floor import step_bytes
-from toolkit.commands.bench.measured import Activity, Measured, Run, agreement, percentile
+from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.commands.bench.report import gains, table
 from toolkit.errors import UserError
-from toolkit.figures import peers
-from toolkit.figures.__main__ import draw_all
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording
@@ -100,9 +100,8 @@ def test_medians_over_the_rounds():
     assert measured.numbers(4, equal=False)["ms_per_step"] == 400.0, "5 forwards in 2 s"
 
 
-def test_percentile_and_agreement():
-    """The 99th percentile of 200 values is the 198th; agreement counts positions, and where requests part."""
-    assert percentile(range(1, 201), 0.99) == 198 and percentile([5.0], 0.99) == 5.0
+def test_agreement():
+    """Agreement counts positions, and where requests part."""
     assert agreement([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 9, 9]]) == {"same_tokens": 0.6667, "first_difference": 1}
     assert agreement([[1, 2]], [[1, 2]]) == {"same_tokens": 1.0, "first_difference": None}
 
@@ -152,26 +151,23 @@ def test_floor_counts_each_weight_once():
 # --- the file ---
 
 
-def board(folder, only_missing=False, clock="cuda", command="python -m toolkit.commands.bench"):
+def board(folder, only_missing=False, clock="cuda", command="make bench"):
     return Board(command, "simulated GPU", folder, only_missing, None, clock)
 
 
 def test_calls_build_one_file(tmp_path):
     """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured anew."""
-    first = board(tmp_path, command="python -m toolkit.commands.bench --model 8b")
+    first = board(tmp_path, command="make bench BENCH='--model 8b'")
     for who in (OURS, THEIRS):
         first.add(SMALL, who, "kernel", run(0.5), Models("cpu"))
     first.write()
-    second = board(tmp_path, command="python -m toolkit.commands.bench --model 1b")
+    second = board(tmp_path, command="make bench BENCH='--model 1b'")
     second.add(SMALL, OURS, "kernel", run(0.25), Models("cpu"))
     second.activities["tiny", THEIRS] = Activity(kernel_active=0.9)
     rows = {row["engine"]: row for row in read_recording(second.write())["rows"]}
     assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured anew"
     assert rows["transformers"]["tokens_per_s"] == 8.0 and rows["transformers"]["kernel_active"] == 0.9
-    assert (
-        rows["transformers"]["command"] == "python -m toolkit.commands.bench --model 8b"
-        and "command" not in rows["ours"]
-    )
+    assert rows["transformers"]["command"] == "make bench BENCH='--model 8b'" and "command" not in rows["ours"]
     assert rows["ours"]["same_tokens"] is None, "nothing to compare with in that call"
     other = board(tmp_path, clock="none: smoke test")
     assert other.earlier == [], "a smoke test and a measurement are never in one file"

@@ -269,7 +269,9 @@ def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
     code, out = main(), capsys.readouterr().out
     assert code == 0, out
     assert out.startswith("SMOKE TEST") and out.count("SMOKE TEST") == 2
-    rows = read_recording(tmp_path / "simulated" / "peers.json")["rows"]
+    recording = read_recording(tmp_path / "simulated" / "peers.json")
+    assert recording["command"] == f"make bench BENCH='--rounds 1 --folder {tmp_path}'"
+    rows = recording["rows"]
     assert {row["clock"] for row in rows} == {"none: smoke test"}
     seen = {(row["engine"], row["mode"], row["workload"]) for row in rows}
     engines = (("ours", "sync"), ("ours", "async"), ("transformers", "sync"))

@@ -21,7 +21,7 @@ from toolkit.course import use
 
 use("solutions")
 from toolkit.models import load_model
-from toolkit.record import host_cost
+from figures.host_cost import record as host_cost
 
 ROWS, CONTEXT, STEPS = 256, 256, 5
 engine = host_cost.timed_engine(load_model("tiny").model, ROWS, CONTEXT, STEPS)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from figures.draw import draw_all
 from toolkit import files
 from toolkit.commands import run
 from toolkit.commands.exercises import generate
@@ -12,7 +13,6 @@ from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.hint import next_hint
 from toolkit.commands.exercises.progress import table
 from toolkit.errors import UserError
-from toolkit.figures.__main__ import draw_all
 
 REASON = "Read-only file system"
 

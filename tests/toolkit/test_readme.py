@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from figures.ch04 import draw as ch04
+from figures.ch07 import draw as ch07
+from figures.ch07.record import per_step
 from toolkit.course import ROOT, chapter_names
-from toolkit.figures import ch04, ch07
-from toolkit.record.ch07 import per_step
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording, steady
 

@@ -129,18 +129,19 @@ def git(folder, *arguments):
 
 
 def test_the_commit(tmp_path, monkeypatch):
-    """The commit is named; a changed file makes it dirty, a new figure does not; outside git it is unknown."""
+    """A changed file makes the commit dirty, a new recording or picture does not; outside git it is unknown."""
     monkeypatch.setattr(recordings, "ROOT", tmp_path)
     assert recordings._commit() == "unknown"
-    (tmp_path / "figures").mkdir()
-    for name in ("code.py", "figures/data.json"):
+    (tmp_path / "figures" / "data" / "cpu").mkdir(parents=True)
+    for name in ("figures/record.py", "figures/a.png", "figures/data/cpu/a.json"):
         (tmp_path / name).write_text("1")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "one")
     clean = recordings._commit()
     assert len(clean) == 12 and not clean.endswith("dirty")
-    (tmp_path / "figures" / "data.json").write_text("2")
+    for name in ("figures/a.png", "figures/data/cpu/a.json"):
+        (tmp_path / name).write_text("2")
     assert recordings._commit() == clean
-    (tmp_path / "code.py").write_text("2")
+    (tmp_path / "figures" / "record.py").write_text("2")
     assert recordings._commit() == clean + "-dirty"

@@ -5,7 +5,6 @@ prompts, first calls and the capture of graphs stay outside: what is left is the
 spends its life. On the simulated GPU all times are those of the virtual clock.
 """
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from toolkit import device
-from toolkit.garbage import short_collections
+from toolkit.garbage import release_memory, short_collections
 from toolkit.timeline import NO_TIMELINE, Recording, steady
 from toolkit.workloads import fixed
 
@@ -146,8 +145,7 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
     )
     if not device.is_simulated():
         del engine
-        gc.collect()  # an engine and its captured graphs refer to each other
-        device.accelerator.empty_cache()
+        release_memory()
     return served
 
 

@@ -95,7 +95,7 @@ def main() -> int:
         torch.set_num_threads(1)
         device.accelerator.reset("eager", on_race="raise")
     board = Board(
-        shlex.join(["python", "-m", "toolkit.commands.bench", *sys.argv[1:]]),
+        "make bench" + (f" BENCH={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else ""),
         "simulated GPU" if smoke else "cuda",
         options.folder or (ROOT / "figures" / "local" if smoke else DATA),
         options.only_missing,

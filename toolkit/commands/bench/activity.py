@@ -16,33 +16,26 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 from toolkit.commands.bench.measured import Activity
 from toolkit.timeline import Recording, steady
+from toolkit.timeline.between_forwards import between_forwards
 from toolkit.timeline.intervals import Interval, idle_share
-from toolkit.timeline.recording import WAIT
 
 GPU_EVENTS = {"kernel", "gpu_memcpy", "gpu_memset"}
 TRIM = 0.1  # of the profiled stretch at either end: starting and stopping the profiler disturbs it
 
 
 def steady_shares(recording: Recording) -> Activity:
-    """From the start of one forward to the start of a later one, so that gaps between steps count and edges do not."""
-    recording = steady(recording)
-    first, last = recording.window
-    forwards = [pair for pair in recording.intervals("compute") if first <= pair[0] and pair[1] <= last]
-    starts = [start for start, _ in forwards]
-    window = starts[0], starts[-1]
-    ms_per_step = (window[1] - window[0]) * 1e3 / (len(starts) - 1)
-    work = [(span.start, span.end) for span in recording.spans if span.lane == "host" and span.name != WAIT]
+    """What the events around the forwards say of the steady state, as part of a row."""
+    seen = between_forwards(steady(recording))
     return Activity(
-        gpu_active=round(1 - recording.idle_share(window), 4),
-        device_ms=round(median(end - start for start, end in forwards) * 1e3, 4),
-        host_ms=round((1 - idle_share(work, window)) * ms_per_step, 4),
+        gpu_active=round(1 - seen.idle_share, 4),
+        device_ms=round(seen.device_ms, 4),
+        host_ms=round(seen.host_ms, 4),
     )
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 from toolkit.commands.bench.board import Board
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Contestant, Models, NotHere, release_memory
+from toolkit.commands.bench.contestant import Contender, Contestant, Models, NotHere
 from toolkit.commands.bench.ours import OurEngine
 from toolkit.commands.bench.theirs import TheirEngine
-from toolkit.garbage import short_collections
+from toolkit.garbage import release_memory, short_collections
 
 Enter = Callable[[Contender, Models], Contestant]
 

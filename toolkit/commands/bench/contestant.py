@@ -1,15 +1,14 @@
 """The one interface behind which both sides are measured, and the models that they share."""
 
-import gc
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from transformers import PreTrainedModel
 
 from toolkit.commands.bench.cases import Case
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.errors import UserError
+from toolkit.garbage import release_memory
 from toolkit.models import load_model
 
 NAMES = (
@@ -95,10 +94,3 @@ class Models:
     def release(self) -> None:
         self.loaded.clear()
         release_memory()
-
-
-def release_memory() -> None:
-    """Give back what nobody names any more: engines and their captured graphs form cycles."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -8,10 +8,11 @@ the timed runs themselves.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+
+from toolkit.percentile import percentile
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,6 @@ class Measured:
             "captures": sum(run.captures for run in runs),
             "outputs": fingerprint(runs[0].outputs),
         }
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that at least this share of them does not exceed."""
-    return sorted(values)[max(math.ceil(share * len(values)) - 1, 0)]
 
 
 def fingerprint(outputs: Sequence[Sequence[int]]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 from toolkit import device
 from toolkit.commands.bench.activity import kernel_share, steady_shares
 from toolkit.commands.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
-from toolkit.commands.bench.contestant import Contender, Models, NotHere, release_memory
+from toolkit.commands.bench.contestant import Contender, Models, NotHere
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.decoding import BLOCK_SIZE
+from toolkit.garbage import release_memory
 from toolkit.paged_attention import PAGED, attention_kernel_name, use_paged_attention
 from toolkit.timeline import NO_TIMELINE
 

@@ -18,10 +18,11 @@ from transformers import GenerationConfig
 
 from toolkit.commands.bench.activity import kernel_share, start_profiler, steady_shares
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Models, NotHere, release_memory
+from toolkit.commands.bench.contestant import Contender, Models, NotHere
 from toolkit.commands.bench.flash_for_transformers import best_attention
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.bench.settings import settings
+from toolkit.garbage import release_memory
 from toolkit.timeline import Timeline
 
 SHORT_TOKENS = 16

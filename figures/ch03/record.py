@@ -1,0 +1,184 @@
+"""Chapter 3's measurements: what waits for what on the device, the sealed forward, and three streams without order."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from figures.accelerated import RUNS, clock, numbers, one_stream_engine, open_load, opened, policies, recorded_on
+from solutions.ch00_measuring.timing import measure
+from toolkit import device
+from toolkit.commands.decoding import Load, serve
+from toolkit.course import use
+from toolkit.recordings import Row
+
+__all__ = ["record", "recorded_on"]
+
+SLEEP_MS = 150.0  # how long the device is kept busy while something else is timed
+WIDEN_MS = 20.0  # how late the copies in come where the race is widened
+MEGABYTES = 64
+
+
+def record(chosen: torch.device) -> dict[str, list[Row]]:
+    use("solutions")
+    rows: dict[str, list[Row]] = {"ch03_default_stream": default_stream(), "ch03_host_waits": host_waits()}
+    load = open_load()
+    rows["ch03_forward"] = forward(load)
+    from ch03_streams import StreamEngine
+
+    rows["ch03_steps"] = list(serve(StreamEngine, load).recording.rows())
+    del load
+    rows["ch03_wrong"] = wrong(open_load("1b", new_tokens=16))
+    return rows
+
+
+def start_afresh() -> None:
+    if device.is_simulated():
+        device.accelerator.reset(on_race="collect")
+    device.sleep(0.01)  # measures the sleeping kernel, and loads it
+    device.accelerator.synchronize()
+
+
+def default_stream() -> list[Row]:
+    """A kernel on one stream while another one sleeps: how long until it is done, call by call.
+
+    Each pair of streams gets a kernel that nothing has used before.
+    """
+    start_afresh()
+    default = device.accelerator.default_stream()
+    first, second = device.new_stream("first"), device.new_stream("second")
+    values = torch.ones(1000, dtype=torch.float32, device=device.DEVICE)
+    pairs: list[tuple[str, Any, Any, Callable[[], object]]] = [
+        ("sleep on the default stream, kernel on another", default, first, lambda: torch.hypot(values, values)),
+        ("sleep on another stream, kernel on the default", first, default, lambda: torch.fmod(values, values)),
+        ("sleep and kernel on two other streams", first, second, lambda: torch.atan2(values, values)),
+    ]
+    rows: list[Row] = []
+    for name, sleeping, other, kernel in pairs:
+        for call in range(3):
+            device.accelerator.synchronize()
+            with device.accelerator.stream(sleeping):
+                device.sleep(SLEEP_MS)
+            start = device.now_ms()
+            with device.accelerator.stream(other):
+                kernel()
+            launched = device.now_ms()
+            other.synchronize()
+            rows.append(
+                {
+                    "streams": name,
+                    "call": call,
+                    "launched_ms": round(launched - start, 4),
+                    "done_ms": round(device.now_ms() - start, 4),
+                    "sleep_ms": SLEEP_MS,
+                    "clock": clock(),
+                }
+            )
+    device.accelerator.synchronize()
+    return rows
+
+
+def host_waits() -> list[Row]:
+    """What keeps the host while the device is busy: each call right behind a long sleep on the same stream."""
+    start_afresh()
+    count = MEGABYTES * 2**20 // 4
+    here: Any = {"dtype": torch.float32, "device": device.DEVICE}
+    host: Any = {"dtype": torch.float32, "device": "cpu"}
+    large, small = torch.ones(count, **here), torch.ones(1024, **here)
+    pinned, pageable = torch.ones(count, **host, pin_memory=True), torch.ones(count, **host)
+    small_pageable, mask = torch.ones(1024, **host), torch.ones(1024, dtype=torch.bool, device=device.DEVICE)
+    calls: dict[str, Callable[[], object]] = {
+        "launch of a kernel": lambda: small + 1,
+        f"pinned to device, {MEGABYTES} MB, non_blocking": lambda: large.copy_(pinned, non_blocking=True),
+        f"device to pinned, {MEGABYTES} MB, non_blocking": lambda: pinned.copy_(large, non_blocking=True),
+        "pageable to device, 4 KB, non_blocking": lambda: small.copy_(small_pageable, non_blocking=True),
+        f"pageable to device, {MEGABYTES} MB, non_blocking": lambda: large.copy_(pageable, non_blocking=True),
+        f"device to pageable, {MEGABYTES} MB, non_blocking": lambda: pageable.copy_(large, non_blocking=True),
+        f"pinned to device, {MEGABYTES} MB, blocking": lambda: large.copy_(pinned),
+        ".item()": lambda: small[0].item(),
+        ".cpu()": lambda: small.cpu(),
+        'torch.tensor(..., device="cuda")': lambda: torch.tensor([1.0], **here),
+        "x[mask]": lambda: small[mask],
+    }
+    rows: list[Row] = []
+    for name, call in calls.items():
+        call()
+        device.accelerator.synchronize()
+        device.sleep(SLEEP_MS)
+        start = device.now_ms()
+        call()
+        rows.append({"call": name, "ms": round(device.now_ms() - start, 4), "sleep_ms": SLEEP_MS, "clock": clock()})
+        device.accelerator.synchronize()
+    return rows
+
+
+def forward(load: Load) -> list[Row]:
+    """A decode forward launched kernel by kernel, and as a sealed box: how long it keeps the host, and the device."""
+    from ch03_streams import StreamEngine
+
+    if device.is_simulated():
+        device.accelerator.reset(on_race="collect")
+    limits: dict[str, Any] = load.limits
+    engine = StreamEngine(load.model, **limits)
+    slot = engine.slots[0]
+
+    def launch() -> None:
+        engine.box.launch(slot.device_inputs, slot.device_ids, slot.full_decode)
+
+    timed = partial(measure, launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
+    with opened(engine.box):
+        eager = timed()
+    sealed = timed()
+    return [
+        {
+            "forward": name,
+            "rows": load.requests,
+            "host_ms": round(timing.host_ms, 4),
+            "device_ms": round(timing.device_ms, 4),
+            "clock": clock(),
+        }
+        for name, timing in (("kernel by kernel", eager), ("sealed box", sealed))
+    ]
+
+
+def wrong(load: Load) -> list[Row]:
+    """The share of wrong tokens: all work on one stream, on three streams, and with the copies in coming late.
+
+    On a simulated GPU "late" is a matter of the policy: eager does everything at once, random:SEED when it likes.
+    """
+    from ch03_streams import StreamEngine
+
+    class LateEngine(StreamEngine):
+        def copy_in(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
+            device.sleep(WIDEN_MS)
+            super().copy_in(batch, slot)
+
+    right = serve(one_stream_engine(), load).outputs
+    rows: list[Row] = []
+    for name, engine, late in (
+        ("one stream", one_stream_engine(), False),
+        ("three streams", StreamEngine, False),
+        ("three streams, copies in late", LateEngine, True),
+    ):
+        for run, policy in zip(range(RUNS), policies(late), strict=True):
+            served = serve(engine, load, policy)
+            rows.append(
+                {
+                    "engine": name,
+                    "run": run,
+                    "policy": policy if device.is_simulated() else None,
+                    "late_ms": WIDEN_MS if late else 0.0,
+                    "wrong_share": round(served.wrong_share(right), 4),
+                    "races": count_races(),
+                    **numbers(served),
+                }
+            )
+    return rows
+
+
+def count_races() -> int | None:
+    """Pairs of operations that the detector reported in the last run, each pair of names once; None on a GPU."""
+    if not device.is_simulated():
+        return None
+    return len({(race.first.name, race.second.name, race.missing_edge) for race in device.accelerator.races()})

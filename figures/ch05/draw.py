@@ -1,0 +1,45 @@
+"""Chapter 5's figures."""
+
+from matplotlib.figure import Figure
+
+from figures import Recorded, figure
+from figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
+from toolkit.timeline import Recording, plot_timeline, steady
+
+
+@figure("ch05_steps")
+def steps(recording: Recorded) -> Figure:
+    """While the device computes a batch, the host commits the one before and prepares the next."""
+    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
+    numbers = timeline.steps()
+    first = numbers[len(numbers) // 2]
+    return plot_timeline(timeline, title="Two slots, two half batches in turns", steps=(first, first + 4))
+
+
+@figure("ch05_price")
+def price(recording: Recorded) -> Figure:
+    """No gap left, and fewer tokens per second, unless the host's work is the longer part."""
+    rows = recording["rows"]
+    title = "One slot with everybody in each batch, two slots with half of them in turns"
+    picture, axes = new_chart(title, clock_note(recording), height=4.4)
+    cases = list(dict.fromkeys((row["model"], row["requests"]) for row in rows))
+    for engine, colour, hatch, shift in (("one slot", BLUE, "", -0.2), ("two slots", ORANGE, "//", 0.2)):
+        mine = [
+            next(r for r in rows if (r["model"], r["requests"]) == case and r["engine"] == engine) for case in cases
+        ]
+        bars = axes.bar(
+            [place + shift for place in range(len(cases))],
+            [row["tokens_per_s"] for row in mine],
+            0.38,
+            color=colour,
+            hatch=hatch,
+            label=engine,
+            **EDGE,
+        )
+        labels = [f"{row['tokens_per_s']:.0f}\nidle {row['idle_share']:.0%}" for row in mine]
+        axes.bar_label(bars, labels, padding=3, fontsize=9)
+    axes.margins(y=0.18)
+    axes.set_xticks(range(len(cases)), [f"{model}\n{n} requests".strip() for model, n in cases])
+    axes.set_ylabel("tokens per second")
+    picture.legend(loc="outside lower center", ncols=2, frameon=False)
+    return picture

@@ -1,0 +1,45 @@
+"""Chapter 5's measurements: two slots leave no gap, and two half batches read the weights twice."""
+
+from functools import partial
+
+import torch
+
+from figures.accelerated import in_turns, ms_per_step, numbers, open_load, recorded_on
+from toolkit import device
+from toolkit.commands.decoding import Load, serve
+from toolkit.course import use
+from toolkit.recordings import Row
+
+__all__ = ["record", "recorded_on"]
+
+# Which loads show the price, and where it pays: (model, requests). Host work grows with the requests.
+LOADS = {
+    "simulated": [("", 8), ("", 32), ("", 64), ("", 128)],
+    "cuda": [("8b", 32), ("8b", 128), ("1b", 32), ("1b", 128)],
+}
+
+
+def record(chosen: torch.device) -> dict[str, list[Row]]:
+    use("solutions")
+    from ch05_double_buffering import DoubleBufferedEngine
+
+    steps: list[Row] = list(serve(DoubleBufferedEngine, open_load()).recording.rows())
+    price = []
+    for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
+        price += compare(open_load(name, requests=requests), name)
+    return {"ch05_steps": steps, "ch05_price": price}
+
+
+def compare(load: Load, name: str) -> list[Row]:
+    """The same load with one slot (all requests in each batch) and with two (half of them in turns)."""
+    from ch04_events import EventEngine
+    from ch05_double_buffering import DoubleBufferedEngine
+
+    serve(EventEngine, load)  # warm-up
+    served = in_turns(
+        {"one slot": partial(serve, EventEngine, load), "two slots": partial(serve, DoubleBufferedEngine, load)},
+        ms_per_step,
+    )
+    return [
+        {"model": name, "requests": load.requests, "engine": engine, **numbers(each)} for engine, each in served.items()
+    ]

@@ -1,0 +1,171 @@
+"""Chapter 7's measurements: everybody in every batch and no gap, what that is worth, and what the over-run costs."""
+
+import math
+import random
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+
+from figures.accelerated import clock, in_turns, open_load, recorded_on
+from toolkit import device
+from toolkit.commands.decoding import Load, serve
+from toolkit.course import use
+from toolkit.garbage import release_memory, short_collections
+from toolkit.recordings import Row
+from toolkit.timeline import Recording
+from toolkit.timeline.between_forwards import between_forwards
+
+__all__ = ["record", "recorded_on"]
+
+LOADS = {
+    "simulated": [("", 8), ("", 32), ("", 128)],
+    "cuda": [("8b", 8), ("8b", 32), ("8b", 128), ("1b", 32), ("1b", 128)],
+}
+
+# The over-run: many requests through fewer rows, so that a row that runs in vain keeps somebody waiting. One token in
+# so many ends its sequence. Which ones is drawn beforehand, so that both orders serve the same load: left to the ids
+# that are sampled, it would depend on the last bits of the scores, and on a GPU those depend on who shares a batch.
+OVERRUN_REQUESTS, OVERRUN_ROWS, OVERRUN_TOKENS = 64, 16, 128
+EOS_ONE_IN = (4, 16, 64)
+
+
+def record(chosen: torch.device) -> dict[str, list[Row]]:
+    use("solutions")
+    from ch07_carry_over import AsyncEngine
+
+    steps: list[Row] = list(serve(AsyncEngine, open_load()).recording.rows())
+    engines = []
+    for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
+        engines += compare(open_load(name, requests=requests), name)
+    load = replace(open_load(requests=OVERRUN_REQUESTS, new_tokens=OVERRUN_TOKENS), new_tokens=OVERRUN_TOKENS)
+    return {"ch07_steps": steps, "ch07_engines": engines, "ch07_overrun": overrun(load)}
+
+
+def compare(load: Load, name: str) -> list[Row]:
+    """The same load through one slot, two half batches, and this chapter's engine in both orders."""
+    from ch04_events import EventEngine
+    from ch05_double_buffering import DoubleBufferedEngine
+    from ch07_carry_over import AsyncEngine
+
+    engines: dict[str, Any] = {
+        "one slot": EventEngine,
+        "two half batches": DoubleBufferedEngine,
+        "asynchronous": AsyncEngine,
+        "asynchronous=False": partial(AsyncEngine, asynchronous=False),
+    }
+    right = serve(EventEngine, load).outputs  # warm-up, too
+
+    def run(make: Any) -> Row:  # noqa: ANN401
+        made: list[Any] = []
+
+        def remember(*arguments: Any, **limits: Any) -> Any:  # noqa: ANN401
+            made.append(make(*arguments, **limits))
+            return made[0]
+
+        served = serve(remember, load)
+        steps = made.pop().num_steps
+        release_memory()
+        return {
+            "wrong_share": round(served.wrong_share(right), 4),
+            "steps": steps,
+            **per_step(served.recording, load.requests * load.new_tokens / steps),
+            "clock": clock(),
+        }
+
+    measured = in_turns({engine: partial(run, make) for engine, make in engines.items()}, row_ms)
+    return [
+        {"model": name, "requests": load.requests, "engine": engine, **numbers} for engine, numbers in measured.items()
+    ]
+
+
+def row_ms(row: Row) -> float:
+    """What the median of several runs is taken of."""
+    return cast(float, row["ms_per_step"])
+
+
+def per_step(recording: Recording, tokens_per_step: float) -> dict[str, float]:
+    """Figures of the steady state as part of a row, see `toolkit.timeline.between_forwards`."""
+    seen = between_forwards(recording)
+    return {
+        "idle_share": round(seen.idle_share, 4),
+        "host_ms_per_step": round(seen.host_ms, 4),
+        "ms_per_step": round(seen.ms, 4),
+        "tokens_per_s": round(tokens_per_step * 1e3 / seen.ms, 2),
+    }
+
+
+def overrun(load: Load) -> list[Row]:
+    """A load whose requests end with an end-of-sequence token: rows sampled, and rows dropped at commit."""
+    if not device.is_simulated():
+        run_to_eos(load, EOS_ONE_IN[0], asynchronous=True)  # warm-up
+    rows: list[Row] = []
+    for one_in in EOS_ONE_IN:
+        orders = {"synchronous": False, "asynchronous": True}
+        runs = {name: partial(run_to_eos, load, one_in, order) for name, order in orders.items()}
+        rows += in_turns(runs, row_ms).values()
+    return rows
+
+
+def answer_lengths(requests: int, one_in: int) -> list[int]:
+    """After how many tokens each request ends, if each token ends it with a probability of 1 / one_in.
+
+    The distribution's quantiles at even distances, in a random order: no luck decides how long they are on average.
+    """
+    going_on = math.log(1 - 1 / one_in)
+    lengths = [math.ceil(math.log(1 - (i + 0.5) / requests) / going_on) for i in range(requests)]
+    random.Random(0).shuffle(lengths)
+    return lengths
+
+
+def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
+    """Run a load to its end; each request's last token is an end-of-sequence token, unless it reaches the limit."""
+    if device.is_simulated():
+        device.accelerator.reset("eager", on_race="raise")
+    from ch02_continuous_batching import FinishReason, SamplingParams
+    from ch07_carry_over import AsyncEngine
+
+    lengths = answer_lengths(load.requests, one_in)
+    eos = load.model.config.vocab_size  # an id that the model cannot sample; the device never sees it
+
+    class CountingEngine(AsyncEngine):
+        sampled = 0
+
+        def commit_tokens(self, batch: Any, token_ids: list[int]) -> Any:  # noqa: ANN401
+            self.sampled += len(token_ids)
+            ids = list(token_ids)
+            for place, row in enumerate(batch.sampling_rows):
+                if len(row.request.output_ids) + 1 == lengths[int(row.request.request_id)]:
+                    ids[place] = eos
+            return super().commit_tokens(batch, ids)
+
+    limits = load.limits | {"max_rows": OVERRUN_ROWS, "token_budget": OVERRUN_ROWS * load.prompt_len}
+    engine = CountingEngine(load.model, asynchronous=asynchronous, **limits)
+    engine.eos_ids = {eos}
+    for i, prompt in enumerate(load.prompts):
+        engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
+    outputs = []
+    with short_collections():
+        start = device.now_ms()
+        while engine.has_work:
+            outputs += engine.step()
+        device.accelerator.synchronize()
+        ms = device.now_ms() - start
+    row: Row = {
+        "eos_one_in": one_in,
+        "asynchronous": asynchronous,
+        "requests": load.requests,
+        "rows": OVERRUN_ROWS,
+        "ended_by_eos": sum(output.finish_reason is FinishReason.EOS for output in outputs),
+        "tokens": len(outputs),
+        "sampled": engine.sampled,
+        "dropped": engine.sampled - len(outputs),  # every row that is not dropped gives an output of one token
+        "steps": engine.num_steps,
+        "ms_per_step": round(ms / engine.num_steps, 4),
+        "tokens_per_s": round(len(outputs) * 1e3 / ms, 2),
+        "clock": clock(),
+    }
+    del engine
+    release_memory()
+    return row

@@ -1,0 +1,174 @@
+"""The figures of the comparison with the transformers library's continuous batching, from `make bench`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from figures import Recorded, figure
+from figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
+
+Row = dict[str, Any]
+
+LIGHT = "#BBBBBB"  # a grey on which hatching can be seen
+
+# (engine, mode, compiled): colour, hatch; from left to right
+LOOKS = {
+    ("transformers", "sync", False): (LIGHT, ""),
+    ("transformers", "async", False): (LIGHT, "//"),
+    ("transformers", "async", True): (LIGHT, "xx"),
+    ("ours", "sync", False): (ORANGE, ""),
+    ("ours", "async", False): (BLUE, ""),
+    ("ours", "sync", True): (ORANGE, "//"),
+    ("ours", "async", True): (BLUE, "//"),
+}
+
+
+def who(row: Row) -> tuple[str, str, bool]:
+    return row["engine"], row["mode"], row["compiled"]
+
+
+def named(contender: tuple[str, str, bool]) -> str:
+    engine, mode, compiled = contender
+    return f"{engine}, {mode}" + ", compiled" * compiled
+
+
+def case(row: Row) -> str:
+    return f"{row['model']}\n{row['new_tokens']:,} new tokens"
+
+
+def where(recording: Recorded, rows: list[Row]) -> str:
+    """The device, and the kernel of the other side: what it had is part of the result."""
+    kernels = sorted({row["attention"] for row in rows if row["engine"] == "transformers"})
+    library = f", transformers {recording['transformers']}" + f" with {' and '.join(kernels)}" * bool(kernels)
+    return recording["device"] + library
+
+
+def equal_rows(recording: Recorded) -> list[Row]:
+    return [row for row in recording["rows"] if row["workload"] != "ragged"]
+
+
+def grouped(
+    axes: Any,  # noqa: ANN401
+    rows: list[Row],
+    key: str,
+    text: Callable[[float], str],
+) -> dict[str, tuple[float, float]]:
+    """On matplotlib's `axes` a group of bars for each case, in it a bar for each engine that was measured there.
+
+    Returns:
+        for each case, where on the x axis its group begins and ends.
+    """
+    cases = list(dict.fromkeys(case(row) for row in sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"]))))
+    present = [contender for contender in LOOKS if any(who(row) == contender for row in rows)]
+    width = 0.84 / max(len(present), 1)
+    groups = {name: [one for one in present if any((case(r), who(r)) == (name, one) for r in rows)] for name in cases}
+    first = {name: cases.index(name) - width * (len(group) - 1) / 2 for name, group in groups.items()}
+    for contender in present:
+        mine = [row for row in rows if who(row) == contender]
+        places = [first[case(row)] + width * groups[case(row)].index(contender) for row in mine]
+        colour, hatch = LOOKS[contender]
+        look = {"color": colour, "hatch": hatch, "label": named(contender), **EDGE}
+        bars = axes.bar(places, [row[key] for row in mine], width, **look)
+        axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5)
+    axes.set_xticks(range(len(cases)), cases)
+    axes.margins(y=0.1)
+    half = width / 2
+    return {name: (first[name] - half, first[name] + width * (len(groups[name]) - 1) + half) for name in cases}
+
+
+@figure("peers_throughput", "peers")
+def throughput(recording: Recorded) -> Figure:
+    """Tokens per second, all requests of equal length."""
+    rows = equal_rows(recording)
+    requests = rows[0]["requests"] if rows else 0
+    picture, axes = new_chart(f"{requests} requests, greedy, one GPU", where(recording, rows), width=11, height=4.8)
+    grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.1f}k" if speed >= 10_000 else f"{speed:.0f}")
+    axes.set_ylabel("tokens per second")
+    picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return picture
+
+
+@figure("peers_steps", "peers")
+def steps(recording: Recorded) -> Figure:
+    """A step's time, and the time that reading the weights and the KV cache takes at the least."""
+    rows = equal_rows(recording)
+    picture, axes = new_chart(
+        "A step, and what its memory reads alone take", where(recording, rows), width=11, height=4.8
+    )
+    extents = grouped(axes, rows, "ms_per_step", "{:.1f}".format)
+    floors = {case(row): row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]}
+    left, right = ([extents[name][side] for name in floors] for side in (0, 1))
+    label = "the floor: bytes over the GPU's copy bandwidth"
+    axes.hlines(list(floors.values()), left, right, color="black", linewidth=2, label=label)
+    for place, floor in zip(right, floors.values(), strict=True):
+        axes.text(place, floor, f" {floor:.1f}", fontsize=8, va="center")
+    axes.set_ylabel("milliseconds per step")
+    picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return picture
+
+
+@figure("peers_active", "peers")
+def active(recording: Recorded) -> Figure:
+    """How busy the GPU is in steady decode: by batches, and by single kernels."""
+    known = [row for row in equal_rows(recording) if row["kernel_active"] is not None]
+    # It was measured once for each engine and model, and stands in all rows of the two.
+    lines = {(row["model"], who(row)): row for row in known}
+    order = [(model, one) for model in ("8b", "1b") for one in LOOKS if (model, one) in lines]
+    picture, axes = new_chart(
+        "How busy the GPU is while all rows decode", recording["device"], height=0.42 * len(order) + 1.7
+    )
+    looks = (
+        ("gpu_active", BLUE, "", -0.2, "a batch is on the device"),
+        ("kernel_active", GREY, "..", 0.2, "a kernel runs"),
+    )
+    for key, colour, hatch, shift, label in looks:
+        mine = [(place, lines[one][key]) for place, one in enumerate(order) if lines[one][key] is not None]
+        places, values = [place + shift for place, _ in mine], [value for _, value in mine]
+        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
+        axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=8)
+    axes.set_yticks(range(len(order)), [f"{model}: {named(one)}" for model, one in order])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
+    axes.grid(visible=False)
+    axes.set_xlabel("share of a steady stretch of time")
+    picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return picture
+
+
+def latency(recording: Recorded, title: str, key: str) -> Figure:
+    """Median and 99th percentile of a latency under the ragged workload, for each engine."""
+    rows = [row for row in recording["rows"] if row["workload"] == "ragged"]
+    order = [next(row for row in rows if who(row) == one) for one in LOOKS if any(who(row) == one for row in rows)]
+    load = f"{order[0]['model']}, {order[0]['requests']} requests that arrive over some seconds: " if order else ""
+    picture, axes = new_chart(load + title, where(recording, rows), height=0.5 * len(order) + 1.7)
+    for name, colour, hatch, shift, label in (
+        (key, BLUE, "", -0.2, "median"),
+        (key.replace("_ms", "_p99_ms"), ORANGE, "//", 0.2, "99 % are below"),
+    ):
+        values = [row[name] for row in order]
+        places = [place + shift for place in range(len(order))]
+        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
+        axes.bar_label(
+            bars, [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in values], padding=3, fontsize=8
+        )
+    axes.set_yticks(range(len(order)), [f"{named(who(row))}\n{row['tokens_per_s']:.0f} tokens/s" for row in order])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False)
+    axes.set_xlabel("milliseconds")
+    picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return picture
+
+
+@figure("peers_first_token", "peers")
+def first_token(recording: Recorded) -> Figure:
+    """From a request's arrival to its first token."""
+    return latency(recording, "time to first token", "ttft_ms")
+
+
+@figure("peers_between_tokens", "peers")
+def between_tokens(recording: Recorded) -> Figure:
+    """From a token to the next one of the same request."""
+    return latency(recording, "between two tokens", "itl_ms")

@@ -1,0 +1,54 @@
+"""The measurements of chapters 3 to 5 on the simulated GPU, and what their lessons say of the committed recordings."""
+
+from figures import accelerated
+from figures.ch03 import record as ch03
+from figures.ch04 import record as ch04
+from figures.ch05 import record as ch05
+from tests.figures.recorded import assert_recorded_and_drawn
+from tests.helpers import tiny_model
+from tests.simulated import needs_simulator
+from toolkit.commands.decoding import Load
+from toolkit.recordings import DATA, read_recording
+
+
+@needs_simulator
+def test_chapters_3_to_5_are_recorded_and_drawn(tmp_path, monkeypatch):
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
+    monkeypatch.setattr(accelerated, "RUNS", 2)
+    monkeypatch.setattr(accelerated, "SIMULATED_KERNELS", 20)
+    monkeypatch.setattr(ch03, "RUNS", 2)
+    monkeypatch.setattr(ch04, "RUNS", 2)
+    monkeypatch.setattr(ch05, "LOADS", {"simulated": [("", 4)]})
+    for chapter in (ch03, ch04, ch05):
+        monkeypatch.setattr(chapter, "open_load", lambda *args, **kwargs: Load(tiny_model(), 4, 4, 8))
+        assert_recorded_and_drawn(chapter, tmp_path / chapter.__name__)
+
+
+def test_what_the_lessons_say_of_the_recordings():
+    """Sentences of the lessons that stand and fall with the committed recordings."""
+    for path in DATA.glob("*/ch04_edges.json"):
+        rows = read_recording(path)["rows"]
+        wrong = {
+            (row["missing"], row["late_ms"] > 0): row["wrong_share"] > 0 for row in rows
+        }  # every run of a kind agrees, see below
+        assert all((row["wrong_share"] > 0) == wrong[row["missing"], row["late_ms"] > 0] for row in rows), path
+        assert not wrong["none", False] and not wrong["none", True], "nothing missing, and tokens are wrong"
+        assert not wrong["h2d_done", False], "lesson 4: without h2d_done it is right as it comes"
+        assert all(wrong[name, True] for name in ch04.EVENTS), "lesson 4: made late, every run is wrong"
+    for path in DATA.glob("*/ch04_engines.json"):
+        one, streams, events = read_recording(path)["rows"]
+        assert streams["ms_per_step"] < events["ms_per_step"] and streams["wrong_share"] > 0.5, path
+        assert abs(events["ms_per_step"] / one["ms_per_step"] - 1) < 0.1, "lesson 4: events make nothing faster"
+    for path in DATA.glob("*/ch05_price.json"):
+        rows = read_recording(path)["rows"]
+        for one, two in zip(rows[::2], rows[1::2], strict=True):
+            assert two["idle_share"] < 0.01 < one["idle_share"], f"{path}: lesson 5: two slots close the gap, {two}"
+            if one["clock"] == "cuda":
+                expected = 1 / (2 * (1 - one["idle_share"]))
+                gain = two["tokens_per_s"] / one["tokens_per_s"]
+                assert abs(gain / expected - 1) < 0.05, (
+                    f"{path}: lesson 5: two whole forwards, {expected:.2f}, {gain:.2f}"
+                )
+            if two["tokens_per_s"] > one["tokens_per_s"]:
+                assert one["idle_share"] > 0.4, f"{path}: lesson 5: two slots win only where one is idle a lot, {one}"
+        assert rows[1]["tokens_per_s"] < rows[0]["tokens_per_s"], f"{path}: lesson 5: with few requests they are slower"

@@ -1,0 +1,54 @@
+"""Chapter 6's measurements, and what its lesson says of the committed recordings."""
+
+from tests.figures.recorded import assert_recorded_and_drawn
+from tests.helpers import tiny_model
+from tests.simulated import needs_simulator
+from toolkit.commands.decoding import Load
+from toolkit.recordings import DATA, read_recording
+
+
+@needs_simulator
+def test_chapter_6_is_recorded_and_drawn(tmp_path, monkeypatch):
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
+    from figures.ch06 import record as ch06
+
+    monkeypatch.setattr(ch06, "open_load", lambda: Load(tiny_model(), 2, 4, 8))
+    assert_recorded_and_drawn(ch06, tmp_path)
+
+
+def test_a_figure_of_a_gpu_shows_both_counts_of_memory():
+    """With the driver's count beside torch's, as a GPU records it, the memory figure has four bars for each way."""
+    from figures.ch06.draw import memory
+
+    recording = read_recording(DATA / "simulated" / "ch06_memory.json")
+    rows = [{**row, "in_use_mb": row["reserved_mb"] + 20, "clock": "cuda"} for row in recording["rows"]]
+    axes = memory({**recording, "device": "made up", "rows": rows}).axes[0]
+    assert len(axes.patches) == 12
+
+
+def test_what_the_lesson_says_of_the_recordings():
+    """Sentences of the lesson that stand and fall with the committed recordings, simulated or of a GPU."""
+    recordings = [read_recording(path)["rows"] for path in DATA.glob("*/ch06_memory.json")]
+    assert recordings
+    for rows in recordings:
+        held = {(row["pools"], row["slots"]): row["reserved_mb"] for row in rows}
+        assert held["one pool", 2] <= 1.05 * held["one pool", 1], "a second slot costs hardly anything with one pool"
+        assert held["a pool for each slot", 2] > 1.5 * held["a pool for each slot", 1]
+        assert held["a pool for each graph", 1] > held["one pool", 1]
+    for path in DATA.glob("*/ch06_forward.json"):
+        for row in read_recording(path)["rows"]:
+            one_by_one = row["forward"] == "operation by operation"
+            assert (row["host_ms"] > 0.8 * row["device_ms"]) == one_by_one, "the host launches all the time, or once"
+    for path in DATA.glob("*/ch06_engines.json"):
+        slow, quick, *one_size = read_recording(path)["rows"]
+        assert quick["idle_share"] < 0.01 < slow["idle_share"]
+        assert quick["tokens_per_s"] > 1.5 * slow["tokens_per_s"], "lesson 6: graphs give several times the tokens"
+        for row in one_size:
+            assert abs(quick["ms_per_step"] / row["ms_per_step"] - 1) < 0.05, "lesson 6: buckets bring next to nothing"
+    for path in DATA.glob("*/roofline_step.json"):
+        ms = {(row["form"], row["context"]): row["ms"] for row in read_recording(path)["rows"]}
+        for context in {context for _, context in ms}:
+            graph, merged, compiled, both = (
+                ms[form, context] for form in ("graph", "merged, graph", "compiled, graph", "merged, compiled, graph")
+            )
+            assert both < compiled < merged < graph, "lesson 6: compiling brings the most, merging a little"

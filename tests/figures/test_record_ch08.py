@@ -1,0 +1,52 @@
+"""Chapter 8's measurements, and what its lesson says of the committed recordings."""
+
+import pytest
+import torch
+
+from figures.ch08 import record as ch08
+from tests.figures.recorded import assert_recorded_and_drawn
+from tests.helpers import tiny_model
+from tests.simulated import needs_simulator
+from toolkit.commands.decoding import Load
+from toolkit.recordings import DATA, read_recording
+
+
+@needs_simulator
+def test_chapter_8_is_recorded_and_drawn(tmp_path, monkeypatch):
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
+    monkeypatch.setattr(ch08, "open_load", lambda requests, new_tokens: Load(tiny_model(), 4, 4, 8))
+    monkeypatch.setattr(ch08, "COMMON_TOKENS", (0, 32))
+    assert_recorded_and_drawn(ch08, tmp_path)
+
+
+def test_the_load_has_room_for_the_longest_request(monkeypatch):
+    """On a GPU a load's model takes no longer requests than the load says."""
+    asked = []
+    monkeypatch.setattr(ch08, "open_load", lambda requests, new_tokens: asked.append(new_tokens))
+    with pytest.raises(AttributeError):  # from the load that there is not
+        ch08.record(torch.device("cpu"))
+    assert asked[0] >= max(ch08.COMMON_TOKENS) + ch08.OWN_TOKENS + ch08.NEW_TOKENS
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*/ch08_prefix.json")), ids=lambda path: path.parent.name)
+def test_what_the_lesson_says_of_shared_prefixes(path):
+    """The first request gains nothing; the others the more, the longer the common beginning is."""
+    rows = read_recording(path)["rows"]
+    gains = []
+    for plain, sharing in zip(rows[::2], rows[1::2], strict=True):
+        assert not plain["prefix_sharing"] and sharing["prefix_sharing"] and plain["shared_tokens"] == 0
+        assert (sharing["shared_tokens"] > 0) == (sharing["common_tokens"] > 0)
+        assert sharing["steps"] <= plain["steps"]
+        gains.append(plain["last_of_all_ms"] / sharing["last_of_all_ms"])
+        if plain["clock"] == "simulated":
+            assert sharing["first_of_all_ms"] == plain["first_of_all_ms"], "lesson 8: somebody has to compute it"
+    assert gains[0] < gains[1] < gains[2], f"lesson 8: the longer, the more; {gains}"
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*/ch08_phases.json")), ids=lambda path: path.parent.name)
+def test_what_the_lesson_says_of_the_phases(path):
+    """Two batches are prepared before the first commit; after the last prepare there are two commits."""
+    spans = [row for row in read_recording(path)["rows"] if row["name"] in ("prepare", "commit")]
+    order = [row["name"] for row in sorted(spans, key=lambda row: row["start_ms"])]
+    assert order[:3] == ["prepare", "prepare", "commit"], f"lesson 8: cold start, {order}"
+    assert order[-2:] == ["commit", "commit"] or order[-3:] == ["commit", "prepare", "commit"], f"drain, {order}"
