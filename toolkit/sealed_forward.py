@@ -10,6 +10,7 @@ of what streams, events and double buffering do would show. So from chapter 3 on
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class SealedForward:
     def __init__(self, forward: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor) -> None:
         self.forward = forward
         self.storage = storage
-        self.graphs: dict[tuple[int, bool], Callable[[], None]] = {}
+        self.graphs: dict[tuple[int | bool, ...], Any] = {}  # of either accelerator, which have no common class
 
     def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         """On CUDA, capture the decode step of a slot. The inputs must hold harmless values: the step is run.
@@ -76,8 +77,8 @@ class SealedForward:
             return
         for greedy in (True, False):
             sizes = Sizes(**{**vars(full), "greedy": greedy})
-            box = device.sealed_box("forward", self._step(inputs, sizes), [], [output, self.storage])
-            self.graphs[output.data_ptr(), greedy] = box
+            replay = device.sealed_box("forward", self._step(inputs, sizes), [], [output, self.storage])
+            self.graphs[output.data_ptr(), greedy] = replay
 
     def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         """Queue the forward of a batch on the current stream.
