@@ -109,48 +109,7 @@ def uniform_number(seed: int, position: int) -> float:
     return int.from_bytes(digest, "little") / 2**24
 
 
-def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:
-    """Put the rows of a step into packed tensors on the host.
-
-    Args:
-        rows: at least one, as scheduled; their blocks are allocated.
-        blocks: knows the slot of each position.
-
-    Returns:
-        the rows in packed order (decode rows first, otherwise as given), and the inputs.
-    """
-    ordered = sorted(rows, key=lambda row: row.num_tokens > 1)
-    input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(ordered, blocks)
-
-    block_tables = [row.request.block_table for row in ordered]
-    widest = max(map(len, block_tables))
-
-    sampling = [row for row in ordered if row.samples]
-    params = [row.request.params for row in sampling]
-    uniform = [
-        uniform_number(row.request.params.seed, row.start + row.num_tokens) if row.request.params.temperature else 0.0
-        for row in sampling
-    ]
-    inputs = BatchInputs(
-        input_ids=host_tensor(input_ids, np.int64),
-        position_ids=host_tensor(position_ids, np.int64),
-        slot_mapping=host_tensor(slot_mapping, np.int64),
-        query_start=host_tensor(query_start, np.int32),
-        kv_lengths=host_tensor(kv_lengths, np.int32),
-        block_table=host_tensor([table + [0] * (widest - len(table)) for table in block_tables], np.int32),
-        sample_index=host_tensor(sample_index, np.int64),
-        temperature=host_tensor([p.temperature for p in params], np.float32),
-        top_k=host_tensor([p.top_k for p in params], np.int64),
-        top_p=host_tensor([p.top_p for p in params], np.float32),
-        uniform=host_tensor(uniform, np.float32),
-        num_decode_rows=sum(row.num_tokens == 1 for row in ordered),
-        max_query_length=max(row.num_tokens for row in ordered),
-        greedy=all(p.temperature == 0 for p in params),
-    )
-    return tuple(ordered), inputs
-
-
-def pack_tokens(rows: list[Row], blocks: BlockManager) -> tuple[list[int], ...]:
+def pack_tokens(rows: Sequence[Row], blocks: BlockManager) -> tuple[list[int], ...]:
     """The six index lists of a packed batch, see BatchInputs.
 
     Args:
@@ -171,3 +130,55 @@ def pack_tokens(rows: list[Row], blocks: BlockManager) -> tuple[list[int], ...]:
     for row in rows:
         raise NotImplementedError("ch02 exercise 4: Pack a ragged batch")
     return input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index
+
+
+class Packer:
+    """Puts the rows of a step into packed tensors on the host.
+
+    Args:
+        blocks: knows the slot of each position.
+    """
+
+    def __init__(self, blocks: BlockManager) -> None:
+        self.blocks = blocks
+
+    def pack(self, step: int, rows: Sequence[Row], previous: Batch | None) -> Batch:
+        """The batch of a step.
+
+        Args:
+            step: its number.
+            rows: at least one, as scheduled; their blocks are allocated. Packed, decode rows stand first.
+            previous: the batch that is still in flight, if there is one; of interest from chapter 7 on.
+        """
+        ordered = tuple(sorted(rows, key=lambda row: row.num_tokens > 1))
+        return Batch(step, ordered, self.inputs(ordered))
+
+    def inputs(self, rows: Sequence[Row]) -> BatchInputs:
+        """The inputs of rows in packed order."""
+        input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(rows, self.blocks)
+
+        block_tables = [row.request.block_table for row in rows]
+        widest = max(map(len, block_tables))
+
+        sampling = [row for row in rows if row.samples]
+        params = [row.request.params for row in sampling]
+        uniform = [
+            uniform_number(p.seed, row.start + row.num_tokens) if p.temperature else 0.0
+            for row, p in zip(sampling, params, strict=True)
+        ]
+        return BatchInputs(
+            input_ids=host_tensor(input_ids, np.int64),
+            position_ids=host_tensor(position_ids, np.int64),
+            slot_mapping=host_tensor(slot_mapping, np.int64),
+            query_start=host_tensor(query_start, np.int32),
+            kv_lengths=host_tensor(kv_lengths, np.int32),
+            block_table=host_tensor([table + [0] * (widest - len(table)) for table in block_tables], np.int32),
+            sample_index=host_tensor(sample_index, np.int64),
+            temperature=host_tensor([p.temperature for p in params], np.float32),
+            top_k=host_tensor([p.top_k for p in params], np.int64),
+            top_p=host_tensor([p.top_p for p in params], np.float32),
+            uniform=host_tensor(uniform, np.float32),
+            num_decode_rows=sum(row.num_tokens == 1 for row in rows),
+            max_query_length=max(row.num_tokens for row in rows),
+            greedy=all(p.temperature == 0 for p in params),
+        )

@@ -17,7 +17,10 @@ class BlockManager:
 
     Attributes:
         free_blocks: numbers of the blocks that nobody owns; taken from the left, given back on the right.
+        num_shared_tokens: tokens that were not computed because their block was there; none before chapter 8.
     """
+
+    num_shared_tokens = 0
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self.num_blocks = num_blocks

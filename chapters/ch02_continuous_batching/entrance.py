@@ -9,11 +9,15 @@ import itertools
 import operator
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.request import SamplingParams
 from toolkit.checked import INT64_MAX, shown, whole_number
 from toolkit.errors import UserError
+from toolkit.models.supported import served_length
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,24 @@ class Entrance:
     max_length: int
     vocab_size: int
     has_tokenizer: bool
+
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, limits: Mapping[str, Any]
+    ) -> "Entrance":
+        """The entrance of an engine for this model.
+
+        Args:
+            limits: the fields of EngineConfig, by name.
+
+        Raises:
+            UserError: a limit makes no sense, the KV cache cannot fit, or the model is of a kind that would be served
+                wrong.
+        """
+        config = EngineConfig.of(limits)
+        max_length = served_length(model, config.max_length)
+        config.check_memory(model, max_length)
+        return cls(config, max_length, model.config.vocab_size, tokenizer is not None)
 
     def check(
         self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams, in_use: Container[str]

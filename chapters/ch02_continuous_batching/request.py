@@ -156,6 +156,8 @@ class RequestOutput:
         finish_reason: None while the request runs. An output with a reason is its last, and each request gets one.
         output_ids, text: the complete result, on the last output only. `text` is "" without a tokenizer.
         error: what went wrong, with FinishReason.ERROR.
+        new_text: the text that has become certain since the last output, for a caller who shows text as it comes
+            (from chapter 8 on; "" before). All of them together make `text`.
     """
 
     request_id: str
@@ -164,11 +166,4 @@ class RequestOutput:
     output_ids: tuple[int, ...] = ()
     text: str = ""
     error: str = ""
-
-
-def last_output(request: Request, new_token_ids: tuple[int, ...], text: str, error: str = "") -> RequestOutput:
-    """The output with which a request ends that has its `finish_reason`. `text` is cut before the first stop string."""
-    ends = [text.index(stop) for stop in request.params.stop if stop in text]
-    text = text[: min(ends, default=len(text))]
-    ids = tuple(request.output_ids)
-    return RequestOutput(request.request_id, new_token_ids, request.finish_reason, ids, text, error)
+    new_text: str = ""

@@ -1,7 +1,7 @@
 """Which tokens of which requests run in the next step.
 
-Continuous batching: the batch is put together anew at every step. A request joins as soon as there is room and leaves
-with its last token; nobody waits for the slowest. Idea: Yu et al., "Orca", OSDI 2022; chunked prefill: Agrawal et al.,
+Continuous batching: the batch is put together again at every step. A request joins as soon as there is room and leaves
+with its last token; none waits for the slowest. Idea: Yu et al., "Orca", OSDI 2022; chunked prefill: Agrawal et al.,
 "Sarathi-Serve", OSDI 2024.
 
 A step computes at most `token_budget` tokens over all rows, so that one long prompt cannot hold up everybody's next
@@ -80,7 +80,7 @@ class Scheduler:
         return rows
 
     def rows_limit(self) -> int:
-        """How many rows the step may have. Double buffering halves it."""
+        """How many rows the step may have. Chapter 5 halves it."""
         return self.max_rows
 
     def _serve_running(self, requests: list[Request], rows: list[Row]) -> None:
@@ -162,8 +162,11 @@ class Scheduler:
         request.epoch += 1
         request.pending_samples = 0
 
+    def written(self, rows: Sequence[Row]) -> None:
+        """These rows' keys and values are in the cache; chapter 8 gives full blocks names now."""
+
     def restart(self, requests: Sequence[Request]) -> None:
-        """Queue these, in order of arrival, as each one's status says, with nothing computed (all_or_nothing.py)."""
+        """Queue these, in order of arrival, as each one's status says, with nothing computed (see undo.py)."""
         self.waiting = deque(request for request in requests if request.status is RequestStatus.WAITING)
         self.running = [request for request in requests if request.status is RequestStatus.RUNNING]
         for request in requests:

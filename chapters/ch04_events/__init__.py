@@ -1,5 +1,8 @@
-"""Chapter 4, events: the engine on three streams says what must come first. Right again, and no faster."""
+"""Chapter 4, events: the executor on three streams says what must come first. Right again, and no faster.
 
-from ch04_events.event_engine import EventEngine, SlotEvents
+Read in this order: event_executor, build.
+"""
 
-__all__ = ["EventEngine", "SlotEvents"]
+from ch04_events.event_executor import EventExecutor
+
+__all__ = ["EventExecutor"]

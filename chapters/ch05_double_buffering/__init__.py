@@ -1,5 +1,10 @@
-"""Chapter 5, double buffering: two slots, so that the host prepares one batch while the device computes the other."""
+"""Chapter 5, double buffering: while the device computes one batch, the host prepares the other.
 
-from ch05_double_buffering.double_buffered_engine import DoubleBufferedEngine, HalfBatchScheduler
+Read in this order: half_batches, buffer_ring, pipelined_engine, build.
+"""
 
-__all__ = ["DoubleBufferedEngine", "HalfBatchScheduler"]
+from ch05_double_buffering.buffer_ring import BufferRing
+from ch05_double_buffering.half_batches import HalfBatchScheduler
+from ch05_double_buffering.pipelined_engine import PipelinedEngine
+
+__all__ = ["BufferRing", "HalfBatchScheduler", "PipelinedEngine"]

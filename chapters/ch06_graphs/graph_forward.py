@@ -4,30 +4,40 @@ A CUDA graph is a list of kernels with all their arguments, addresses included. 
 nothing; a replay is one launch, and the device walks through the list by itself. So
 
 - what a graph reads and writes must stay where it was: inputs, sampled ids, weights and KV cache are allocated before
-  the capture and never move. Every slot has its own graphs;
+  the capture and never move. All IO buffers have graphs of their own;
 - what the forward allocates on its way comes from the graph's *pool*, memory that is kept for its replays.
 
 All graphs here share one pool: each may use the same bytes as the others for its temporaries. That is legal because
 (1) two of them never run at the same time, since all replays are queued on the one compute stream, and (2) none
 reads what another one, or the same one in an earlier replay, has left in the pool. The sampled ids are read while
-the other slot's graph runs (the copy out, and chapter 7's carry-over), so they lie outside.
+the graph of the other IO buffers runs (the copy out, and chapter 7's carry-over), so they lie outside.
 
-The same code records on CUDA and on the simulated GPU, where the model's operations are recorded one by one (its engine
+The same code records on CUDA and on the simulated GPU, where the model's operations are recorded one by one (build.py
 moves the model there). A box that is one declared operation would be quicker, but then its temporaries, the pool and
 what can go wrong there would be pretence. Capturing takes the simulator about 0.2 ms for an operation, replaying hardly
 more than the arithmetic. (How: PyTorch's notes "CUDA semantics, CUDA Graphs"; vLLM and nano-vllm do it the same way.)
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ch06_graphs.buckets import bucket_for, bucket_sizes, decode_step
 from toolkit.captures import captures_cleanly
-from toolkit.device import accelerator, new_stream
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.device import DEVICE, accelerator, new_stream
+from toolkit.sealed_forward import SealedForward, Sizes, Tensors
+
+
+def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself if it is on the accelerator, else a copy that is: what is captured are its operations there."""
+    if model.device.type == DEVICE:
+        return model
+    there: PreTrainedModel = copy.deepcopy(model).to(DEVICE)  # type: ignore[arg-type] # as the library annotates it
+    return there
 
 
 def graph_key(output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
@@ -40,10 +50,10 @@ def graph_key(output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
     raise NotImplementedError("ch06 exercise 3: The right graph for a batch")
 
 
-class GraphForward:
+class GraphForward(SealedForward):
     """Runs a forward from static device tensors into a static device tensor: decode steps as graphs, others eagerly.
 
-    It has the interface of `toolkit.sealed_forward.SealedForward`.
+    It takes the place of `toolkit.sealed_forward.SealedForward`.
 
     Args:
         forward: (input tensors, KV storage, sizes) -> sampled ids, (samples,) int64; must not wait for the device.
@@ -58,9 +68,7 @@ class GraphForward:
     """
 
     def __init__(self, forward: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor) -> None:
-        self.forward = forward
-        self.storage = storage
-        self.graphs: dict[tuple[int | bool, ...], Any] = {}
+        super().__init__(forward, storage)
         self.buckets: list[int] = []
         raise NotImplementedError("ch06 exercise 4: One pool for all graphs")
 

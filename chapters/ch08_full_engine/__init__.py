@@ -1,19 +1,20 @@
 """Chapter 8, the full engine: everything together, and what a service needs.
 
-Read in this order: prefix_blocks, culprit, managed_engine, text_stream, metrics, packed_slot, step_graphs,
-full_engine, gate, engine_thread, server.
+Read in this order: prefix_blocks, text_stream, streamed_texts, service_book, metrics, packed_buffers, step_graphs,
+culprit, build, full_engine, gate, engine_thread, server.
 """
 
 from ch08_full_engine.culprit import CulpritSearch
 from ch08_full_engine.engine_thread import EngineThread
 from ch08_full_engine.full_engine import FullEngine
 from ch08_full_engine.gate import Gate
-from ch08_full_engine.managed_engine import ManagedEngine, StreamedOutput
 from ch08_full_engine.metrics import Metrics
-from ch08_full_engine.packed_slot import PackedSlot
+from ch08_full_engine.packed_buffers import PackedBuffers
 from ch08_full_engine.prefix_blocks import PrefixBlockManager, PrefixScheduler
 from ch08_full_engine.server import Server
-from ch08_full_engine.step_graphs import MixedSlot, StepGraphs
+from ch08_full_engine.service_book import ServiceBook
+from ch08_full_engine.step_graphs import StepGraphs
+from ch08_full_engine.streamed_texts import StreamedTexts
 from ch08_full_engine.text_stream import TextStream, held_back
 
 __all__ = [
@@ -21,15 +22,14 @@ __all__ = [
     "EngineThread",
     "FullEngine",
     "Gate",
-    "ManagedEngine",
     "Metrics",
-    "MixedSlot",
-    "PackedSlot",
+    "PackedBuffers",
     "PrefixBlockManager",
     "PrefixScheduler",
     "Server",
+    "ServiceBook",
     "StepGraphs",
-    "StreamedOutput",
+    "StreamedTexts",
     "TextStream",
     "held_back",
 ]

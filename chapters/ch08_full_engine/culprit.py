@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
-from ch02_continuous_batching import Batch, Request, RequestStatus, Scheduler
+from ch02_continuous_batching import Batch, Observer, Request, RequestStatus, Scheduler
 
 
-class CulpritSearch:
+class CulpritSearch(Observer):
     """Who is under suspicion, and whose turn it is.
 
     Attributes:
@@ -46,7 +46,7 @@ class CulpritSearch:
         return None
 
     def committed(self, batch: Batch) -> None:
-        """A batch is committed to its end: whoever it brought a token is cleared."""
+        """Whoever has got a token is cleared."""
         if self.failures:
             for row in batch.sampling_rows:
                 self.failures.pop(row.request, None)

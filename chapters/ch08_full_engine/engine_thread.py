@@ -14,7 +14,6 @@ from threading import Lock, Thread, current_thread
 
 from ch02_continuous_batching import FinishReason, RequestOutput, SamplingParams
 from ch08_full_engine.full_engine import FullEngine
-from ch08_full_engine.managed_engine import StreamedOutput
 from toolkit.errors import UserError
 from toolkit.garbage import short_collections
 
@@ -90,7 +89,7 @@ class EngineThread(Thread):
                 self.closed = True
             for name in list(self.callbacks):
                 with suppress(BaseException):  # whatever it is, the others must be told as well
-                    self._deliver(StreamedOutput(name, (), FinishReason.ERROR, error=reason))
+                    self._deliver(RequestOutput(name, (), FinishReason.ERROR, error=reason))
 
     def _serve(self) -> None:
         while not self.given_up:
@@ -105,7 +104,7 @@ class EngineThread(Thread):
         try:
             self.engine.add_request(name, prompt, params)
         except Exception as error:  # it has stopped meanwhile, or its tokenizer is good for nothing: one fails alone
-            self._deliver(StreamedOutput(name, (), FinishReason.ERROR, error=str(error)))
+            self._deliver(RequestOutput(name, (), FinishReason.ERROR, error=str(error)))
 
     def _deliver(self, output: RequestOutput) -> None:
         name, is_last = output.request_id, output.finish_reason is not None

@@ -5,18 +5,30 @@ times a step, and two device events around each forward, read when the step is c
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ch02_continuous_batching import Observer, Request, RequestOutput, Scheduler
+from ch02_continuous_batching.observers import NOTHING
 from toolkit import device
 from toolkit.percentile import percentile
+from toolkit.timeline.recording import WAIT
 
 REMEMBERED = 10_000  # so many of the latest latencies are kept
 
 
+@dataclass(slots=True)
+class _Times:
+    """Of an open request: when it was added, or got its latest token."""
+
+    since: float
+    has_token: bool = False
+
+
 @dataclass
-class Metrics:
+class Metrics(Observer):
     """Counters and latencies since the engine was made. Times in ms, on the virtual clock where the GPU is simulated.
 
     Attributes:
@@ -44,26 +56,60 @@ class Metrics:
     idle_ms: float = 0.0
     first_token_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     inter_token_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    _latest: dict[Any, float] = field(default_factory=dict)  # request -> when it was added, or got its latest token
+    _open: dict[str, deque[_Times]] = field(default_factory=dict)  # by name, the oldest first: a name may come again
+    _events: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # around the forward of each step in flight
     _device_end: Any = None  # the event behind the latest committed forward
 
-    def added(self, request: Any) -> None:  # noqa: ANN401 (a Request; only its identity counts)
-        self._latest[request] = device.now_ms()
+    def added(self, request: Request) -> None:
+        self._open.setdefault(request.request_id, deque()).append(_Times(device.now_ms()))
 
-    def restarted(self, request: Any) -> None:  # noqa: ANN401
-        """Its end was taken back, or that of a step was; its next token counts from what is known of it."""
-        self._latest.setdefault(request, device.now_ms())
+    @contextmanager
+    def host(self, phase: str, *, step: int) -> Iterator[None]:
+        start = device.now_ms()
+        yield
+        ms = device.now_ms() - start
+        if phase == WAIT:
+            self.waiting_ms += ms
+            self.forward(*self._events.pop(step))
+        else:
+            self.host_ms += ms
 
-    def token(self, request: Any, is_first: bool) -> None:  # noqa: ANN401
-        """A token of `request` is handed out."""
+    def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
+        return self._forward_events(step) if name == "forward" else NOTHING
+
+    @contextmanager
+    def _forward_events(self, step: int) -> Iterator[None]:
+        start, end = (device.accelerator.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        yield
+        end.record()
+        self._events[step] = start, end
+
+    def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
         now = device.now_ms()
-        (self.first_token_ms if is_first else self.inter_token_ms).append(now - self._latest[request])
-        self._latest[request] = now
-        self.tokens += 1
+        for output in outputs:
+            self._output(output, now)
+        self.waiting, self.running = len(scheduler.waiting), len(scheduler.running)
+        self.free_blocks = scheduler.blocks.num_free_blocks
+        self.shared_tokens = scheduler.blocks.num_shared_tokens
+        if idle:
+            self._device_end = None  # what the device idles from now on is not the engine's fault
+            self._events.clear()  # after an error there may be some left
 
-    def ended(self, request: Any) -> None:  # noqa: ANN401
-        del self._latest[request]
-        self.finished[request.finish_reason.value] += 1
+    def _output(self, output: RequestOutput, now: float) -> None:
+        times = self._open.get(output.request_id)
+        if not times:  # an interrupt in here may cost a figure, and never more than that
+            return
+        if output.new_token_ids:
+            request = times[0]
+            (self.inter_token_ms if request.has_token else self.first_token_ms).append(now - request.since)
+            request.since, request.has_token = now, True
+            self.tokens += len(output.new_token_ids)
+        if output.finish_reason is not None:
+            self.finished[output.finish_reason.value] += 1
+            times.popleft()
+            if not times:
+                del self._open[output.request_id]
 
     def forward(self, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
         """A step is committed; its forward ran between these two timing events."""
@@ -72,10 +118,6 @@ class Metrics:
         if self._device_end is not None:
             self.idle_ms += self._device_end.elapsed_time(start)
         self._device_end = end
-
-    def out_of_work(self) -> None:
-        """There is nothing to do: what the device idles from now on is nobody's fault."""
-        self._device_end = None
 
     @property
     def idle_share(self) -> float | None:

@@ -14,6 +14,7 @@ naming by a chain of hashes is vLLM's "automatic prefix caching".
 
 from array import array
 from collections import Counter, deque
+from collections.abc import Sequence
 from hashlib import blake2b
 from weakref import WeakKeyDictionary
 
@@ -125,6 +126,11 @@ class PrefixScheduler(CarryScheduler):
     """Chapter 7's scheduler; a request is let in with the blocks that are there already."""
 
     blocks: PrefixBlockManager
+
+    def written(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.epoch == row.request.epoch:
+                self.blocks.mark_written(row)
 
     def _admit(self, request: Request, rows: list[Row]) -> bool:
         self.blocks.share_prefix(request)

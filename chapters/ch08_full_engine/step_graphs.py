@@ -1,41 +1,27 @@
 """Graphs for every step, not for decode alone.
 
 Chapter 6 captures decode steps. A step with a prompt in it ran operation by operation, and while requests come and go
-that is every few steps: on a large model each of them takes several times as long as a decode step, for everybody.
+that is every few steps: on a large model each of them takes several times as long as a decode step, for all requests.
 
 A mixed step can be captured as well. What differs from one to the next is how its tokens are divided among the rows,
-and that stands in a tensor, `query_start`. So it is captured by its number of *tokens*, in buckets; all rows of the
-slot take part, those beyond the batch with no token at all, and tokens beyond the batch belong to no row. The attention
-must take such a step as it is, with its grid fixed by numbers that the host knows. The Triton kernels do; the plain one
-would compute every row as wide as the whole step, so with it these steps stay uncaptured.
+and that stands in a tensor, `query_start`. So it is captured by its number of *tokens*, in buckets; all rows of the IO
+buffers take part, those beyond the batch with no token at all (packed_buffers.py), and tokens beyond the batch belong
+to no row. The attention must take such a step as it is, with its grid fixed by numbers that the host knows. The Triton
+kernels do; the plain one would compute every row as wide as the whole step, so with it these steps stay uncaptured.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from ch02_continuous_batching import BatchInputs
-from ch02_continuous_batching.batch import host_tensor
 from ch06_graphs import GraphForward, bucket_for, bucket_sizes
-from ch08_full_engine.packed_slot import PackedSlot
-from toolkit.device import write_host
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit import device
+from toolkit.paged_attention import attention_kernel_name
+from toolkit.sealed_forward import SealedForward, Sizes, Tensors
 
 SMALLEST_BUCKET = 16  # tokens; fewer would save next to nothing, since the weights are read all the same
-
-
-class MixedSlot(PackedSlot):
-    """A slot whose rows beyond the batch have no token, where prompts are among the rows."""
-
-    def load(self, inputs: BatchInputs) -> None:
-        super().load(inputs)
-        rows = inputs.kv_lengths.shape[0]
-        if inputs.num_decode_rows < rows:
-            rest = self.host_inputs["query_start"][rows + 1 :]
-            write_host(rest, host_tensor([inputs.input_ids.shape[0]] * len(rest), np.int32))
 
 
 class StepGraphs(GraphForward):
@@ -43,7 +29,7 @@ class StepGraphs(GraphForward):
 
     Attributes:
         token_buckets: the captured numbers of tokens, in rising order.
-        mixed_graphs: by (address of the slot's output, tokens, greedy).
+        mixed_graphs: by (address of the output, tokens, greedy).
     """
 
     def __init__(self, forward: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor, token_budget: int) -> None:
@@ -64,3 +50,17 @@ class StepGraphs(GraphForward):
             return
         tokens = bucket_for(sizes.tokens, self.token_buckets)
         self.mixed_graphs[output.data_ptr(), tokens, sizes.greedy].replay()
+
+
+def quickest_forward(
+    step: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor, token_budget: int
+) -> SealedForward:
+    """The forward with the most graphs that this device and its attention can have. See GraphForward for the arguments.
+
+    The simulated GPU could run graphs too, operation by operation, but that takes very long.
+    """
+    if device.is_simulated():
+        return SealedForward(step, storage)
+    if attention_kernel_name(storage) == "plain torch":
+        return GraphForward(step, storage)
+    return StepGraphs(step, storage, token_budget)

@@ -5,25 +5,27 @@ In 2026 the project removed them in a series of changes, and made its tests fail
 https://github.com/vllm-project/vllm/pull/41429 and https://github.com/vllm-project/vllm/pull/43107
 """
 
-from transformers import PreTrainedModel
+from functools import partial
 
 from ch02_continuous_batching import Batch
-from ch03_streams import IOSlot
-from ch07_carry_over import AsyncEngine
+from ch03_streams import IOBuffers
+from ch04_events import EventExecutor
+from ch08_full_engine.museum.build import async_engine
 
 
-class MeteredEngine(AsyncEngine):
-    """The asynchronous engine, with a meter.
+class MeteredExecutor(EventExecutor):
+    """Chapter 4's executor, with a meter.
 
     Attributes:
         longest_context: tokens of the longest row that was ever in a batch.
     """
 
-    def set_up_device(self, model: PreTrainedModel) -> None:
-        super().set_up_device(model)
-        self.longest_context = 0
+    longest_context = 0
 
-    def run_forward(self, batch: Batch, slot: IOSlot) -> None:
-        super().run_forward(batch, slot)
-        longest = slot.device_inputs["kv_lengths"].max().item()
+    def run(self, batch: Batch, buffers: IOBuffers) -> None:
+        super().run(batch, buffers)
+        longest = buffers.device_inputs["kv_lengths"].max().item()
         self.longest_context = max(self.longest_context, int(longest))
+
+
+build = partial(async_engine, executor=MeteredExecutor)

@@ -5,8 +5,11 @@ it preempted for lack of memory. Reported were repeated tokens, and a failed ass
 https://github.com/vllm-project/vllm/pull/38624 and https://github.com/vllm-project/vllm/pull/47900
 """
 
-from ch02_continuous_batching import Request, RequestStatus, Scheduler
-from ch07_carry_over import AsyncEngine, CarryScheduler
+from functools import partial
+
+from ch02_continuous_batching import Request, RequestStatus
+from ch07_carry_over import CarryScheduler
+from ch08_full_engine.museum.build import async_engine
 
 
 class CountingScheduler(CarryScheduler):
@@ -29,10 +32,4 @@ class CountingScheduler(CarryScheduler):
         request.pending_samples = 0
 
 
-class CountingEngine(AsyncEngine):
-    """The asynchronous engine with that scheduler."""
-
-    def make_scheduler(self) -> Scheduler:
-        super().make_scheduler()  # sets up the queue of batches in flight
-        config = self.config
-        return CountingScheduler(self.blocks, config.max_rows, config.token_budget, config.policy)
+build = partial(async_engine, scheduler=CountingScheduler)

@@ -12,41 +12,56 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ch02_continuous_batching import Batch, RequestOutput
-from ch03_streams import IOSlot
-from ch07_carry_over import AsyncEngine
+from ch02_continuous_batching import Batch, Observers
+from ch03_streams import BufferPool, IOBuffers
+from ch04_events import EventExecutor
+from ch05_double_buffering import PipelinedEngine
+from ch08_full_engine.museum.build import async_engine
 from toolkit.device import DEVICE, accelerator
+from toolkit.sealed_forward import SealedForward
 
 
-class GuardedEngine(AsyncEngine):
-    """The asynchronous engine, with a check of the sampled ids.
+class GuardedExecutor(EventExecutor):
+    """Chapter 4's executor, with a check of the sampled ids.
 
     Attributes:
-        device_valid, host_valid: for each slot, (rows,) bool: whether the id is one of the vocabulary's.
+        vocabulary: an id is valid below this.
+        device_valid, host_valid: for each of the IO buffers, (rows,) bool: whether the row's id is valid.
     """
 
-    def set_up_device(self, model: PreTrainedModel) -> None:
-        super().set_up_device(model)
-        self.vocabulary: int = model.config.vocab_size
-        rows = self.config.max_rows
-        self.device_valid = {id(slot): torch.zeros(rows, dtype=torch.bool, device=DEVICE) for slot in self.slots}
+    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers, vocabulary: int) -> None:
+        super().__init__(pool, forward, observers)
+        self.vocabulary = vocabulary
+        self.device_valid = {
+            buffers: torch.zeros(buffers.device_ids.shape, dtype=torch.bool, device=DEVICE) for buffers in pool.buffers
+        }
         self.host_valid = {
-            id(slot): torch.zeros(rows, dtype=torch.bool, device="cpu", pin_memory=True) for slot in self.slots
+            buffers: torch.zeros(buffers.device_ids.shape, dtype=torch.bool, device="cpu", pin_memory=True)
+            for buffers in pool.buffers
         }
         accelerator.synchronize()
 
-    def run_forward(self, batch: Batch, slot: IOSlot) -> None:
-        super().run_forward(batch, slot)
-        self.device_valid[id(slot)].copy_(slot.device_ids < self.vocabulary)
+    def run(self, batch: Batch, buffers: IOBuffers) -> None:
+        super().run(batch, buffers)
+        self.device_valid[buffers].copy_(buffers.device_ids < self.vocabulary)
 
-    def queue(self, batch: Batch, slot: IOSlot) -> None:
-        super().queue(batch, slot)
+    def queue(self, batch: Batch, buffers: IOBuffers) -> None:
+        super().queue(batch, buffers)
         with accelerator.stream(self.d2h):
-            self.host_valid[id(slot)].copy_(self.device_valid[id(slot)], non_blocking=True)
+            self.host_valid[buffers].copy_(self.device_valid[buffers], non_blocking=True)
 
-    def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:  # noqa: ANN401 (see chapter 3)
-        with self.timeline.host("wait", step=batch.step):
-            self.wait_for(slot)
-        if not all(self.host_valid[id(slot)][: len(batch.sampling_rows)].tolist()):
+    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        token_ids = super().wait(batch, buffers)
+        if not all(self.host_valid[buffers][: len(token_ids)].tolist()):
             raise RuntimeError(f"step {batch.step}: the device sampled an id that is not in the vocabulary")
-        return super().commit(batch, slot)
+        return token_ids
+
+
+def build(model: PreTrainedModel, *arguments: Any, **limits: Any) -> PipelinedEngine:  # noqa: ANN401
+    """Chapter 7's engine with this executor. Arguments are those of async_engine."""
+    vocabulary: int = model.config.vocab_size
+
+    def executor(pool: BufferPool, forward: SealedForward, observers: Observers) -> GuardedExecutor:
+        return GuardedExecutor(pool, forward, observers, vocabulary)
+
+    return async_engine(model, *arguments, executor=executor, **limits)

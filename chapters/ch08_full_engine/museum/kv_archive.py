@@ -9,17 +9,21 @@ thought to be.
 https://github.com/vllm-project/vllm/issues/46951
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from ch02_continuous_batching import Batch, RequestOutput, RequestStatus
-from ch07_carry_over import AsyncEngine
+from ch02_continuous_batching import Batch, Parts, RequestOutput, RequestStatus
+from ch03_streams import IOBuffers
+from ch04_events import EventExecutor
+from ch05_double_buffering import PipelinedEngine
+from ch08_full_engine.museum.build import async_engine
 from toolkit.device import accelerator, new_stream
 
 
-class ArchiveEngine(AsyncEngine):
-    """The asynchronous engine, with an archive.
+class ArchiveEngine(PipelinedEngine):
+    """Chapter 5's engine, with an archive.
 
     Attributes:
         saving: the stream of the copies.
@@ -27,14 +31,16 @@ class ArchiveEngine(AsyncEngine):
             on the host; complete once `saving` has been synchronised.
     """
 
-    def set_up_device(self, model: PreTrainedModel) -> None:
-        super().set_up_device(model)
+    executor: EventExecutor
+
+    def __init__(self, parts: Parts[IOBuffers]) -> None:
+        super().__init__(parts)
         self.saving = new_stream("saving")
         self.archive: dict[str, Tensor] = {}
 
-    def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+    def commit(self, batch: Batch, buffers: IOBuffers) -> list[RequestOutput]:
         tables = [(row.request, list(row.request.block_table)) for row in batch.rows]  # finishing empties them
-        outputs = super().commit_tokens(batch, token_ids)
+        outputs = super().commit(batch, buffers)
         for request, blocks in tables:
             if request.status is RequestStatus.FINISHED and blocks:
                 self.archive[request.request_id] = self.save(blocks)
@@ -42,8 +48,11 @@ class ArchiveEngine(AsyncEngine):
 
     def save(self, blocks: list[int]) -> Tensor:
         """Queue the copy of some blocks to the host."""
-        storage = self.box.storage
-        self.saving.wait_stream(self.compute)
+        storage = self.executor.forward.storage
+        self.saving.wait_stream(self.executor.compute)
         with accelerator.stream(self.saving):
             kept = torch.stack([storage[:, :, block] for block in blocks]).to("cpu", non_blocking=True)
         return kept
+
+
+build = partial(async_engine, engine=ArchiveEngine)

@@ -9,10 +9,12 @@ https://github.com/vllm-project/vllm/issues/43145 and https://github.com/vllm-pr
 """
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
-from ch06_graphs import GraphEngine, GraphForward, bucket_for, bucket_sizes, decode_step, graph_key
+from ch06_graphs import GraphForward, bucket_for, bucket_sizes, decode_step, graph_key
+from ch08_full_engine.museum.build import graph_engine
 from toolkit.sealed_forward import Sizes, Tensors
 
 
@@ -43,8 +45,4 @@ class TwoWidths(GraphForward):
         return graph_key(output, sizes)
 
 
-class TwoWidthsEngine(GraphEngine):
-    """The engine of chapter 6 with that box."""
-
-    def make_box(self, storage: Tensor) -> TwoWidths:
-        return TwoWidths(self.forward, storage)
+build = partial(graph_engine, forward=TwoWidths)

@@ -5,27 +5,34 @@ NaN. The repair is one line; a benchmark was then written that does nothing but 
 https://github.com/meta-pytorch/torchrec/pull/4231
 """
 
+from functools import partial
+
 import torch
-from transformers import PreTrainedModel
 
-from ch02_continuous_batching import Batch
-from ch03_streams import IOSlot
-from ch07_carry_over import AsyncEngine
+from ch02_continuous_batching import Batch, Observers
+from ch03_streams import BufferPool, IOBuffers
+from ch04_events import EventExecutor
+from ch08_full_engine.museum.build import async_engine
 from toolkit.device import accelerator
+from toolkit.sealed_forward import SealedForward
 
 
-class NarrowEngine(AsyncEngine):
-    """The asynchronous engine whose ids come home as int32."""
+class NarrowExecutor(EventExecutor):
+    """Chapter 4's executor, but the ids come home as int32."""
 
-    def set_up_device(self, model: PreTrainedModel) -> None:
-        super().set_up_device(model)
-        for slot in self.slots:
-            slot.host_ids = torch.zeros(self.config.max_rows, dtype=torch.int32, device="cpu", pin_memory=True)
+    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+        super().__init__(pool, forward, observers)
+        for buffers in pool.buffers:
+            rows = buffers.device_ids.shape
+            buffers.host_ids = torch.zeros(rows, dtype=torch.int32, device="cpu", pin_memory=True)
 
-    def copy_out(self, batch: Batch, slot: IOSlot) -> None:
+    def copy_out(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue the narrowing on the compute stream, behind the forward, and the copy on the current one, d2h."""
-        with self.timeline.device("copy out", lane="d2h", step=batch.step):
+        with self.observers.device("copy out", lane="d2h", step=batch.step):
             with accelerator.stream(self.compute):
-                narrow = slot.device_ids.int()
+                narrow = buffers.device_ids.int()
             self.d2h.wait_stream(self.compute)
-            slot.host_ids.copy_(narrow, non_blocking=True)
+            buffers.host_ids.copy_(narrow, non_blocking=True)
+
+
+build = partial(async_engine, executor=NarrowExecutor)

@@ -1,25 +1,28 @@
-"""Poison in the slots: an id that no batch has written is noticed, and never reaches a request.
+"""Poison in the IO buffers: an id that no batch has written is noticed, and never reaches a request.
 
-Before a slot is used, and again once its ids were read, its host side is filled with a number that is no token.
+Before they are used, and again once their ids were read, their host side is filled with a number that is no token.
 
 A true story: a new version of vLLM no longer had an attribute that vllm-omni asked for, with False as a silent
 default. Everything still worked, and a step with a long prompt lost about 240 ms.
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 
-import torch
+from functools import partial
 
-from ch07_carry_over import AsyncEngine
-from ch07_carry_over.async_engine import CarrySlot
+import torch
+from torch import Tensor
+
+from ch03_streams import IOBuffers
+from ch08_full_engine.museum.build import async_engine
 
 UNWRITTEN = -2  # no token, and not NO_TOKEN (-1) either, which is a result
 
 
-class PoisonedSlot(CarrySlot):
-    """A slot whose host side holds UNWRITTEN wherever no batch has left an id."""
+class PoisonedBuffers(IOBuffers):
+    """IO buffers whose host side holds UNWRITTEN wherever no batch has left an id."""
 
-    def __init__(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int, device: str) -> None:
-        super().__init__(tokens, rows, width, trash_block, block_size, device)
+    def __init__(self, padding: dict[str, Tensor], device: str) -> None:
+        super().__init__(padding, device)
         self.host_ids = torch.full_like(self.host_ids, UNWRITTEN)
 
     def read_ids(self, samples: int) -> list[int]:
@@ -30,7 +33,4 @@ class PoisonedSlot(CarrySlot):
         return ids
 
 
-class PoisonedEngine(AsyncEngine):
-    """The asynchronous engine over poisoned slots."""
-
-    slot_class = PoisonedSlot
+build = partial(async_engine, buffers=PoisonedBuffers)

@@ -1,4 +1,4 @@
-"""Quicker launches: a slot's pinned inputs are not cleaned completely before every batch.
+"""Quicker launches: the pinned inputs are not cleaned completely before every batch.
 
 What shapes the rows of a batch has to be padding behind its last row. Everything else is read by padding rows only, and
 nobody reads what these compute.
@@ -8,14 +8,16 @@ reads. "kv cache would be polluted", says the repair, which fills them with a bl
 https://github.com/InternLM/lmdeploy/pull/4569
 """
 
+from functools import partial
+
 from ch02_continuous_batching import BatchInputs
-from ch03_streams import IOSlot
-from ch06_graphs import GraphEngine
+from ch03_streams import IOBuffers
+from ch08_full_engine.museum.build import graph_engine
 from toolkit.device import write_host
 
 
-class QuickSlot(IOSlot):
-    """A slot that writes no more than it must."""
+class QuickBuffers(IOBuffers):
+    """IO buffers into which the host writes no more than it must."""
 
     def load(self, inputs: BatchInputs) -> None:
         """Host: write a packed batch into the pinned input tensors, and padding behind it where it matters."""
@@ -26,7 +28,4 @@ class QuickSlot(IOSlot):
             write_host(host, values)
 
 
-class QuickEngine(GraphEngine):
-    """The engine of chapter 6 over such slots."""
-
-    slot_class = QuickSlot
+build = partial(graph_engine, buffers=QuickBuffers)

@@ -5,12 +5,15 @@ Whether it came up depended on a race with the first request (reported in August
 https://github.com/huggingface/transformers/issues/48303
 """
 
+from functools import partial
+
 from ch02_continuous_batching import RequestOutput
-from ch07_carry_over import AsyncEngine
+from ch05_double_buffering import PipelinedEngine
+from ch08_full_engine.museum.build import async_engine
 
 
-class WarmStartEngine(AsyncEngine):
-    """The asynchronous engine, which always fills both slots before it commits."""
+class WarmStartEngine(PipelinedEngine):
+    """Chapter 5's engine, which always fills both IO buffers before it commits."""
 
     def advance(self) -> list[RequestOutput]:
         """Launch batches until `max_in_flight` are in flight, then commit the oldest.
@@ -20,5 +23,8 @@ class WarmStartEngine(AsyncEngine):
         """
         while len(self.in_flight) < self.max_in_flight:
             batch = self.prepare()
-            self.in_flight.append((batch, self.launch(batch)))
+            self.in_flight.append((batch, self.executor.launch(batch)))
         return self.commit(*self.in_flight.popleft())
+
+
+build = partial(async_engine, engine=WarmStartEngine)

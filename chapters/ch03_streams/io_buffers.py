@@ -1,4 +1,4 @@
-"""An input/output slot: the tensors through which one batch enters and leaves the device.
+"""IO buffers: the tensors through which one batch enters and leaves the device, and the events that order its way.
 
 Copies that shall run while the host goes on need two things. The host's side must be *pinned* memory, which the
 operating system never moves, so that the copy engine can read it by itself; from ordinary ("pageable") memory a large
@@ -6,13 +6,15 @@ copy makes the host wait. And the device's side must be *static*: allocated once
 captured forward finds its inputs there at every step.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ch02_continuous_batching.batch import BatchInputs
-from toolkit.device import name_tensors, write_host
+from ch02_continuous_batching.entrance import Entrance
+from toolkit.device import accelerator, name_tensors, write_host
 from toolkit.sealed_forward import Sizes, Tensors
 
 # Torch's default dtype and device are the caller's to choose; these tensors are what they are in any case.
@@ -21,57 +23,101 @@ INT32: Any = {"dtype": torch.int32, "device": "cpu"}
 FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
 
 
-class IOSlot:
-    """Host and device side of a batch's inputs and of its sampled ids.
+@dataclass(frozen=True)
+class BufferSizes:
+    """How large IO buffers are.
 
-    Args:
+    Attributes:
         tokens, rows: a batch has at most so many packed tokens and rows.
         width: a row owns at most so many blocks.
         trash_block: a block of the cache that no request owns. Rows beyond the batch point there.
         block_size: tokens per block.
+    """
+
+    tokens: int
+    rows: int
+    width: int
+    trash_block: int
+    block_size: int
+
+    @classmethod
+    def of(cls, entrance: Entrance) -> "BufferSizes":
+        """The sizes that are enough for every batch of an engine. The trash block lies behind the manager's blocks."""
+        config = entrance.config
+        return cls(
+            tokens=max(config.token_budget, config.max_rows),  # a decode step of all rows fits in any case
+            rows=config.max_rows,
+            width=min(-(-entrance.max_length // config.block_size), config.num_blocks),
+            trash_block=config.num_blocks,
+            block_size=config.block_size,
+        )
+
+
+def padding(sizes: BufferSizes) -> dict[str, Tensor]:
+    """The values of each input where no row uses it: decode rows of one token each, in the trash block.
+
+    Names and dtypes are those of BatchInputs, each at its largest.
+    """
+    tokens, rows = sizes.tokens, sizes.rows
+    return {
+        "input_ids": torch.zeros(tokens, **INT64),
+        "position_ids": torch.zeros(tokens, **INT64),
+        "slot_mapping": torch.full((tokens,), sizes.trash_block * sizes.block_size, **INT64),
+        "query_start": torch.arange(rows + 1, **INT32),
+        "kv_lengths": torch.ones(rows, **INT32),
+        "block_table": torch.full((rows, sizes.width), sizes.trash_block, **INT32),
+        "sample_index": torch.arange(rows, **INT64),
+        "temperature": torch.zeros(rows, **FLOAT32),
+        "top_k": torch.zeros(rows, **INT64),
+        "top_p": torch.ones(rows, **FLOAT32),
+        "uniform": torch.zeros(rows, **FLOAT32),
+    }
+
+
+class IOBuffers:
+    """Host and device side of a batch's inputs and of its sampled ids.
+
+    Args:
+        padding: see the function `padding`.
         device: "cuda", or "sim".
 
     Attributes:
         padding: for each input, its values where no row uses it; ordinary host memory. Both sides start with them.
-        host_inputs: the inputs by name, in pinned host memory; names and dtypes of BatchInputs, at their largest.
+        host_inputs: the inputs by name, in pinned host memory.
         device_inputs: the same on the device.
+        forward_inputs: what the forward reads: `device_inputs`, and from chapter 7 on one tensor more.
         device_ids, host_ids: (rows,) int64, the sampled ids on the device and, pinned, on the host.
+        h2d_done, compute_done, d2h_done: events, recorded again for every batch that goes through: the inputs are on
+            the device; the sampled ids are in device_ids; they are in host_ids. Chapter 4 puts them to use.
     """
 
-    def __init__(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int, device: str) -> None:
-        self.padding = self.make_padding(tokens, rows, width, trash_block, block_size)
+    def __init__(self, padding: dict[str, Tensor], device: str) -> None:
+        self.padding = padding
         self.host_inputs: dict[str, Tensor] = {}
         self.device_inputs: dict[str, Tensor] = {}
-        for name, values in self.padding.items():
-            raise NotImplementedError("ch03 exercise 1: Pinned host tensors, static device tensors")
+        self.allocate_inputs(device)
+        self.forward_inputs = dict(self.device_inputs)
+        rows = padding["block_table"].shape[0]
         self.device_ids = torch.zeros(rows, dtype=torch.int64, device=device)
         self.host_ids = torch.zeros(rows, dtype=torch.int64, device="cpu", pin_memory=True)
+        self.h2d_done: Any = accelerator.Event()  # of either accelerator, which have no common class
+        self.compute_done: Any = accelerator.Event()
+        self.d2h_done: Any = accelerator.Event()
 
-    def make_padding(self, tokens: int, rows: int, width: int, trash_block: int, block_size: int) -> dict[str, Tensor]:
-        """The values of each input where no row uses it: decode rows of one token each, in the trash block."""
-        return {
-            "input_ids": torch.zeros(tokens, **INT64),
-            "position_ids": torch.zeros(tokens, **INT64),
-            "slot_mapping": torch.full((tokens,), trash_block * block_size, **INT64),
-            "query_start": torch.arange(rows + 1, **INT32),
-            "kv_lengths": torch.ones(rows, **INT32),
-            "block_table": torch.full((rows, width), trash_block, **INT32),
-            "sample_index": torch.arange(rows, **INT64),
-            "temperature": torch.zeros(rows, **FLOAT32),
-            "top_k": torch.zeros(rows, **INT64),
-            "top_p": torch.ones(rows, **FLOAT32),
-            "uniform": torch.zeros(rows, **FLOAT32),
-        }
+    def allocate_inputs(self, device: str) -> None:
+        """Make `host_inputs` and `device_inputs`: for each of `padding` a tensor of its shape, dtype and values."""
+        for name, values in self.padding.items():
+            raise NotImplementedError("ch03 exercise 1: Pinned host tensors, static device tensors")
 
     def name_for(self, batch: int) -> None:
-        """From now on the slot belongs to this batch. Only reports of the simulated GPU say so."""
+        """From now on the buffers belong to this batch. Only reports of the simulated GPU say so."""
         for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):
             name_tensors(tensors, of=f"the buffers of batch {batch}")
         name_tensors({"sampled ids": self.host_ids}, of=f"the buffers of batch {batch}")
 
     @property
     def full_decode(self) -> Sizes:
-        """The decode step that uses every row of the slot."""
+        """The decode step that uses every row of the buffers."""
         rows, width = self.padding["block_table"].shape
         return Sizes(rows, rows, rows, width, num_decode_rows=rows, max_query_length=1, greedy=True)
 
@@ -95,7 +141,7 @@ class IOSlot:
 
 
 def sizes_of(inputs: BatchInputs) -> Sizes:
-    """How much of a slot a packed batch uses."""
+    """How much of its buffers a packed batch uses."""
     rows, width = inputs.block_table.shape
     return Sizes(
         tokens=inputs.input_ids.shape[0],
@@ -109,7 +155,7 @@ def sizes_of(inputs: BatchInputs) -> Sizes:
 
 
 def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
-    """The batch in a slot's tensors, as views: what `sizes` says of each, without the padding behind it."""
+    """The batch in its buffers' device tensors, as views: what `sizes` says of each, without the padding behind it."""
     samples = slice(sizes.samples)
     return BatchInputs(
         input_ids=tensors["input_ids"][: sizes.tokens],
