@@ -1,4 +1,4 @@
-"""Whose code runs, as data: what `toolkit.course.use` was told, and in which folders a chapter's files are looked for."""
+"""Whose code runs, as data: what `toolkit.course.use` was told, and where a chapter's files are looked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Choice:
         return self.code == "mine" and self.chapter in (None, package)
 
     def rooms(self, package: str) -> list[Path]:
-        """Where the files of a chapter are looked for, the first that has a file wins."""
+        """The folders in which the files of a chapter are looked for; the first that has a file wins."""
         solutions = self.root / "solutions"
         return [self.root / "chapters", solutions] if self.is_mine(package) else [solutions]
 

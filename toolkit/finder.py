@@ -1,7 +1,7 @@
 """Finds and loads the files of chapters, one by one: a learner's file in chapters/, any other in solutions/.
 
 chapters/ holds the files with exercises, and whatever else a learner has put there: a copy of any other file of
-solutions/ runs in its place, and a new file can be imported too. So the files of one package may come from both folders.
+solutions/ runs in its place, and a new file can be imported too. So one package's files may come from both folders.
 """
 
 import importlib.machinery
