@@ -61,7 +61,7 @@ record: setup ## measure what a chapter's figures show, on this machine: make re
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw
 
-exercises: setup ## write the exercise files in chapters/ anew from solutions/
+exercises: setup ## write the files with exercises in chapters/ again from solutions/
 	@$(VENV) -m toolkit.commands.exercises.generate
 
 lessons: setup ## build and run the lesson notebooks from their lesson.py

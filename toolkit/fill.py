@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
+# In solutions/, where the lines of an exercise begin. A file that has such a line is the learner's to write.
+BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"(ch\d\d exercise \d+): .*", re.DOTALL)
 
 

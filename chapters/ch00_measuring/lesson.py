@@ -40,7 +40,8 @@ open_chapter("ch00")  # whose code runs (COURSE_CODE); switches autoreload on
 # %% [markdown]
 # The line above says whose code runs: yours for this chapter, and the reference solution for what is not solved yet.
 # The environment variable `COURSE_CODE` changes that for notebooks and checks alike: `mine` takes your code for all
-# chapters, `solutions` the reference for all.
+# chapters, `solutions` the reference for all. The files with exercises are in `chapters/`, for you to edit. In later
+# chapters there are others beside them, which are given: those are in `solutions/`.
 
 # %%
 import statistics

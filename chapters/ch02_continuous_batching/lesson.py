@@ -33,7 +33,8 @@
 # | `engine.py` | prepare, launch, commit | 2.5 |
 # | `generate.py` | a list of prompts, run to their ends | |
 #
-# About two and a half hours with the five exercises.
+# Files without an exercise are given; read them in `solutions/ch02_continuous_batching/`. About two and a half hours
+# with the five exercises.
 
 # %%
 import sys

@@ -15,7 +15,7 @@ def test_untouched_chapter_names_what_to_open(toy, capsys):
     """Nothing is run; each exercise says not started, which file, function and line, and how to get a hint."""
     assert check("91", toy) == 1
     assert capsys.readouterr().out == (
-        "Testing your code, in chapters/ch91_second/ (other chapters and what is not solved yet run as "
+        "Testing your code, in chapters/ch91_second/ (all other files and what is not solved yet run as "
         "the reference).\n\n"
         "91.1 Count: not started\n"
         "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
@@ -107,6 +107,42 @@ def test_a_lost_function_is_named(toy, edit):
     edit("def total(", "def totals(")
     with pytest.raises(UserError, match="exercise 91.2 needs the function total, which is not there"):
         check("91", toy)
+
+
+MISSING = "is not there; make it with: python -m toolkit.commands.exercises.generate"
+
+
+def test_a_missing_file_is_one_line(toy):
+    """The learner's file of the exercise itself: its name, and the command that brings it back."""
+    (toy / "chapters/ch91_second/counter.py").unlink()
+    for what in ("91", "91.2"):
+        with pytest.raises(UserError, match=f"^chapters/ch91_second/counter.py {MISSING}$"):
+            check(what, toy)
+
+
+@pytest.mark.parametrize("setting", [None, "mine"])
+def test_another_missing_file_with_an_exercise_is_one_line(toy, edit, monkeypatch, setting):
+    """A file that the exercise's own file imports, in its chapter or an earlier one, does not run as the reference."""
+    step = "ch91_second/step.py" if setting is None else "ch90_first/step.py"
+    (toy / "solutions" / step).write_text("# BEGIN SOLUTION 91.1\nSTEP = 1\n# END SOLUTION\n")
+    edit("from ch90_first", f"from {step.split('/')[0]}")
+    edit(TOTAL, "    return sum(numbers)\n")
+    if setting:
+        monkeypatch.setenv("COURSE_CODE", setting)
+    with pytest.raises(UserError, match=f"^chapters/{step} {MISSING}$"):
+        check("91.2", toy)
+
+
+def test_given_files_run_from_solutions_and_copies_of_them_from_chapters(toy, edit, capsys):
+    """A given file that the learner has copied and edited is what is tested, and a failure names its line."""
+    (toy / "solutions/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b\n")
+    edit("from ch90_first.step import STEP", "from ch90_first.step import STEP\nfrom ch91_second.adding import add")
+    edit(TOTAL, "    for number in numbers:\n        result = add(result, number)\n")
+    assert check("91.2", toy) == 0
+    (toy / "chapters/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b + []\n")
+    capsys.readouterr()
+    assert check("91.2", toy) == 1
+    assert "in your code: chapters/ch91_second/adding.py:2\n" in capsys.readouterr().out
 
 
 def test_a_crash_is_reported(toy, edit, capsys):

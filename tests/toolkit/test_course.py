@@ -11,6 +11,7 @@ import pytest
 
 from toolkit import course
 from toolkit.errors import UserError
+from toolkit.report_lines import rank_of
 
 SOLUTION = '''"""Toy."""
 from functools import wraps
@@ -118,6 +119,76 @@ def test_each_chapter_comes_from_the_chosen_folder(root, code, chapter, expected
     assert places() == expected
 
 
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def mixed(root):
+    """Chapter 91 with files and a sub-package, of which chapters/ holds some only, and no __init__.py."""
+    for name in ("both", "given", "deep/__init__", "deep/both", "deep/given"):
+        write(root / f"solutions/ch91_second/{name}.py", "PLACE = 'solutions'\n")
+    for name in ("both", "new", "deep/both", "deep/new"):
+        write(root / f"chapters/ch91_second/{name}.py", "PLACE = 'chapters'\n")
+    (root / "chapters/ch91_second/__init__.py").unlink()
+    write(root / "solutions/ch91_second/__init__.py", "from ch91_second.both import PLACE\n")
+    return root
+
+
+@pytest.mark.parametrize("within", ["ch91_second", "ch91_second.deep"])
+def test_the_files_of_one_package_come_from_both_folders(mixed, within):
+    """A file in chapters/ runs from there, also a new one, and any other one from solutions/: packages and all."""
+    course.use("mine", "ch91", root=mixed)
+    seen = {name: importlib.import_module(f"{within}.{name}") for name in ("both", "given", "new")}
+    assert {name: module.PLACE for name, module in seen.items()} == {
+        "both": "chapters",
+        "given": "solutions",
+        "new": "chapters",
+    }
+    for module in seen.values():
+        assert Path(module.__file__).is_relative_to(mixed / module.PLACE)
+    assert Path(importlib.import_module(within).__file__).is_relative_to(mixed / "solutions")
+    assert importlib.import_module("ch91_second").PLACE == "chapters", "its __init__ imports what is the learner's"
+
+
+def test_the_reference_takes_nothing_from_the_learners_folder(mixed):
+    """With the reference, and for a chapter that is not the learner's, a file in chapters/ is not seen."""
+    for choice in (("solutions", None), ("mine", "ch90")):
+        course.use(*choice, root=mixed)
+        assert importlib.import_module("ch91_second.both").PLACE == "solutions"
+        with pytest.raises(ModuleNotFoundError, match="No module named 'ch91_second.deep.new'"):
+            importlib.import_module("ch91_second.deep.new")
+
+
+def test_a_copy_runs_as_soon_as_it_lies_there(mixed):
+    """A learner who copies a file of solutions/ changes what runs, an __init__.py too; deleting it takes that back."""
+    for name in ("given", "__init__"):
+        module = "ch91_second" + f".{name}" * (name == "given")
+        copy = mixed / f"chapters/ch91_second/{name}.py"
+        write(copy, "PLACE = 'my copy'\n")
+        course.use("mine", root=mixed)
+        assert importlib.import_module(module).PLACE == "my copy"
+        assert importlib.import_module("ch91_second.deep.given").PLACE == "solutions"
+        copy.unlink()
+        course.use("mine", root=mixed)
+        assert importlib.import_module(module).PLACE == ("solutions" if name == "given" else "chapters")
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_a_missing_file_with_an_exercise_is_an_error(root, fill):
+    """The reference does not stand in unsaid: one line names the file and what brings it back."""
+    (root / "chapters/ch91_second/box.py").unlink()
+    course.use("mine", fill=fill, root=root)
+    with pytest.raises(UserError) as caught:
+        importlib.import_module("ch91_second.box")
+    assert str(caught.value) == (
+        "chapters/ch91_second/box.py is not there; make it with: python -m toolkit.commands.exercises.generate"
+    )
+    course.use("mine", "ch90", fill=fill, root=root)
+    assert importlib.import_module("ch91_second.box").Box, "a chapter that is the reference anyway needs no file"
+
+
 def test_a_new_choice_forgets_what_was_imported(root):
     """After a second `use`, an import gives the newly chosen code and not the module from before."""
     course.use("solutions", root=root)
@@ -189,6 +260,24 @@ def test_a_traceback_from_filled_code_names_the_solution_file(root):
     assert "solutions" in traceback.extract_tb(caught.value.__traceback__)[-1].filename
 
 
+def test_an_overlay_stands_in_for_files_of_both_folders(mixed):
+    """With the learner's code a text can be planted over their file, or over one that only the reference has."""
+    planted = {("ch91_second", f"{name}.py"): f"PLACE = 'planted {name}'\n" for name in ("both", "deep/given")}
+    course.use("mine", root=mixed, overlay=planted)
+    assert importlib.import_module("ch91_second.both").PLACE == "planted both"
+    assert importlib.import_module("ch91_second.deep.given").PLACE == "planted deep/given"
+    assert importlib.import_module("ch91_second.given").PLACE == "solutions"
+
+
+def test_reports_rank_a_file_by_the_folder_that_it_lies_in(mixed):
+    """In a learner's chapter, a given file of solutions/ counts as the reference, the learner's own file for more."""
+    course.use("mine", "ch91", root=mixed)
+    ranks = {}
+    for name in ("both", "given", "deep.both", "deep.given"):
+        ranks[name] = rank_of(importlib.import_module(f"ch91_second.{name}").__file__)
+    assert ranks == {"both": 192, "given": 92, "deep.both": 192, "deep.given": 92}
+
+
 def test_an_overlay_stands_in_for_the_file(root):
     """A planted text is what runs, and the file on disk is untouched."""
     course.use("solutions", root=root, overlay={("ch90_first", "place.py"): "PLACE = 'planted'\n"})
@@ -199,8 +288,12 @@ def test_an_overlay_stands_in_for_the_file(root):
 @pytest.mark.parametrize(
     ("setting", "expected", "line"),
     [
-        (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (other chapters and what is not solved"),
-        ("mine", ["chapters", "chapters"], "your code, in chapters/ (all chapters; what is not solved yet runs as"),
+        (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (all other files and what is"),
+        (
+            "mine",
+            ["chapters", "chapters"],
+            "your code, in chapters/ (all other files and what is not solved yet run as",
+        ),
         ("solutions", ["solutions", "solutions"], "the reference solutions, in solutions/"),
     ],
 )
@@ -249,6 +342,7 @@ cell("print(box.get(), Box.put(1), Box().name)")
 
 def test_edits_take_effect_in_a_running_notebook(root):
     """With autoreload, an edited function is the learner's at once, and the unsolved rest stays filled."""
+    (root / "chapters/ch91_second/__init__.py").unlink()  # as in the course: it has no exercise
     environment = {name: value for name, value in os.environ.items() if name != "COURSE_CODE"}
     environment |= {"PYTHONPATH": str(course.ROOT), "IPYTHONDIR": str(root / "ipython")}
     command = [sys.executable, "-c", NOTEBOOK]

@@ -1,10 +1,12 @@
 """Generation of chapters/: what a stub looks like, and that a learner's edits survive."""
 
+import importlib
 import re
 
 import pytest
 
-from toolkit.commands.exercises.generate import find_drift, generate
+from toolkit import course
+from toolkit.commands.exercises.generate import find_drift, generate, read_manifest
 from toolkit.commands.exercises.metadata import load, validate
 from toolkit.commands.exercises.regions import find_regions
 from toolkit.errors import UserError
@@ -23,7 +25,22 @@ def test_stub_keeps_everything_but_the_solution(toy):
     assert '        """Count one step up."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n' in text
     assert '    result = 0\n    raise NotImplementedError("ch91 exercise 2: Add up")\n    return result\n' in text
     compile(text, "counter.py", "exec")
-    assert (toy / "chapters/ch90_first/step.py").read_text() == "STEP = 1\n"
+
+
+def test_only_files_with_an_exercise_are_generated(toy):
+    """What a learner has nothing to do in runs from solutions/, and a chapter without exercises has no folder."""
+    assert [path.relative_to(toy).as_posix() for path in (toy / "chapters").rglob("*.py")] == [COUNTER]
+    (toy / "solutions/ch90_first/step.py").write_text("STEP = 2\n")
+    assert generate(toy, may_replace=no) == [] == find_drift(toy)
+
+
+def test_chapters_holds_the_files_with_exercises_and_no_others():
+    """The course itself: the metadata, the regions in solutions/ and the files that are generated are the same ones."""
+    solutions = course.ROOT / "solutions"
+    texts = {path.relative_to(solutions).as_posix(): path.read_text() for path in solutions.glob("ch*_*/**/*.py")}
+    with_exercise = {name for name, text in texts.items() if "# BEGIN SOLUTION" in text}
+    assert set(read_manifest()) == with_exercise == {f"{e.chapter}/{e.file}" for e in load().values()}
+    assert with_exercise < set(texts)
 
 
 def test_a_second_generation_changes_nothing(toy):
@@ -34,11 +51,18 @@ def test_a_second_generation_changes_nothing(toy):
 
 def test_unedited_files_follow_the_solution(toy):
     """A file as generated is replaced when its solution changes, without a question."""
-    solution = toy / "solutions/ch90_first/step.py"
-    solution.write_text("STEP = 2\n")
-    assert find_drift(toy) == ["chapters/ch90_first/step.py was generated from an older solutions/ch90_first/step.py"]
-    assert generate(toy, may_replace=no) == ["replaced chapters/ch90_first/step.py"]
+    solution = toy / "solutions/ch91_second/counter.py"
+    solution.write_text(solution.read_text().replace("A counter", "The counter"))
+    assert find_drift(toy) == [f"{COUNTER} was generated from an older solutions/ch91_second/counter.py"]
+    assert generate(toy, may_replace=no) == [f"replaced {COUNTER}"]
     assert find_drift(toy) == []
+
+
+def test_a_missing_file_comes_back(toy):
+    """A learner's file that was deleted is drift, and is generated again."""
+    (toy / COUNTER).unlink()
+    assert find_drift(toy) == [f"{COUNTER} on disk is not as generated"]
+    assert generate(toy, may_replace=no) == [f"wrote    {COUNTER}"]
 
 
 def test_edits_are_kept_again_and_again(toy, edit):
@@ -61,15 +85,49 @@ def test_edits_go_only_after_a_yes(toy, edit):
     assert asked == [COUNTER]
 
 
-def test_stale_files_go_unless_edited(toy, edit):
+def add_exercise_file(root, name):
+    """A second exercise file beside counter.py, generated."""
+    text = (root / "solutions/ch91_second/counter.py").read_text()
+    (root / f"solutions/ch91_second/{name}").write_text(text)
+    assert generate(root, may_replace=no) == [f"wrote    chapters/ch91_second/{name}"]
+
+
+def test_files_that_are_gone_go_unless_edited(toy, edit):
     """When a solution file is gone, its generated file goes too, but an edited one is kept."""
+    add_exercise_file(toy, "other.py")
     edit("result = 0", "result = 0  # mine")
-    for name in ("ch91_second/counter.py", "ch90_first/step.py"):
-        (toy / "solutions" / name).unlink()
+    for name in ("counter.py", "other.py"):
+        (toy / "solutions/ch91_second" / name).unlink()
     assert generate(toy, may_replace=no) == [
-        "removed  chapters/ch90_first/step.py",
         f"kept     {COUNTER} (edited; the course no longer has this file)",
+        "removed  chapters/ch91_second/other.py",
     ]
+
+
+def test_files_that_have_no_exercise_any_more_go_unless_edited(toy, edit):
+    """An edited file whose exercise has gone elsewhere is kept and named each time, since it still runs."""
+    add_exercise_file(toy, "other.py")
+    edit("result = 0", "result = 0  # mine")
+    for name in ("counter.py", "other.py"):
+        (toy / "solutions/ch91_second" / name).write_text("def total(numbers):\n    return sum(numbers)\n")
+    kept = f"kept     {COUNTER} (it has no exercise, and runs instead of solutions/ch91_second/counter.py)"
+    assert generate(toy, may_replace=no) == [kept, "removed  chapters/ch91_second/other.py"]
+    assert generate(toy, may_replace=lambda path: True) == [kept]
+    assert find_drift(toy) == [f"{COUNTER} is not generated: it has no exercise"]
+    assert find_drift(toy, on_disk=False) == []
+    course.use("mine", "ch91", root=toy)
+    assert importlib.import_module("ch91_second.counter").__file__ == str(toy / COUNTER)
+
+
+def test_a_learners_own_files_are_left_alone(toy):
+    """A copy of a given file is named, for it runs; a new file is the learner's own affair."""
+    for name in ("ch90_first/step.py", "ch91_second/notes.py"):
+        (toy / "chapters" / name).parent.mkdir(exist_ok=True)
+        (toy / "chapters" / name).write_text("STEP = 3\n")
+    assert generate(toy, may_replace=no) == [
+        "kept     chapters/ch90_first/step.py (it has no exercise, and runs instead of solutions/ch90_first/step.py)"
+    ]
+    assert len(find_drift(toy)) == 2 and find_drift(toy, on_disk=False) == []
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
     broken = [result for result in results if result.outcome == "not loaded" or result.test == ""]
     if broken:
         first = broken[0]
-        raise UserError(f"{first.where or first.test or 'the tests'} cannot be loaded: {first.message.splitlines()[0]}")
+        cause = first.message.splitlines()[0]
+        if cause.startswith("UserError: "):  # says what is wrong and where by itself, such as a file that is missing
+            raise UserError(cause.removeprefix("UserError: "))
+        raise UserError(f"{first.where or first.test or 'the tests'} cannot be loaded: {cause}")
 
     solved = set()
     for exercise in asked:

@@ -3,10 +3,10 @@
     python -m toolkit.commands.exercises.generate         # writes what changed; asks before replacing an edited file
     python -m toolkit.commands.exercises.generate --check # writes nothing; exit code 1 if chapters/ is out of date
 
-Every module of a chapter is copied; each solution region becomes one `raise NotImplementedError("ch02 exercise 1:
-...")`, and a region with `# BUG` lines becomes these lines, uncommented, without a trace. chapters/.generated.json
-holds the sha256 of every file as generated. A file on disk with another sum was edited by a learner and is never
-replaced without asking.
+Only files with an exercise are copied; the others run from solutions/. Each solution region becomes one `raise
+NotImplementedError("ch02 exercise 1: ...")`, and a region with `# BUG` lines becomes these lines, uncommented, without
+a trace. chapters/.generated.json holds the sha256 of every file as generated. A file on disk with another sum was
+edited by a learner and is never replaced without asking.
 """
 
 import argparse
@@ -45,12 +45,13 @@ def make_stub(text: str, exercises: dict[str, Exercise], where: str, only: str |
 
 
 def fresh_files(root: Path = ROOT) -> dict[str, str]:
-    """What chapters/ should hold: path inside chapters/ -> text."""
+    """What chapters/ should hold besides the lessons: path inside chapters/ -> text, for each file with an exercise."""
     exercises = load(root)
     texts = {}
     for path in sorted((root / "solutions").glob("ch*_*/**/*.py")):
-        name = path.relative_to(root / "solutions").as_posix()
-        texts[name] = make_stub(path.read_text(encoding="utf-8"), exercises, f"solutions/{name}")
+        name, text = path.relative_to(root / "solutions").as_posix(), path.read_text(encoding="utf-8")
+        if find_regions(text, f"solutions/{name}"):
+            texts[name] = make_stub(text, exercises, f"solutions/{name}")
     return texts
 
 
@@ -66,6 +67,12 @@ def read_manifest(root: Path = ROOT) -> dict[str, str]:
         return {}
     except ValueError as error:
         raise UserError(f"chapters/{MANIFEST} cannot be read ({error}); get it back with git checkout") from None
+
+
+def modules_on_disk(root: Path = ROOT) -> set[str]:
+    """Path inside chapters/ of every module that lies there, lessons left out."""
+    paths = (root / "chapters").glob("ch*_*/**/*.py")
+    return {path.relative_to(root / "chapters").as_posix() for path in paths if path.name != "lesson.py"}
 
 
 def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[str]:
@@ -86,15 +93,15 @@ def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[s
             continue
         write_whole(path, text)
         report.append(f"{'wrote   ' if on_disk is None else 'replaced'} chapters/{name}")
-    for name in sorted(set(manifest) - set(fresh)):
+    for name in sorted(modules_on_disk(root) - set(fresh)):
         path = root / "chapters" / name
-        if not path.is_file():
-            continue
-        if digest(path.read_text(encoding="utf-8")) != manifest[name]:
-            report.append(f"kept     chapters/{name} (edited; the course no longer has this file)")
-        else:
+        if name in manifest and digest(path.read_text(encoding="utf-8")) == manifest[name]:
             path.unlink()
             report.append(f"removed  chapters/{name}")
+        elif (root / "solutions" / name).is_file():
+            report.append(f"kept     chapters/{name} (it has no exercise, and runs instead of solutions/{name})")
+        elif name in manifest:
+            report.append(f"kept     chapters/{name} (edited; the course no longer has this file)")
     sums = {name: digest(text) for name, text in fresh.items()}
     if sums != manifest:
         write_whole(root / "chapters" / MANIFEST, json.dumps(sums, indent=1) + "\n")
@@ -116,6 +123,8 @@ def find_drift(root: Path = ROOT, *, on_disk: bool = True) -> list[str]:
             drift.append(f"chapters/{name} was generated from an older solutions/{name}")
         elif on_disk and (not path.is_file() or path.read_text(encoding="utf-8") != fresh[name]):
             drift.append(f"chapters/{name} on disk is not as generated")
+    for name in sorted(modules_on_disk(root) - set(fresh) - set(manifest)) if on_disk else ():
+        drift.append(f"chapters/{name} is not generated: it has no exercise")
     return drift
 
 
@@ -141,7 +150,7 @@ def main() -> int:
         return 1 if problems else 0
     report = generate(may_replace=(lambda path: True) if options.overwrite else ask)
     print("\n".join(report) or "chapters/ is up to date with solutions/")
-    if any(line.startswith("kept") for line in report):
+    if any(line.endswith("(edited)") for line in report):
         print("Kept files hold edits. To replace them with the course's, losing the edits, add --overwrite.")
     for problem in problems:
         print(f"still to do: {problem}")

@@ -10,6 +10,7 @@ from toolkit.commands.exercises.metadata import Exercise, load
 from toolkit.course import ROOT
 from toolkit.errors import UserError
 from toolkit.fill import find_unsolved, functions_in
+from toolkit.finder import missing
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read_file(path: Path, name: str) -> str:
         text = path.read_text(encoding="utf-8")
         ast.parse(text)
     except FileNotFoundError:
-        raise UserError(f"{name} is not there; make it with: python -m toolkit.commands.exercises.generate") from None
+        raise missing(name) from None
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise UserError(f"{name}, line {error.lineno}: Python cannot read this: {error.msg}: {line}") from None

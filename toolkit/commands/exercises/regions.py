@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 
 from toolkit.errors import UserError
+from toolkit.fill import BEGIN
 
-BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$")
 END = re.compile(r"^\s*# END SOLUTION\s*$")
 BUG = re.compile(r"^(?P<indent>\s*)# BUG(?: (?P<code>.*))?$")
 

@@ -1,8 +1,0 @@
-"""Chapter 4, events: the executor on three streams says what must come first. Right again, and no faster.
-
-Read in this order: event_executor, build.
-"""
-
-from ch04_events.event_executor import EventExecutor
-
-__all__ = ["EventExecutor"]

@@ -1,9 +1,0 @@
-"""Chapter 6, graphs and memory pools: the sealed box opened. One launch per step, and two slots in the memory of one.
-
-Read in this order: buckets, graph_forward, build.
-"""
-
-from ch06_graphs.buckets import bucket_for, bucket_sizes, decode_step
-from ch06_graphs.graph_forward import GraphForward, graph_key, on_accelerator
-
-__all__ = ["GraphForward", "bucket_for", "bucket_sizes", "decode_step", "graph_key", "on_accelerator"]
