@@ -22,7 +22,7 @@ def rows(text, columns):
 
 
 def names_and_files(cell):
-    """The (names, file) pairs of a cell: names in `code` or "quotes", and the file behind them, None if there is none."""
+    """The (names, file) pairs of a cell: names in `code` or "quotes", and the file behind them, or None."""
     found, names = [], []
     for quoted, code in re.findall(r'"([^"]+)"|`([^`]+)`', cell):
         if code.endswith(".py"):
