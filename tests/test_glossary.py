@@ -83,5 +83,5 @@ def test_a_wrong_name_and_a_wrong_file_are_found():
 
 def test_the_version_looked_at_is_the_one_pinned():
     pinned = re.search(r"^transformers==(.+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    looked_at = [row[1].split()[0] for row in rows(OTHERS, columns=3) if row[0] == "transformers"]
+    looked_at = [row[1].split(",")[0] for row in rows(OTHERS, columns=3) if row[0] == "transformers"]
     assert looked_at == [pinned[1]]
