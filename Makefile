@@ -61,8 +61,9 @@ record: setup ## measure what a chapter's figures show, on this machine: make re
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw
 
-exercises: setup ## write the files with exercises in chapters/ again from solutions/
+exercises: setup ## write chapters/ and the engine in one file again from solutions/
 	@$(VENV) -m toolkit.commands.exercises.generate
+	@$(VENV) -m toolkit.commands.one_file
 
 lessons: setup ## build and run the lesson notebooks from their lesson.py
 	@$(VENV) -m toolkit.commands.exercises.lessons
