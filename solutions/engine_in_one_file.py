@@ -655,6 +655,34 @@ class Entrance:
             raise UserError(f"{needs} can never fit the KV cache of {pool} tokens; shorten it or add blocks")
 
 
+# ==== chapter 2: compute.py ===========================================================================================
+# What a step computes: the model's forward over the paged cache, then the sampler.
+
+
+@torch.no_grad()
+def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) -> Tensor:
+    """One forward and one sampled token for each row that samples. All tensors on the same device."""
+    paged = PagedBatch(
+        cache=cache,
+        block_table=inputs.block_table,
+        slot_mapping=inputs.slot_mapping,
+        query_start=inputs.query_start,
+        kv_lengths=inputs.kv_lengths,
+        num_decode_rows=inputs.num_decode_rows,
+        max_query_length=inputs.max_query_length,
+    )
+    logits = model(
+        input_ids=inputs.input_ids[None],
+        position_ids=inputs.position_ids[None],
+        use_cache=False,
+        logits_to_keep=inputs.sample_index,  # the vocabulary is wide: only rows that sample pay for it
+        paged=paged,
+    ).logits[0]
+    if inputs.greedy:
+        return sample_greedy(logits)
+    return sample(logits, inputs.temperature, inputs.top_k, inputs.top_p, inputs.uniform)
+
+
 # ==== chapter 2: observers.py =========================================================================================
 # Who looks on while an engine works, and changes nothing: timelines, metrics, the virtual clock's prices.
 
@@ -735,7 +763,7 @@ def _nested(spans: Sequence[AbstractContextManager[object]]) -> Iterator[None]:
 
 
 # ==== chapter 2: executor.py ==========================================================================================
-# The device's side of a step: the model's forward over the paged cache, then the sampler.
+# The device's side of a step.
 
 
 Handle = TypeVar("Handle")
@@ -779,30 +807,6 @@ class DirectExecutor:
 
     def drain(self) -> None:
         """On one stream, whatever is still queued comes before all that is queued later: there is no need to wait."""
-
-
-@torch.no_grad()
-def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) -> Tensor:
-    """One forward and one sampled token for each row that samples. All tensors on the same device."""
-    paged = PagedBatch(
-        cache=cache,
-        block_table=inputs.block_table,
-        slot_mapping=inputs.slot_mapping,
-        query_start=inputs.query_start,
-        kv_lengths=inputs.kv_lengths,
-        num_decode_rows=inputs.num_decode_rows,
-        max_query_length=inputs.max_query_length,
-    )
-    logits = model(
-        input_ids=inputs.input_ids[None],
-        position_ids=inputs.position_ids[None],
-        use_cache=False,
-        logits_to_keep=inputs.sample_index,  # the vocabulary is wide: only rows that sample pay for it
-        paged=paged,
-    ).logits[0]
-    if inputs.greedy:
-        return sample_greedy(logits)
-    return sample(logits, inputs.temperature, inputs.top_k, inputs.top_p, inputs.uniform)
 
 
 # ==== chapter 2: texts.py =============================================================================================

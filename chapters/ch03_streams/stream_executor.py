@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ch02_continuous_batching.batch import Batch
+from ch02_continuous_batching.compute import run_model
 from ch02_continuous_batching.config import EngineConfig
-from ch02_continuous_batching.executor import run_model
 from ch02_continuous_batching.observers import Observers
 from ch03_streams.buffer_pool import BufferPool
 from ch03_streams.io_buffers import IOBuffers, cut, sizes_of

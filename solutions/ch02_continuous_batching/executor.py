@@ -1,4 +1,4 @@
-"""The device's side of a step: the model's forward over the paged cache, then the sampler.
+"""The device's side of a step.
 
 An executor is given batches and gives back sampled ids. `launch` puts a batch on the device and returns a *handle*, by
 which `wait` finds its ids later. What the handle is, is the executor's own matter: here it is the tensor of the ids.
@@ -6,15 +6,14 @@ which `wait` finds its ids later. What the handle is, is the executor's own matt
 
 from typing import Protocol, TypeVar
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ch02_continuous_batching.batch import Batch, BatchInputs
+from ch02_continuous_batching.batch import Batch
+from ch02_continuous_batching.compute import run_model
 from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.observers import Observers
-from ch02_continuous_batching.sampler import sample, sample_greedy
-from toolkit.paged_attention import PagedBatch, PagedKVCache, use_paged_attention
+from toolkit.paged_attention import PagedKVCache, use_paged_attention
 
 Handle = TypeVar("Handle")
 
@@ -64,32 +63,3 @@ class DirectExecutor:
 
     def drain(self) -> None:
         """On one stream, whatever is still queued comes before all that is queued later: there is no need to wait."""
-
-
-@torch.no_grad()
-def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) -> Tensor:
-    """One forward and one sampled token for each row that samples. All tensors on the same device.
-
-    Returns:
-        the sampled ids, (samples,) int64, on the device; NO_TOKEN (-1) where the model gave no finite logit. Nothing
-        here waits for it.
-    """
-    paged = PagedBatch(
-        cache=cache,
-        block_table=inputs.block_table,
-        slot_mapping=inputs.slot_mapping,
-        query_start=inputs.query_start,
-        kv_lengths=inputs.kv_lengths,
-        num_decode_rows=inputs.num_decode_rows,
-        max_query_length=inputs.max_query_length,
-    )
-    logits = model(
-        input_ids=inputs.input_ids[None],
-        position_ids=inputs.position_ids[None],
-        use_cache=False,
-        logits_to_keep=inputs.sample_index,  # the vocabulary is wide: only rows that sample pay for it
-        paged=paged,
-    ).logits[0]
-    if inputs.greedy:
-        return sample_greedy(logits)
-    return sample(logits, inputs.temperature, inputs.top_k, inputs.top_p, inputs.uniform)
