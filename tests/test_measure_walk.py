@@ -46,7 +46,8 @@ def test_a_call_through_another_kind_of_file_counts_where_it_arrives():
 
 
 def test_ancestors_and_overridden_methods():
-    text = "class A:\n def f(self): 0\n def g(self): 0\nclass B(A): pass\nclass C(B):\n def f(self): 0\nclass D:\n def g(self): 0"
+    text = "class A:\n def f(self): 0\n def g(self): 0\nclass B(A): pass\nclass C(B):\n def f(self): 0"
+    text += "\nclass D:\n def g(self): 0"
     classes = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
     assert list(ancestors("C", classes)) == ["B", "A"]
     assert overridden(classes) == {"f": 2}
