@@ -35,8 +35,9 @@ torch.set_num_threads(4)
 before = threads()
 host_cost.serve(engine, ROWS, CONTEXT, STEPS)
 by_us = threads() - before
-engine.slots[0].host_buffer.copy_(engine.slots[0].padding_buffer)
-print(len(engine.slots[0].host_buffer), by_us, threads() - before)
+buffers = engine.executor.pool.buffers[0]
+buffers.host_buffer.copy_(buffers.padding_buffer)
+print(len(buffers.host_buffer), by_us, threads() - before)
 """
 
 
@@ -51,8 +52,9 @@ def test_no_step_makes_a_second_thread():
     assert by_torch > 0, f"torch copies {size} bytes with one thread here: this test sees nothing"
 
 
-# A slot that is full: 256 rows with 256 blocks each, above the size from which torch spreads a copy. Classes are found,
-# not listed, so that a new one is tried as well. Torch keeps its threads: the first class that makes some is named.
+# IO buffers that are full: 256 rows with 256 blocks each, above the size from which torch spreads a copy. Classes are
+# found, not listed, so that a new one is tried as well. Torch keeps its threads: the first class that makes some is
+# named.
 LOADS = """
 import os
 import pkgutil
@@ -63,11 +65,13 @@ import torch
 from toolkit.course import use
 
 use("solutions")
-from ch03_streams.io_slot import IOSlot, cut
+from ch03_streams.io_buffers import BufferSizes, IOBuffers, cut
+from ch07_carry_over import carry_padding
 
-for package in ("ch07_carry_over", "ch08_full_engine"):
-    for module in pkgutil.walk_packages(import_module(package).__path__, package + "."):
-        import_module(module.name)
+import ch08_full_engine
+
+for module in pkgutil.walk_packages(ch08_full_engine.__path__, "ch08_full_engine."):
+    import_module(module.name)
 
 
 def kinds(of):
@@ -80,28 +84,28 @@ def threads():
 
 from toolkit.device import DEVICE
 
-for kind in kinds(IOSlot):
+for kind in kinds(IOBuffers):
     torch.set_num_threads(1)
-    slot = kind(256, 256, 256, 999, 4, DEVICE)
-    inputs = cut(slot.padding, slot.full_decode)
+    buffers = kind(carry_padding(BufferSizes(tokens=256, rows=256, width=256, trash_block=999, block_size=4)), DEVICE)
+    inputs = cut(buffers.padding, buffers.full_decode)
     torch.set_num_threads(4)
     before = threads()
-    slot.load(inputs)
+    buffers.load(inputs)
     print(kind.__name__, threads() - before)
 before = threads()
-slot.padding["block_table"].clone()
+buffers.padding["block_table"].clone()
 print("torch", threads() - before)
 """
 
 
 @needs_simulator
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
-def test_no_slot_is_loaded_by_a_second_thread():
-    """Every kind of slot in the chapters, the museum's among them."""
+def test_no_buffers_are_loaded_by_a_second_thread():
+    """Every kind of IO buffers in the chapters, the museum's among them."""
     done = subprocess.run([sys.executable, "-c", LOADS], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     made = {name: int(number) for name, number in map(str.split, done.stdout.splitlines())}
     by_torch = made.pop("torch")
-    assert {"IOSlot", "CarrySlot", "PackedSlot", "MixedSlot", "QuickSlot", "PoisonedSlot"} <= made.keys()
-    assert not any(made.values()), f"loading a slot made more threads: {made}"
+    assert {"IOBuffers", "PackedBuffers", "QuickBuffers", "PoisonedBuffers"} <= made.keys()
+    assert not any(made.values()), f"loading IO buffers made more threads: {made}"
     assert by_torch > 0, "torch copies a block table with one thread here: this test sees nothing"
