@@ -6,6 +6,7 @@ from ch02_continuous_batching import Engine
 def assert_idle(engine: Engine) -> None:
     """An engine without work holds no block and no request (DESIGN 4, invariant 6)."""
     assert not engine.has_work
-    missing = engine.blocks.num_blocks - engine.blocks.num_free_blocks
+    blocks = engine.scheduler.blocks
+    missing = blocks.num_blocks - blocks.num_free_blocks
     assert missing == 0, f"the engine is idle, but {missing} blocks were not given back"
-    assert sorted(engine.blocks.free_blocks) == list(range(engine.blocks.num_blocks)), "a block is in the pool twice"
+    assert sorted(blocks.free_blocks) == list(range(blocks.num_blocks)), "a block is in the pool twice"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams, pack
+from ch02_continuous_batching import BlockManager, Packer, Request, Row, SamplingParams
 from ch02_continuous_batching.batch import BatchInputs, pack_tokens, uniform_number
 from ch02_continuous_batching.request import PLACEHOLDER
 
@@ -20,6 +20,12 @@ def make_rows() -> tuple[list[Row], BlockManager]:
     chunk.block_table, decode.block_table, first.block_table = [9, 2], [30, 5], [1]
     rows = [Row(chunk, 0, 3, 4, True), Row(decode, 0, 5, 1, True), Row(first, 0, 0, 2, False)]
     return rows, blocks
+
+
+def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:
+    """The rows in packed order, and the inputs of their batch."""
+    batch = Packer(blocks).pack(0, rows, previous=None)
+    return batch.rows, batch.inputs
 
 
 def packed(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:

@@ -4,11 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from ch02_continuous_batching import Engine, FinishReason, Request, RequestStatus, SamplingParams
+from ch02_continuous_batching import Engine, FinishReason, Request, RequestBook, RequestStatus, SamplingParams
+from ch02_continuous_batching.build import build
 from tests.causes import likely
 from tests.ch02_continuous_batching.idle import assert_idle
 from tests.endless import must_end
-from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
+from tests.helpers import (
+    random_prompts,
+    reference_outputs,
+    shared_reference,
+    swapped,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 pytestmark = pytest.mark.exercise("2.5")
 PROMPTS = random_prompts(10)
@@ -32,12 +40,16 @@ def ends() -> Iterator[None]:
         yield
 
 
-class Limited(Engine):
-    """Ends a loop that never does after 100 steps, four times as many as any test of the exercise needs."""
+class WatchedBook(RequestBook):
+    """Says so where a token is missing, instead of what becomes of it."""
 
     def finish_reason(self, request):
         assert request.output_ids, "finish_reason looks at the newest token, but output_ids is empty: append it before"
         return super().finish_reason(request)
+
+
+class Limited(Engine):
+    """Ends a loop that never does after 100 steps, four times as many as any test of the exercise needs."""
 
     def step(self):
         if self.num_steps >= 100:
@@ -53,6 +65,8 @@ class Limited(Engine):
             )
         return super().step()
 
+
+limited = swapped(build, Engine=Limited, RequestBook=WatchedBook)
 
 STOP = chr(32 + 6)  # token 6 of the tests' tokenizer
 REASONS = {
@@ -89,10 +103,10 @@ REASONS = {
 def test_the_reason_to_end(model, case):
     """A request ends with an end-of-sequence token, else with a stop string, else with its max_tokens-th token."""
     output_ids, params, reason, because = REASONS[case]
-    engine = Limited(model, tiny_tokenizer())
-    engine.eos_ids = {7, 8, 9}
+    engine = limited(model, tiny_tokenizer())
+    engine.book.eos_ids = {7, 8, 9}
     request = Request("a", [1, 2, 3], SamplingParams(max_tokens=3, **params), 0, output_ids=output_ids)
-    seen = engine.finish_reason(request)
+    seen = engine.book.finish_reason(request)
     assert seen is reason, (
         f"output {output_ids}, max_tokens=3, end-of-sequence tokens 7, 8 and 9, {params or 'nothing else'}: "
         f"finish_reason should be {reason}, for {because}; seen: {seen!r}"
@@ -101,10 +115,10 @@ def test_the_reason_to_end(model, case):
 
 def test_tokens_reach_their_requests(model):
     """Each sampled token is appended to the request of its row, and the step's outputs say so."""
-    engine = Limited(model)
+    engine = limited(model)
     requests = [engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab")]
     batch = engine.prepare()
-    outputs = engine.commit_tokens(batch, [41, 42])
+    outputs = engine.book.commit_tokens(batch, [41, 42])
     seen = {request.request_id: request.output_ids for request in requests}
     assert seen == {"a": [41], "b": [42]}, f"a sampled 41 and b 42; seen: {seen}. " + likely(
         (
@@ -129,13 +143,13 @@ def test_tokens_reach_their_requests(model):
 @pytest.mark.parametrize("back_already", [False, True])
 def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
     """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
-    engine = Limited(model)
+    engine = limited(model)
     a, b = (engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=9)) for i, name in enumerate("ab"))
     batch = engine.prepare()
     engine.scheduler.preempt(a)
     if back_already:
         engine.prepare()  # a is admitted again, and its new row is in flight too
-    outputs = engine.commit_tokens(batch, [41, 42])
+    outputs = engine.book.commit_tokens(batch, [41, 42])
     assert a.output_ids == [] and b.output_ids == [42], (
         f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
         f"b {b.output_ids}. "
@@ -151,13 +165,13 @@ def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
 
 def test_the_length_limit_ends_a_request(model):
     """A request ends with its max_tokens-th token, for the reason LENGTH, and gives its blocks back."""
-    engine = Limited(model)
+    engine = limited(model)
     request = engine.add_request("a", PROMPTS[0], SamplingParams(max_tokens=2))
     reasons = [output.finish_reason for _ in range(2) for output in engine.step()]
     assert reasons == [None, FinishReason.LENGTH], (
         f"with max_tokens=2 the second token is the last; reasons of the outputs of two steps: {reasons}. "
     ) + likely(
-        (engine.finish_reason(request) is not FinishReason.LENGTH, "finish_reason() says otherwise of its tokens"),
+        (engine.book.finish_reason(request) is not FinishReason.LENGTH, "finish_reason() says otherwise of its tokens"),
         (len(reasons) < 2, "Each row that is not dropped makes an output, also while the request goes on"),
         otherwise="finish_reason() is right: store it in request.finish_reason before you call _output",
     )
@@ -168,9 +182,9 @@ def test_the_length_limit_ends_a_request(model):
 @pytest.mark.parametrize("ignored", [False, True])
 def test_the_end_of_sequence_token_ends_a_request(model, expected, ignored):
     """A request ends with an end-of-sequence token, which belongs to its output, unless it was told to ignore it."""
-    engine = Limited(model)
+    engine = limited(model)
     eos = expected[0][7]
-    engine.eos_ids = {eos}
+    engine.book.eos_ids = {eos}
     (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=20, ignore_eos=ignored))
     end = 20 if ignored else expected[0].index(eos) + 1
     reason = FinishReason.LENGTH if ignored else FinishReason.EOS
@@ -182,9 +196,9 @@ def test_the_end_of_sequence_token_ends_a_request(model, expected, ignored):
 
 def test_end_of_sequence_counts_before_the_limit(model, expected):
     """If the last token allowed is the end-of-sequence token, the reason is EOS: the answer is complete."""
-    engine = Limited(model)
+    engine = limited(model)
     end = next(i for i in range(4, 20) if expected[0][i] not in expected[0][:i])
-    engine.eos_ids = {expected[0][end]}
+    engine.book.eos_ids = {expected[0][end]}
     (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=end + 1))
     assert result.finish_reason is FinishReason.EOS, f"the reason should be EOS; seen: {result.finish_reason}"
 
@@ -194,7 +208,7 @@ def test_a_stop_string_ends_a_request_and_is_cut_off(model, expected):
     tokenizer = tiny_tokenizer()
     text = tokenizer.decode(expected[0])
     stop = text[5:8]  # three tokens
-    engine = Limited(model, tokenizer)
+    engine = limited(model, tokenizer)
     (result,) = engine.generate(PROMPTS[:1], SamplingParams(max_tokens=8, stop=("never there", stop)))
     assert result.finish_reason is FinishReason.STOP, (
         f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}"
@@ -213,7 +227,7 @@ def test_a_stop_string_may_end_inside_a_token(model, expected):
             return "".join(f"<{token}>" for token in ids)
 
     stop = f"<{expected[0][4]}"  # the ">" still follows
-    (result,) = Limited(model, LongTokens()).generate(PROMPTS[:1], SamplingParams(max_tokens=20, stop=(stop,)))
+    (result,) = limited(model, LongTokens()).generate(PROMPTS[:1], SamplingParams(max_tokens=20, stop=(stop,)))
     text = LongTokens().decode(expected[0])
     assert result.finish_reason is FinishReason.STOP, (
         f"{stop!r} is in the text {text!r}; reason: {result.finish_reason}. Search the whole text, not only its end"

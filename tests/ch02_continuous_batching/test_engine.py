@@ -3,6 +3,7 @@
 import pytest
 
 from ch02_continuous_batching import Engine, SamplingParams
+from ch02_continuous_batching.build import build
 from tests.ch02_continuous_batching.idle import assert_idle
 from tests.helpers import FAMILIES, random_prompts, reference_outputs, shared_reference, tiny_model
 from toolkit.errors import UserError
@@ -31,7 +32,7 @@ def outputs_of(engine: Engine, prompts: list[list[int]], params: SamplingParams)
 @pytest.mark.parametrize(("max_rows", "token_budget"), [(1, 64), (3, 5), (10, 64), (4, 400)])
 def test_equals_generate(model, expected, policy, block_size, max_rows, token_budget):
     """Greedy outputs equal generate's, token for token, however the work is cut and ordered."""
-    engine = Engine(
+    engine = build(
         model,
         policy=policy,
         block_size=block_size,
@@ -46,7 +47,7 @@ def test_equals_generate(model, expected, policy, block_size, max_rows, token_bu
 @pytest.mark.parametrize("num_blocks", [15, 18, 25])
 def test_equals_generate_under_preemption(model, expected, policy, num_blocks):
     """In a pool that is too small, requests are preempted and recomputed, and the tokens are the same."""
-    engine = Engine(model, policy=policy, block_size=4, num_blocks=num_blocks, token_budget=24)
+    engine = build(model, policy=policy, block_size=4, num_blocks=num_blocks, token_budget=24)
     preempted = []
     preempt = engine.scheduler.preempt
     engine.scheduler.preempt = lambda request: (preempted.append(request), preempt(request))
@@ -65,13 +66,13 @@ def test_every_family_equals_generate(family):
     """The paged cache serves every Llama-family model that it is said to serve."""
     prompts = PROMPTS[:5]
     expected = reference_outputs(shared_reference(family), prompts, 12)
-    engine = Engine(tiny_model(family), block_size=4, token_budget=20)
+    engine = build(tiny_model(family), block_size=4, token_budget=20)
     assert outputs_of(engine, prompts, SamplingParams(max_tokens=12)) == expected
 
 
 def test_requests_that_join_later_get_the_same_tokens(model, expected):
     """Requests may arrive at any step; nobody's tokens depend on who else is in the batch."""
-    engine = Engine(model, block_size=4, max_rows=3, token_budget=16)
+    engine = build(model, block_size=4, max_rows=3, token_budget=16)
     results: dict[str, list[int]] = {}
     for i in range(200):
         if i % 3 == 0 and i // 3 < len(PROMPTS):
@@ -84,16 +85,16 @@ def test_requests_that_join_later_get_the_same_tokens(model, expected):
 def test_sampled_tokens_depend_on_nothing_but_the_request(model):
     """With temperature, a request's tokens are the same alone, in any batch, in any order, and under preemption."""
     params = SamplingParams(max_tokens=15, temperature=1.2, top_k=40, top_p=0.95, seed=11)
-    alone = [outputs_of(Engine(model), [prompt], params)[0] for prompt in PROMPTS]
-    assert outputs_of(Engine(model), PROMPTS, params) == alone
-    assert outputs_of(Engine(model, block_size=4, num_blocks=15, token_budget=7), PROMPTS, params) == alone
+    alone = [outputs_of(build(model), [prompt], params)[0] for prompt in PROMPTS]
+    assert outputs_of(build(model), PROMPTS, params) == alone
+    assert outputs_of(build(model, block_size=4, num_blocks=15, token_budget=7), PROMPTS, params) == alone
     other_seed = SamplingParams(max_tokens=15, temperature=1.2, top_k=40, top_p=0.95, seed=12)
-    assert outputs_of(Engine(model), PROMPTS, other_seed) != alone, "another seed should give other tokens"
+    assert outputs_of(build(model), PROMPTS, other_seed) != alone, "another seed should give other tokens"
 
 
 def test_each_request_has_one_last_output(model):
     """Every request gets exactly one output with a reason, and none after it."""
-    engine = Engine(model, block_size=4, num_blocks=18, token_budget=9)
+    engine = build(model, block_size=4, num_blocks=18, token_budget=9)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=1 + i))
     seen: dict[str, list] = {str(i): [] for i in range(len(PROMPTS))}
@@ -107,7 +108,7 @@ def test_each_request_has_one_last_output(model):
 
 def test_a_step_without_work_does_nothing(model):
     """An engine with an empty queue says that it has no work, and a step brings nothing."""
-    engine = Engine(model)
+    engine = build(model)
     assert not engine.has_work and engine.step() == [] and engine.generate([], SamplingParams()) == []
 
 
@@ -122,7 +123,7 @@ def test_a_step_without_work_does_nothing(model):
 )
 def test_what_can_never_be_served_is_refused(model, prompt, params, words):
     """An impossible request is refused with one line that says why, and the others of its list are not queued."""
-    engine = Engine(model, block_size=4, num_blocks=20)
+    engine = build(model, block_size=4, num_blocks=20)
     with pytest.raises(UserError, match=words):
         engine.add_request("a", prompt, SamplingParams(**params))
     with pytest.raises(UserError, match=words):
@@ -154,4 +155,4 @@ def test_sampling_params_out_of_range_are_refused(wrong):
 def test_limits_out_of_range_are_refused(model, wrong):
     """An engine that could never run anything is refused when it is made, with the limit's name."""
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Engine(model, **wrong)
+        build(model, **wrong)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ch02_continuous_batching import Engine, EngineConfig, SamplingParams
+from ch02_continuous_batching import NO_TOKEN, Engine, EngineConfig, SamplingParams
+from ch02_continuous_batching.build import build
 from tests.helpers import reference_outputs, shared_reference, tiny_model, tiny_tokenizer
 from toolkit.errors import UserError
 
@@ -30,7 +31,7 @@ def params(**values) -> SamplingParams:
 
 
 def engine_of(tokenizer=None, **limits) -> Engine:
-    return Engine(tiny_model(), tokenizer, **({"num_blocks": 20, "block_size": 4} | limits))
+    return build(tiny_model(), tokenizer, **({"num_blocks": 20, "block_size": 4} | limits))
 
 
 BAD_PARAMS = [
@@ -223,17 +224,17 @@ def test_a_row_without_a_finite_logit_fails_alone(monkeypatch):
     engine = engine_of()
     for name, prompt in (("a", PROMPT), ("b", [9, 8])):
         engine.add_request(name, prompt, params())
-    forward = engine.runner.forward
+    launch = engine.executor.launch
 
-    def nan_for_the_first(inputs):
-        ids = forward(inputs)
-        ids[inputs.input_ids[inputs.sample_index] == PROMPT[-1]] = -1
+    def nan_for_the_first(batch):
+        ids = launch(batch)
+        ids[batch.inputs.input_ids[batch.inputs.sample_index] == PROMPT[-1]] = NO_TOKEN
         return ids
 
-    monkeypatch.setattr(engine.runner, "forward", nan_for_the_first)
+    monkeypatch.setattr(engine.executor, "launch", nan_for_the_first)
     ends = {}
     while engine.has_work:
         ends |= {output.request_id: output for output in engine.step() if output.finish_reason is not None}
     assert ends["a"].finish_reason.value == "error" and "no finite logit" in ends["a"].error
     assert [list(ends["b"].output_ids)] == reference_outputs(shared_reference(), [[9, 8]], 4)
-    assert engine.blocks.num_free_blocks == 20
+    assert engine.scheduler.blocks.num_free_blocks == 20

@@ -5,16 +5,19 @@ from contextlib import contextmanager
 
 import pytest
 
-from ch03_streams import StreamEngine
+from ch03_streams import StreamExecutor
+from ch03_streams.build import build
 from tests.causes import likely
+from tests.helpers import swapped
 from tests.simulated import Seen, expected, needs_simulator, run_simulated
+from toolkit.sealed_forward import SealedForward
 
 pytestmark = needs_simulator
 
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(StreamEngine)
+    return run_simulated(build)
 
 
 def lanes_of(name: str) -> set[str]:
@@ -24,26 +27,26 @@ def lanes_of(name: str) -> set[str]:
     return {span.lane for span in simgpu.spans() if span.name == name}
 
 
-class Watched(StreamEngine):
+class Watched(StreamExecutor):
     """Notes in which order `queue` calls the three, on which streams, and which stream it leaves behind."""
 
-    def queue(self, batch, slot):
+    def queue(self, batch, buffers):
         from toolkit import simgpu
 
         self.calls: list[tuple[str, str]] = []
         before = simgpu.current_stream().name
-        super().queue(batch, slot)
+        super().queue(batch, buffers)
         after = simgpu.current_stream().name
-        right = [("copy_in", "h2d"), ("run_forward", "compute"), ("copy_out", "d2h")]
+        right = [("copy_in", "h2d"), ("run", "compute"), ("copy_out", "d2h")]
         names, streams = [name for name, _ in self.calls], {stream for _, stream in self.calls}
         assert self.calls == right, (
             f"queue has to call {right}, each on its stream and in this order; seen: {self.calls}. "
             + likely(
                 (
-                    names == ["run_forward"],
-                    "Call this engine's own copy_in and copy_out with (batch, slot); they call the slot's",
+                    names == ["run"],
+                    "Call this executor's own copy_in and copy_out with (batch, buffers); they call the buffers'",
                 ),
-                (len(names) < 3, "A call is missing: this engine's own three, with (batch, slot)"),
+                (len(names) < 3, "A call is missing: this executor's own three, with (batch, buffers)"),
                 (len(names) > 3, "Once each will do"),
                 (
                     names != [name for name, _ in right],
@@ -60,17 +63,17 @@ class Watched(StreamEngine):
             "`with accelerator.stream(s):` restores it at its end, set_stream does not"
         )
 
-    def copy_in(self, batch, slot):
+    def copy_in(self, batch, buffers):
         self.note("copy_in")
-        super().copy_in(batch, slot)
+        super().copy_in(batch, buffers)
 
-    def run_forward(self, batch, slot):
-        self.note("run_forward")
-        super().run_forward(batch, slot)
+    def run(self, batch, buffers):
+        self.note("run")
+        super().run(batch, buffers)
 
-    def copy_out(self, batch, slot):
+    def copy_out(self, batch, buffers):
         self.note("copy_out")
-        super().copy_out(batch, slot)
+        super().copy_out(batch, buffers)
 
     def note(self, name: str) -> None:
         from toolkit import simgpu
@@ -81,14 +84,14 @@ class Watched(StreamEngine):
 @pytest.mark.exercise("3.3")
 def test_three_calls_on_three_streams_in_order():
     """Inputs, forward and sampled ids are queued in this order, each on its stream; the current stream stays."""
-    run_simulated(Watched)
+    run_simulated(swapped(build, StreamExecutor=Watched))
 
 
 @pytest.mark.exercise("3.3")
 @pytest.mark.parametrize(("operation", "stream"), [("forward", "compute"), ("D2H copy", "d2h")])
 def test_each_kind_of_work_has_its_stream(operation: str, stream: str):
     """Forwards run on the stream `compute`, copies of the sampled ids on `d2h`."""
-    run_simulated(StreamEngine)
+    run_simulated(build)
     seen = lanes_of(operation)
     assert seen == {stream}, f"{operation} should run on the stream {stream!r} only; it ran on {sorted(seen)}"
 
@@ -96,7 +99,7 @@ def test_each_kind_of_work_has_its_stream(operation: str, stream: str):
 @pytest.mark.exercise("3.3")
 def test_inputs_travel_on_their_own_stream():
     """The inputs are copied on the stream `h2d` (what is allocated at the start uses the default stream)."""
-    run_simulated(StreamEngine)
+    run_simulated(build)
     seen = lanes_of("H2D copy")
     assert "h2d" in seen and not seen & {"compute", "d2h"}, f"inputs should be copied on 'h2d'; seen: {sorted(seen)}"
 
@@ -116,8 +119,8 @@ def test_the_three_lanes_start_together(seen: Seen):
     recording = seen.recording
     missing = {"h2d", "compute", "d2h"} - {span.lane for span in recording.spans}
     assert not missing, (
-        f"the timeline has nothing on {sorted(missing)}. Call the engine's own copy_in, run_forward and copy_out, with "
-        "(batch, slot): they write the timeline, and call the slot's"
+        f"the timeline has nothing on {sorted(missing)}. Call the executor's own copy_in, run and copy_out, with "
+        "(batch, buffers): they write the timeline, and call the buffers'"
     )
     late = []
     for step in recording.steps():
@@ -151,10 +154,10 @@ def test_the_detector_names_every_missing_edge(seen: Seen, first: str, second: s
 
 def test_the_result_depends_on_luck():
     """The same program gives right tokens if the device happens to run in program order, and wrong ones if not."""
-    right = run_simulated(StreamEngine, "eager").outputs == expected()
-    assert right, "the tokens are wrong even in program order: queue copy_in first, then run_forward, then copy_out"
+    right = run_simulated(build, "eager").outputs == expected()
+    assert right, "the tokens are wrong even in program order: queue copy_in first, then run, then copy_out"
     for policy in ("lazy", "random:1"):
-        wrong = run_simulated(StreamEngine, policy).outputs != expected()
+        wrong = run_simulated(build, policy).outputs != expected()
         assert wrong, f"under the policy {policy!r} the tokens are right: something waits. This chapter adds no waits"
 
 
@@ -169,12 +172,10 @@ def test_boxes_are_sealed_while_no_garbage_is_collected(monkeypatch: pytest.Monk
         yield
         inside.pop()
 
-    class Watched(StreamEngine):
-        def make_box(self, storage):
-            box = super().make_box(storage)
-            monkeypatch.setattr(box, "seal", lambda *arguments: sealed.append(bool(inside)))
-            return box
+    class WatchedForward(SealedForward):
+        def seal(self, inputs, output, full):
+            sealed.append(bool(inside))
 
-    monkeypatch.setitem(StreamEngine.set_up_device.__globals__, "no_collection", no_collection)
-    run_simulated(Watched)
-    assert sealed == [True], f"sealed inside `no_collection()`: {sealed}; each slot has to be"
+    monkeypatch.setitem(StreamExecutor.__init__.__globals__, "no_collection", no_collection)
+    run_simulated(swapped(build, SealedForward=WatchedForward))
+    assert sealed == [True], f"sealed inside `no_collection()`: {sealed}; the forward of all IO buffers has to be"

@@ -1,14 +1,15 @@
 """Exercises 4.1 and 4.2: the three edges, and no more than these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from ch02_continuous_batching import Batch, SamplingParams
-from ch03_streams import IOSlot
-from ch04_events import EventEngine
-from tests.helpers import tiny_model
+from ch02_continuous_batching import Batch, Engine, SamplingParams
+from ch03_streams import BufferPool, IOBuffers
+from ch04_events import EventExecutor
+from ch04_events.build import build
+from tests.helpers import swapped, tiny_model
 from tests.simulated import (
     POLICIES,
     STEP_LIMIT,
@@ -20,45 +21,69 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
-from toolkit.device import sleep
+from toolkit.device import DEVICE, accelerator, sleep
 
 pytestmark = needs_simulator
 LONG_MS = 50.0  # longer than everything else that a step does, on the virtual clock
 
 
+class WatchedExecutor(EventExecutor):
+    """Says so where no ids are returned, instead of what becomes of it in the engine."""
+
+    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        ids = super().wait(batch, buffers)
+        assert ids is not None, (
+            "wait returned None, not the sampled ids. The given line behind yours, `return buffers.read_ids(...)`, "
+            "returns them; a `return` in front of it is the end of the function"
+        )
+        return ids
+
+
+watched = swapped(build, EventExecutor=WatchedExecutor)
+
+
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(EventEngine)
+    return run_simulated(watched)
 
 
-class SlowTwoSlots(EventEngine):
-    """Chapter 4's engine with a second slot, so that two batches can be queued; forwards and copies out take long."""
+class TwoBuffers(BufferPool):
+    """IO buffers for a second batch, so that two can be queued."""
 
-    num_slots = 2
+    def __init__(self, buffers: Sequence[IOBuffers]) -> None:
+        super().__init__([*buffers, IOBuffers(buffers[0].padding, DEVICE)])
 
-    def free_slot(self, batch: Batch) -> IOSlot:
-        return self.slots[batch.step % 2]
+    def buffers_for(self, batch: Batch) -> IOBuffers:
+        return self.buffers[batch.step % 2]
 
-    def run_forward(self, batch: Batch, slot: IOSlot) -> None:
+
+class SlowExecutor(WatchedExecutor):
+    """Forwards and copies out take long."""
+
+    def run(self, batch: Batch, buffers: IOBuffers) -> None:
         sleep(LONG_MS)
-        super().run_forward(batch, slot)
+        super().run(batch, buffers)
 
-    def copy_out(self, batch: Batch, slot: IOSlot) -> None:
+    def copy_out(self, batch: Batch, buffers: IOBuffers) -> None:
         sleep(LONG_MS)
-        super().copy_out(batch, slot)
+        super().copy_out(batch, buffers)
 
 
-def launch_two() -> tuple[SlowTwoSlots, list[IOSlot]]:
-    """Launch two batches, each of a request of its own, and commit none. Returns the engine and their slots."""
+slow_with_two_buffers = swapped(build, BufferPool=TwoBuffers, EventExecutor=SlowExecutor)
+
+
+def launch_two() -> tuple[EventExecutor, list[tuple[Batch, IOBuffers]]]:
+    """Launch two batches, each of a request of its own, and commit none. Returns the executor and what is in flight."""
     from toolkit import simgpu
 
     simgpu.reset("lazy", on_race="collect")
-    engine = SlowTwoSlots(tiny_model(), num_blocks=20)
-    slots = []
-    for name in ("a", "b"):
-        engine.add_request(name, [5, 6, 7], SamplingParams())
-        slots.append(engine.launch(engine.prepare()))
-    return engine, slots
+    engine: Engine[IOBuffers] = slow_with_two_buffers(tiny_model(), num_blocks=20)
+    in_flight = []
+    for name, prompt in (("a", [5, 6, 7]), ("b", [8, 9])):
+        engine.add_request(name, prompt, SamplingParams())
+        batch = engine.prepare()
+        in_flight.append((batch, engine.executor.launch(batch)))
+    return engine.executor, in_flight
 
 
 def queue_one_batch() -> tuple[list[str], list[str]]:
@@ -66,11 +91,10 @@ def queue_one_batch() -> tuple[list[str], list[str]]:
     from toolkit import simgpu
 
     simgpu.reset("lazy", on_race="collect")
-    engine = EventEngine(tiny_model(), num_blocks=20)
+    engine = build(tiny_model(), num_blocks=20)
     before = len(simgpu.synchronisations())
     engine.add_request("a", [5, 6, 7], SamplingParams())
-    batch = engine.prepare()
-    engine.launch(batch)
+    engine.executor.launch(engine.prepare())
     waits = [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()[before:]]
     return [str(race) for race in simgpu.races()], waits
 
@@ -98,12 +122,12 @@ def test_d2h_done_stands_behind_the_copy_out():
     from toolkit import simgpu
 
     simgpu.reset("lazy", on_race="collect")
-    engine = EventEngine(tiny_model(), num_blocks=20)
+    engine = build(tiny_model(), num_blocks=20)
     engine.add_request("a", [5, 6, 7], SamplingParams())
-    slot = engine.launch(engine.prepare())
+    buffers = engine.executor.launch(engine.prepare())
     before = len(simgpu.races())
-    engine.events[id(slot)].d2h_done.synchronize()
-    slot.read_ids(1)
+    buffers.d2h_done.synchronize()
+    buffers.read_ids(1)
     races = [str(race) for race in simgpu.races()[before:]]
     assert not races, (
         f"the host waited for d2h_done, and the sampled ids may still be missing. Is it recorded behind copy_out?\n"
@@ -117,7 +141,7 @@ def test_d2h_done_stands_behind_the_copy_out():
 
 @pytest.mark.exercise("4.1")
 def test_nothing_waits_for_more_than_it_needs():
-    """Two batches in two slots: the second one's copies in and forward wait neither for the first one's ids nor copies.
+    """Two batches in buffers of their own: the second one's copies in and forward wait neither for the first one's ids nor copies.
 
     The second batch's inputs are copied while the first one is computed, and its forward runs while the first one's
     ids are copied out.
@@ -160,7 +184,7 @@ def note_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
             calls.append((name, event))
             asked = sum(each == "query" for each, _ in calls)
             assert asked < 100, (
-                f"wait_for has called query() {asked} times. Asking again and again keeps a core of the host busy; "
+                f"wait has called query() {asked} times. Asking again and again keeps a core of the host busy; "
                 "event.synchronize() waits, and is one call"
             )
             return method(event, *arguments)
@@ -174,25 +198,28 @@ def note_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 @pytest.mark.exercise("4.2")
 def test_the_host_waits_for_d2h_done(monkeypatch: pytest.MonkeyPatch):
-    """The host waits for the event behind its slot's copy out, in a call that does not return before."""
+    """The host waits for the event behind its batch's copy out, in a call that does not return before."""
     from toolkit import simgpu
 
-    engine, slots = launch_two()
+    executor, [(_, first), (batch, buffers)] = launch_two()
     calls = note_waits(monkeypatch)
-    engine.wait_for(slots[1])
-    slots[1].read_ids(1)
+    ids = executor.wait(batch, buffers)
+    buffers.read_ids(1)
     races = [str(race) for race in simgpu.races()]
     names = {name for name, _ in calls}
     assert not races or "wait" not in names, (
-        "wait_for made a stream wait (event.wait, or stream.wait_event), and the host went on at once. "
+        "wait made a stream wait (event.wait, or stream.wait_event), and the host went on at once. "
         "event.synchronize() is the call in which the host waits"
     )
-    other = any(event is each for _, event in calls for each in vars(engine.events[id(slots[0])]).values())
-    cause = " It waited for an event of the other slot: each has its own, self.events[id(slot)]." if other else ""
+    other = any(event is each for _, event in calls for each in (first.h2d_done, first.compute_done, first.d2h_done))
+    cause = " It waited for an event of the other batch: each has its own, buffers.d2h_done." if other else ""
     assert not races, (
-        f"two batches are in flight, wait_for was called for the second one's slot and has returned, and its ids may "
-        f"still be missing.{cause}\n{races[0]}"
+        f"two batches are in flight, wait was called for the second one and has returned, and its ids may still be "
+        f"missing.{cause}\n{races[0]}"
     )
+    accelerator.synchronize()
+    right = buffers.read_ids(1)
+    assert ids == right, f"the second batch has sampled {right}; wait returned {ids}. `read_ids` returns them"
 
 
 @pytest.mark.exercise("4.2")
@@ -200,14 +227,14 @@ def test_the_host_waits_for_nothing_else():
     """With the next batch queued behind it, the first batch's ids are waited for, and not the next batch's work."""
     from toolkit import simgpu
 
-    engine, (first, _) = launch_two()
+    executor, [(batch, buffers), _] = launch_two()
     before = len(simgpu.synchronisations())
-    engine.wait_for(first)
+    executor.wait(batch, buffers)
     now = simgpu.now_ms()
     ends = [span.end for span in simgpu.spans() if span.name == "D2H copy"]
     waits = [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()[before:]]
     assert now < ends[1], (
-        f"the first batch's ids were on the host at {ends[0]:.0f} simulated ms, and wait_for returned at {now:.0f}, "
+        f"the first batch's ids were on the host at {ends[0]:.0f} simulated ms, and wait returned at {now:.0f}, "
         f"when the second batch was through as well: the host waited in {waits[-1] if waits else 'no call'}. "
         "Synchronise on d2h_done alone"
     )
@@ -227,13 +254,13 @@ def test_the_host_waits_for_an_event_and_for_nothing_more(seen: Seen):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
-    seen = run_simulated(EventEngine, policy)
+    seen = run_simulated(watched, policy)
     assert_tokens_right(seen, policy)
 
 
 def test_right_under_preemption():
     """Blocks that are freed while a batch is in flight are reused at once: all KV access is on the compute stream."""
-    seen = run_simulated(EventEngine, "random:3", num_blocks=12)
+    seen = run_simulated(build, "random:3", num_blocks=12)
     assert_no_race(seen)
     assert seen.outputs == expected()
 

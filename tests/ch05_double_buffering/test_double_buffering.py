@@ -1,13 +1,18 @@
-"""Exercises 5.1 to 5.3: two slots, two groups, and an order that overlaps."""
+"""Exercises 5.1 to 5.3: IO buffers for two batches, two groups, and an order that overlaps."""
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from ch02_continuous_batching import Batch, BlockManager, Request, RequestOutput, SamplingParams
-from ch03_streams import IOSlot
-from ch04_events import EventEngine
-from ch05_double_buffering import DoubleBufferedEngine, HalfBatchScheduler
+from ch03_streams import IOBuffers
+from ch04_events import EventExecutor
+from ch04_events.build import build as build_ch04
+from ch05_double_buffering import BufferRing, HalfBatchScheduler, PipelinedEngine
+from ch05_double_buffering.build import build
+from tests.helpers import swapped, tiny_model
 from tests.simulated import (
     POLICIES,
     PROMPTS,
@@ -23,8 +28,12 @@ from tests.simulated import (
 pytestmark = needs_simulator
 
 
-class WatchedEngine(DoubleBufferedEngine):
+class WatchedEngine(PipelinedEngine):
     """Looks at what the learner's functions hand to each other, so that a mistake is named where it is made."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.executor.pool.engine = self
 
     def advance(self) -> list[RequestOutput]:
         outputs = super().advance()
@@ -33,34 +42,60 @@ class WatchedEngine(DoubleBufferedEngine):
         )
         return outputs
 
-    def launch(self, batch: Batch) -> IOSlot:
+    def commit(self, batch: Batch, handle: IOBuffers) -> list[RequestOutput]:
+        seen = f"commit({type(batch).__name__}, {type(handle).__name__})"
+        assert isinstance(batch, Batch) and isinstance(handle, IOBuffers), (
+            f"commit takes a batch and its handle, which `launch` returned; seen: {seen}"
+        )
+        return super().commit(batch, handle)
+
+
+class WatchedExecutor(EventExecutor):
+    """Looks at what is launched."""
+
+    def launch(self, batch: Batch) -> IOBuffers:
         assert isinstance(batch, Batch), (
             f"launch was called with {batch}: prepare() returns None when nothing can run, and then there is no batch"
         )
         return super().launch(batch)
 
-    def commit(self, batch: Batch, slot: IOSlot) -> list[RequestOutput]:
-        seen = f"commit({type(batch).__name__}, {type(slot).__name__})"
-        assert isinstance(batch, Batch) and isinstance(slot, IOSlot), f"commit takes a batch and its slot; seen: {seen}"
-        return super().commit(batch, slot)
 
-    def free_slot(self, batch: Batch) -> IOSlot:
+class WatchedRing(BufferRing):
+    """Looks at the buffers that each batch is given.
+
+    Attributes:
+        given: the buffers, in their order at the beginning.
+        engine: whose batches they are for.
+    """
+
+    engine: WatchedEngine
+
+    def __init__(self, buffers: Sequence[IOBuffers]) -> None:
+        super().__init__(buffers)
+        self.given = tuple(buffers)
+
+    def buffers_for(self, batch: Batch) -> IOBuffers:
         try:
-            slot = super().free_slot(batch)
+            buffers = super().buffers_for(batch)
         except LookupError as error:
-            pytest.fail(f"free_slot (exercise 5.2) raised {type(error).__name__}: {error}, for batch {batch.step}")
-        known = [each is slot for each in self.slots]
+            pytest.fail(f"buffers_for (exercise 5.2) raised {type(error).__name__}: {error}, for batch {batch.step}")
+        known = [each is buffers for each in self.given]
         assert any(known), (
-            f"free_slot (exercise 5.2) gave batch {batch.step} {short(slot)}, and not one of self.slots: only these "
-            "have events and a captured forward"
+            f"buffers_for (exercise 5.2) gave batch {batch.step} {short(buffers)}, and not one of self.buffers: only "
+            "these have a captured forward"
         )
-        using = [other.step for other, used in self.in_flight if used is slot]
-        if len(self.in_flight) < self.max_in_flight:  # with more in flight, no slot is free: a mistake of 5.3
+        in_flight = self.engine.in_flight
+        using = [other.step for other, used in in_flight if used is buffers]
+        if len(in_flight) < self.engine.max_in_flight:  # with more in flight, none are free: a mistake of 5.3
             assert not using, (
-                f"free_slot (exercise 5.2) gave batch {batch.step} slots[{known.index(True)}], which batch {using[0]} "
-                "uses; that one is in flight. The host overwrites its inputs, perhaps before they were copied"
+                f"buffers_for (exercise 5.2) gave batch {batch.step} buffers[{known.index(True)}], which batch "
+                f"{using[0]} uses; that one is in flight. The host overwrites its inputs, perhaps before they were "
+                "copied"
             )
-        return slot
+        return buffers
+
+
+watched = swapped(build, PipelinedEngine=WatchedEngine, EventExecutor=WatchedExecutor, BufferRing=WatchedRing)
 
 
 def short(value: object) -> str:
@@ -69,19 +104,29 @@ def short(value: object) -> str:
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(WatchedEngine)
+    return run_simulated(watched)
 
 
-def fresh_engine(on_race: str = "raise") -> WatchedEngine:
+def engine_with_prompts() -> WatchedEngine:
     """An engine with all prompts in its queue."""
-    from tests.helpers import tiny_model
-    from toolkit import simgpu
-
-    simgpu.reset("lazy", on_race=on_race)
-    engine = WatchedEngine(tiny_model(), num_blocks=80, block_size=4, max_rows=6)
+    engine: WatchedEngine = watched(tiny_model(), num_blocks=80, block_size=4, max_rows=6)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=8))
     return engine
+
+
+def fresh_engine(on_race: str = "raise") -> WatchedEngine:
+    """The same on a simulated GPU that has done nothing yet."""
+    from toolkit import simgpu
+
+    simgpu.reset("lazy", on_race=on_race)
+    return engine_with_prompts()
+
+
+def launch_next(engine: WatchedEngine) -> None:
+    """Prepare and launch a batch, which is then in flight."""
+    batch = engine.prepare()
+    engine.in_flight.append((batch, engine.executor.launch(batch)))
 
 
 # --- 5.1: half batches ---
@@ -137,40 +182,50 @@ def test_two_groups_take_turns():
     )
 
 
-# --- 5.2: two slots ---
+# --- 5.2: buffers for two batches ---
 
 
 @pytest.mark.exercise("5.2")
 def test_no_batch_gets_a_slot_in_use():
-    """Six batches, the oldest committed when two are in flight: each gets the slot that no batch in flight uses."""
+    """Six batches, the oldest committed when two are in flight: each gets the buffers that no other in flight uses."""
     from toolkit import simgpu
 
     engine = fresh_engine(on_race="collect")
-    assert len(engine.slots) == 2, f"two batches in flight need 2 slots; the engine has {len(engine.slots)}"
+    buffers = engine.executor.pool.buffers
+    assert len(buffers) == 2, f"two batches in flight need 2 IO buffers; the engine has {len(buffers)}"
     for _ in range(6):
-        batch = engine.prepare()
-        engine.in_flight.append((batch, engine.launch(batch)))
+        launch_next(engine)
         if len(engine.in_flight) == 2:
-            first, second = (slot for _, slot in engine.in_flight)
+            first, second = (handle for _, handle in engine.in_flight)
             shared = [name for name in first.host_inputs if first.host_inputs[name] is second.host_inputs[name]]
-            assert not shared, f"the slots share the pinned tensors {shared}: the host overwrites them in flight"
+            assert not shared, f"both batches' buffers share the pinned tensors {shared}: the host overwrites them in flight"
             engine.commit(*engine.in_flight.popleft())
     races = [str(race) for race in simgpu.races()]
-    assert not races, f"each batch had a slot to itself, and there are {len(races)} races; the first one:\n{races[0]}"
+    assert not races, f"each batch had buffers to itself, and there are {len(races)} races; the first one:\n{races[0]}"
 
 
 @pytest.mark.exercise("5.2")
 def test_slots_are_never_written_in_flight():
-    """The host writes into a slot only when the copies of the batch that used it last are through."""
+    """The host writes into buffers only when the copies of the batch that used them last are through."""
     from toolkit import simgpu
 
     engine = fresh_engine()
     try:
         for _ in range(2):
-            batch = engine.prepare()
-            engine.in_flight.append((batch, engine.launch(batch)))
+            launch_next(engine)
     except simgpu.RaceError as race:
-        pytest.fail(f"two batches were launched, each into the slot that free_slot gave it, and then:\n{race}")
+        pytest.fail(f"two batches were launched, each into the buffers that buffers_for gave it, and then:\n{race}")
+
+
+@pytest.mark.exercise("5.2")
+def test_each_engine_has_a_ring_of_its_own():
+    """Two engines in turns: the batches of the one do not change which buffers the other's batches get."""
+    engines = fresh_engine(), engine_with_prompts()
+    for _ in range(4):
+        for engine in engines:
+            launch_next(engine)
+            if len(engine.in_flight) == 2:
+                engine.commit(*engine.in_flight.popleft())
 
 
 # --- 5.3: the order of a step ---
@@ -186,11 +241,12 @@ def test_the_second_batch_is_launched_before_the_first_is_committed():
         f"{'None' if first is None else f'{len(first)} outputs'}"
     )
     assert len(engine.in_flight) == 1, (
-        f"after the first step one batch is in flight, as (batch, slot); in_flight has {len(engine.in_flight)}"
+        f"after the first step one batch is in flight, as (batch, handle); in_flight has {len(engine.in_flight)}"
     )
-    batch, slot = engine.in_flight[0]
-    assert isinstance(batch, Batch) and any(slot is each for each in engine.slots), (
-        f"in_flight holds pairs (batch, slot); seen: ({type(batch).__name__}, {type(slot).__name__})"
+    batch, handle = engine.in_flight[0]
+    assert isinstance(batch, Batch) and any(handle is each for each in engine.executor.pool.buffers), (
+        f"in_flight holds pairs (batch, handle), and launch returns the handle; seen: ({type(batch).__name__}, "
+        f"{type(handle).__name__})"
     )
     outputs = engine.advance()
     assert outputs, (
@@ -269,20 +325,20 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_right_under_every_policy(policy: str):
     """The tokens equal those of generate, in whatever order that CUDA's rules allow the device runs."""
-    seen = run_simulated(WatchedEngine, policy)
+    seen = run_simulated(watched, policy)
     assert_tokens_right(seen, policy)
 
 
 def test_right_under_preemption():
     """A request that is preempted while its batch is in flight loses that token and gets it again."""
-    seen = run_simulated(DoubleBufferedEngine, "random:5", num_blocks=12)
+    seen = run_simulated(build, "random:5", num_blocks=12)
     assert_no_race(seen)
     assert seen.outputs == expected()
 
 
 def test_the_price_is_two_half_batches(seen: Seen):
     """Half batches need about twice the steps, each reads the weights again: on this workload it is slower."""
-    one_slot = run_simulated(EventEngine)
-    assert len(seen.recording.steps()) > 1.5 * len(one_slot.recording.steps())
-    assert Counter(map(len, seen.outputs)) == Counter(map(len, one_slot.outputs))
-    assert seen.simulated_ms > one_slot.simulated_ms
+    one_at_a_time = run_simulated(build_ch04)
+    assert len(seen.recording.steps()) > 1.5 * len(one_at_a_time.recording.steps())
+    assert Counter(map(len, seen.outputs)) == Counter(map(len, one_at_a_time.outputs))
+    assert seen.simulated_ms > one_at_a_time.simulated_ms
