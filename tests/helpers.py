@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -96,6 +96,24 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", clean_up_tokenization_spaces=False)
+
+
+def swapped(build: Callable[..., Any], **parts: Any) -> Callable[..., Any]:
+    """A chapter's `build` that makes its engine of other parts, each by the name that the chapter's build.py gives it.
+
+    swapped(build, EventExecutor=SlowExecutor) takes a SlowExecutor where `build` takes an EventExecutor.
+    """
+    names = build.__globals__
+    unknown = [name for name in parts if name not in names]
+    assert not unknown, f"{build.__module__} has no part of the name {unknown[0]}"
+
+    def variant(*arguments: Any, **limits: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, part in parts.items():
+                patch.setitem(names, name, part)
+            return build(*arguments, **limits)
+
+    return variant
 
 
 @contextmanager

@@ -48,8 +48,14 @@ class Seen:
     simulated_ms: float
 
 
-def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
-    """Run PROMPTS through an engine on the simulated GPU, greedy, at most STEP_LIMIT steps."""
+def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
+    """Run PROMPTS through an engine on the simulated GPU, greedy, at most STEP_LIMIT steps.
+
+    Args:
+        build: a chapter's `build`, or whatever else makes an engine of the same arguments.
+        gpu_policy, on_race: see toolkit.simgpu.reset.
+        limits: the fields of EngineConfig, by name.
+    """
     from toolkit import simgpu
     from toolkit.device import new_timeline
 
@@ -57,7 +63,7 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     timeline = new_timeline()
     limits = {"block_size": 4, "num_blocks": 80, "max_rows": 6, "token_budget": 32} | limits
     with torch_cuda_refused():
-        engine = engine_class(tiny_model(), timeline=timeline, **limits)
+        engine = build(tiny_model(), timeline=timeline, **limits)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=MAX_TOKENS))
     before = len(simgpu.synchronisations())
@@ -73,7 +79,7 @@ def run_simulated(engine_class: Any, gpu_policy: str = "eager", on_race: str = "
     end = simgpu.now_ms()
     assert not engine.has_work, (
         f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-        f"{len(engine.scheduler.running)} run, {len(getattr(engine, 'in_flight', ()))} batches are in flight"
+        f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
     )
     return Seen(
         outputs=outputs,

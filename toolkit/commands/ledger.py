@@ -102,7 +102,7 @@ class Ledger:
 
 def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
     """What an idle engine still holds, in words; empty if all is well. For every engine from chapter 2 on."""
-    blocks = engine.blocks
+    blocks, book, metrics = engine.scheduler.blocks, engine.book, getattr(engine, "metrics", None)
     left = []
     if blocks.num_free_blocks != blocks.num_blocks:
         left.append(f"{blocks.num_free_blocks} of {blocks.num_blocks} blocks are free")
@@ -115,8 +115,12 @@ def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
     held = {
         "scheduler.waiting": engine.scheduler.waiting,
         "scheduler.running": engine.scheduler.running,
-        **{name: getattr(engine, name, ()) for name in ("in_flight", "requests", "texts", "outputs", "forwards")},
-        "metrics._latest": getattr(getattr(engine, "metrics", None), "_latest", ()),
+        "in_flight": engine.in_flight,
+        "book.requests": book.requests,
+        "book.outputs": book.outputs,
+        "texts.streams": getattr(book.texts, "streams", ()),
+        "metrics._open": getattr(metrics, "_open", ()),
+        "metrics._events": getattr(metrics, "_events", ()),
     }
     left += [f"{name} holds {len(content)}" for name, content in held.items() if content]
     if getattr(blocks, "names", None):
