@@ -110,6 +110,32 @@ def test_the_compiler_is_for_gpus():
         engine_on(compiled=True)
 
 
+@pytest.mark.parametrize("option", ["asynchronous", "prefix_sharing", "compiled"])
+def test_options_are_true_or_false(option: str):
+    """The word "no" would count as true."""
+    with pytest.raises(UserError, match=f"{option} is 'no'; it is True or False"):
+        engine_on(**{option: "no"})
+
+
+def test_a_bad_request_is_refused_and_nobody_else_notices():
+    """Unknown tokens, a name in use, an empty prompt, impossible lengths: a clear error each, and the others go on."""
+    engine = engine_on(num_blocks=12, max_length=40)
+    watch = Watch(engine).add_prompts(2).run(steps=2)
+    bad = [
+        ("new", [5, 96], {}, "token 96 is none of the model's 0 to 95"),
+        ("new", [-1], {}, "token -1"),
+        ("1", [5], {}, "request 1: this name is in use"),
+        ("new", [], {}, "no tokens"),
+        ("new", [5] * 60, {}, "exceed the context of 40"),
+        ("new", [5], {"max_tokens": 48}, "exceed the context of 40"),
+        ("new", [5], {"stop": ("x",)}, "stop strings need a tokenizer"),
+    ]
+    for name, prompt, values, words in bad:
+        with pytest.raises(UserError, match=words):
+            engine.add_request(name, prompt, SamplingParams(**({"max_tokens": 4} | values)))
+    watch.run().assert_tokens(expected())
+
+
 # --- shared prefixes ---
 
 COMMON = [*range(3, 3 + 22)]  # five blocks of four, and two tokens
