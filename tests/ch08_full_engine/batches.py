@@ -1,4 +1,4 @@
-"""Packed batches made by hand, for the tests of slots."""
+"""Packed batches made by hand, for the tests of IO buffers."""
 
 import torch
 

@@ -1,19 +1,32 @@
-"""How the tests of the full engine run it, and what holds for every run: `Watch`."""
+"""How the tests of the full engine make it and run it, and what holds for every run: `Watch`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ch02_continuous_batching import Batch, FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
-from ch08_full_engine import FullEngine, StreamedOutput
-from tests.helpers import tiny_model
+from ch08_full_engine import FullEngine, ServiceBook
+from ch08_full_engine.build import build
+from tests.helpers import swapped, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
 from toolkit.commands.ledger import Ledger, leftovers
 
 NUM_BLOCKS = 80
 
 
-class CheckedEngine(FullEngine):
+def full_engine(engine_class: type[FullEngine] = FullEngine, **parts: Any) -> Callable[..., FullEngine]:
+    """A FullEngine that is made of other parts, each by the name that chapter 8's build.py gives it; see `swapped`."""
+
+    def make(*arguments: Any, **options: Any) -> FullEngine:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(FullEngine.__init__.__globals__, "build", swapped(build, **parts))
+            return engine_class(*arguments, **options)
+
+    return make
+
+
+class CheckedBook(ServiceBook):
     """Looks at what the learner's functions hand on, so that a mistake is named where it is made.
 
     pytest.fail is no Exception: the engine, which gets over errors, does not get over it.
@@ -32,7 +45,7 @@ class CheckedEngine(FullEngine):
             )
         super().end(request, reason, error)
 
-    def commit(self, batch: Batch, slot: Any) -> list[RequestOutput]:
+    def commit(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
         for row in batch.rows:
             request = row.request
             if request.status is RequestStatus.FINISHED and row.epoch == request.epoch:
@@ -40,16 +53,16 @@ class CheckedEngine(FullEngine):
                     f"request {request.request_id!r} has ended, and its row in batch {batch.step}, which was in flight "
                     f"then, has the request's epoch, {row.epoch}, all the same: by that commit takes it for alive"
                 )
-        return super().commit(batch, slot)
+        return super().commit(batch, token_ids)
 
 
-def engine_on(policy: str = "eager", tokenizer: Any = None, **options: Any) -> FullEngine:
-    """A new engine with roomy limits on a fresh simulated GPU; a race raises."""
+def engine_on(policy: str = "eager", tokenizer: Any = None, model: Any = None, **options: Any) -> FullEngine:
+    """A new engine with roomy limits on a fresh simulated GPU; a race raises. `model`: instead of a tiny one."""
     from toolkit import simgpu
 
     simgpu.reset(policy)
     limits = {"num_blocks": NUM_BLOCKS, "block_size": 4, "max_rows": 6, "token_budget": 32} | options
-    return CheckedEngine(tiny_model(), tokenizer, **limits)
+    return full_engine(ServiceBook=CheckedBook)(model or tiny_model(), tokenizer, **limits)
 
 
 def params(**values: Any) -> SamplingParams:
@@ -86,11 +99,12 @@ class Watch:
         return outputs
 
     def take(self, output: Any) -> None:
+        assert isinstance(output, RequestOutput), (
+            f"a step returned a {type(output).__name__} among its outputs, not a RequestOutput; `last_output` makes the "
+            "last one"
+        )
         name = output.request_id
         self.ledger.take([output])
-        assert isinstance(output, StreamedOutput), (
-            f"request {name} got a {type(output).__name__}, not a StreamedOutput; `last_output` makes the last one"
-        )
         if output.finish_reason is not None:
             self.ended[name] = output
 
@@ -105,14 +119,14 @@ class Watch:
         return self
 
     def check_idle(self) -> None:
-        engine = self.engine
+        engine, scheduler, book = self.engine, self.engine.scheduler, self.engine.book
         assert not engine.has_work, (
-            f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-            f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+            f"after {STEP_LIMIT} steps there is still work: {len(scheduler.waiting)} requests wait, "
+            f"{len(scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
         )
         missing = sorted(self.ledger.open)
         assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
-        remembered = sorted({*engine.requests, *(request.request_id for request in engine.texts)})
+        remembered = sorted({*book.requests, *(request.request_id for request in book.texts.streams)})
         assert not remembered, (
             f"the engine is idle, but remembers the requests {remembered}: each terminal output is made by "
             "`last_output`, which forgets its request, so that the name is free"

@@ -31,7 +31,7 @@ def expected() -> list[list[int]]:
 
 
 @cache
-def _model() -> Any:
+def model() -> Any:
     return tiny_model() if is_simulated() else tiny_model().to(DEVICE)
 
 
@@ -45,7 +45,7 @@ def new_engine(gpu_policy: str = "eager", engine_class: Callable[..., Any] = Ful
         from toolkit import simgpu
 
         simgpu.reset(gpu_policy, on_race="raise")
-    engine = engine_class(_model(), tiny_tokenizer(), **(LIMITS | options))
+    engine = engine_class(model(), tiny_tokenizer(), **(LIMITS | options))
     recover = engine.recover
 
     def only_what_was_planted(error: Exception) -> None:
@@ -77,7 +77,7 @@ class Scripted:
         self.eos, self.stop = eos, stop
         self.ledger = Ledger()
         self.engine = engine or new_engine(gpu_policy, engine_class, **options)
-        self.engine.eos_ids = set() if eos is None else {eos}
+        self.engine.book.eos_ids = set() if eos is None else {eos}
         self.params = SamplingParams(max_tokens=MAX_TOKENS, stop=(stop,) if stop else ())
 
     def right(self, prompt: int) -> list[int]:

@@ -31,13 +31,13 @@ def raising(method, is_bad):
 
 
 PLACES = {
-    "packing": lambda engine: (engine, "make_batch"),
-    "launching": lambda engine: (engine, "launch"),
-    "committing": lambda engine: (engine, "commit_tokens"),
-    "its blocks' names": lambda engine: (engine.blocks, "mark_written"),
-    "letting it in": lambda engine: (engine.blocks, "share_prefix"),
-    "its blocks": lambda engine: (engine.blocks, "allocate"),
-    "its output": lambda engine: (engine, "make_output"),
+    "packing": lambda engine: (engine.packer, "inputs"),
+    "launching": lambda engine: (engine.executor, "launch"),
+    "committing": lambda engine: (engine.book, "commit_tokens"),
+    "its blocks' names": lambda engine: (engine.scheduler.blocks, "mark_written"),
+    "letting it in": lambda engine: (engine.scheduler.blocks, "share_prefix"),
+    "its blocks": lambda engine: (engine.scheduler.blocks, "allocate"),
+    "its output": lambda engine: (engine.book, "_output"),
 }
 
 
@@ -77,7 +77,7 @@ def is_past(each, name: str, tokens: int) -> bool:
 def test_two_at_fault():
     """Both are found, and nobody else ends."""
     engine = engine_on()
-    engine.launch = raising(engine.launch, lambda each: getattr(each, "request_id", None) in ("1", "6"))
+    engine.executor.launch = raising(engine.executor.launch, lambda each: getattr(each, "request_id", None) in ("1", "6"))
     watch = Watch(engine).add_prompts().run()
     failed = sorted(name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR)
     assert failed == ["1", "6"]
@@ -88,7 +88,7 @@ def test_found_by_halves():
     """Sixteen rows with one at fault: two whole steps fail, then a half, a quarter, and so on."""
     engine = engine_on(max_rows=16, num_blocks=200, token_budget=200)
     failed_steps = []
-    launch = raising(engine.launch, lambda each: getattr(each, "request_id", None) == "11")
+    launch = raising(engine.executor.launch, lambda each: getattr(each, "request_id", None) == "11")
 
     def counting(batch):
         try:
@@ -97,7 +97,7 @@ def test_found_by_halves():
             failed_steps.append(len(batch.rows))
             raise
 
-    engine.launch = counting
+    engine.executor.launch = counting
     watch = Watch(engine)
     for i in range(16):
         watch.add(str(i), PROMPTS[i % len(PROMPTS)])
@@ -111,7 +111,7 @@ def test_cancelling_while_the_culprit_is_searched():
     """Whoever is held back can be taken back, and so can the one that is tried."""
     for steps in range(2, 12):
         engine = engine_on()
-        engine.launch = raising(engine.launch, lambda each: getattr(each, "request_id", None) == "3")
+        engine.executor.launch = raising(engine.executor.launch, lambda each: getattr(each, "request_id", None) == "3")
         watch = Watch(engine).add_prompts().run(steps=steps)
         for name in ("0", "3", "7"):
             engine.cancel(name)
@@ -122,7 +122,7 @@ def test_requests_that_come_while_the_culprit_is_searched():
     """They wait until it is found, and get their tokens."""
     for steps in range(2, 12):
         engine = engine_on()
-        engine.launch = raising(engine.launch, lambda each: getattr(each, "request_id", None) == "3")
+        engine.executor.launch = raising(engine.executor.launch, lambda each: getattr(each, "request_id", None) == "3")
         watch = Watch(engine).add_prompts(6).run(steps=steps)
         for i in (6, 7, 8):
             watch.add(str(i), PROMPTS[i])
@@ -137,7 +137,7 @@ def test_a_mistake_in_every_step_shows_its_traceback(caplog: pytest.LogCaptureFi
     def mistaken(rows):
         return rows[0].no_such_attribute
 
-    engine.make_batch = mistaken
+    engine.packer.inputs = mistaken
     with caplog.at_level(logging.ERROR):
         watch = Watch(engine).add_prompts().run()
     assert {end.finish_reason for end in watch.ended.values()} == {FinishReason.ERROR}
@@ -155,7 +155,7 @@ def test_a_text_that_fails_ends_its_request_alone():
         def __getattr__(self, name):
             raise Trouble("no text")
 
-    engine.texts[engine.requests["2"]].decoder = Broken()
+    engine.book.texts.streams[engine.book.requests["2"]].decoder = Broken()
     watch.run()
     assert watch.ended["2"].finish_reason is FinishReason.ERROR and "no text" in watch.ended["2"].error
     watch.assert_tokens(expected(), besides=("2",))

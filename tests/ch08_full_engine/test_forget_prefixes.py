@@ -17,9 +17,9 @@ NEW = tiny_model(seed=1)
 RIGHT = reference_outputs(NEW, [PROMPT, OTHER_PROMPT], 12)
 
 
-def change_weights(engine) -> None:
+def change_weights(model) -> None:
     """As a training step or load_state_dict does it: other numbers at the same addresses."""
-    engine.model.load_state_dict(NEW.state_dict())
+    model.load_state_dict(NEW.state_dict())
 
 
 def answer(engine, prompt: list[int]) -> list[int]:
@@ -31,9 +31,10 @@ def answer(engine, prompt: list[int]) -> list[int]:
 def test_after_forgetting_the_answers_are_the_new_weights(asynchronous: bool):
     """Without the call, the blocks of the old weights are shared, and the answer is neither model's."""
     for forgets in (False, True):
-        engine = engine_on(asynchronous=asynchronous)
+        model = tiny_model()
+        engine = engine_on(model=model, asynchronous=asynchronous)
         old = answer(engine, PROMPT)
-        change_weights(engine)
+        change_weights(model)
         if forgets:
             engine.forget_prefixes()
         assert (answer(engine, PROMPT) == RIGHT[0]) is forgets
@@ -47,11 +48,12 @@ def test_after_forgetting_the_answers_are_the_new_weights(asynchronous: bool):
 @pytest.mark.parametrize("steps", range(1, 8))
 def test_a_request_that_runs_meanwhile_leaves_nothing_for_others(steps: int):
     """The weights change with two batches in flight, or half a prompt done: what follows is right all the same."""
-    engine = engine_on()
+    model = tiny_model()
+    engine = engine_on(model=model)
     watch = Watch(engine)
     watch.add("0", PROMPT)
     watch.run(steps)
-    change_weights(engine)
+    change_weights(model)
     engine.forget_prefixes()
     watch.add("1", OTHER_PROMPT, max_tokens=12)
     watch.add("2", PROMPT, max_tokens=12)
@@ -65,9 +67,10 @@ def test_a_request_that_runs_meanwhile_leaves_nothing_for_others(steps: int):
 
 def test_without_prefix_sharing_there_is_nothing_to_forget():
     """The call is allowed, and changes nothing."""
-    engine = engine_on(prefix_sharing=False)
+    model = tiny_model()
+    engine = engine_on(model=model, prefix_sharing=False)
     answer(engine, PROMPT)
-    change_weights(engine)
+    change_weights(model)
     engine.forget_prefixes()
     assert answer(engine, PROMPT) == RIGHT[0]
 

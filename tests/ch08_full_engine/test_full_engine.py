@@ -2,7 +2,8 @@
 
 import pytest
 
-from ch02_continuous_batching import Engine, FinishReason, SamplingParams
+from ch02_continuous_batching import FinishReason, SamplingParams
+from ch02_continuous_batching.build import build as build_ch02
 from ch08_full_engine import FullEngine, PrefixBlockManager
 from tests.ch08_full_engine.full_runs import NUM_BLOCKS, Watch, engine_on, params
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
@@ -46,8 +47,8 @@ def test_cold_start_steady_state_drain():
     """One batch in flight after the first step, one between all later ones, two at most, and none at the end."""
     engine = engine_on()
     launched = []
-    launch = engine.launch
-    engine.launch = lambda batch: (launched.append(len(engine.in_flight) + 1), launch(batch))[1]
+    launch = engine.executor.launch
+    engine.executor.launch = lambda batch: (launched.append(len(engine.in_flight) + 1), launch(batch))[1]
     watch = Watch(engine).add_prompts(3)
     assert watch.step() == [] and len(engine.in_flight) == 1, "cold start: something is launched, nothing committed"
     assert len(watch.step()) == 3 and len(engine.in_flight) == 1, "steady state: launch N + 1, commit N"
@@ -81,7 +82,7 @@ def test_right_under_preemption(policy: str, prefix_sharing: bool):
 def test_sampled_tokens_are_those_of_chapter_2():
     """Sampled and greedy requests side by side: the same tokens as the synchronous engine of chapter 2 gives."""
     chosen = [SamplingParams(max_tokens=MAX_TOKENS, temperature=0.9 * (i % 2), top_k=i, seed=i) for i in range(6)]
-    engines = [engine_on("lazy"), Engine(tiny_model(), num_blocks=80, block_size=4)]
+    engines = [engine_on("lazy"), build_ch02(tiny_model(), num_blocks=80, block_size=4)]
     seen = []
     for engine in engines:
         for i, one in enumerate(chosen):
@@ -98,7 +99,7 @@ def test_ends_that_nobody_can_foresee(end: int):
     """An end-of-sequence token at any place: the request ends with it, and the row that ran too far is dropped."""
     engine = engine_on("random:2")
     eos = expected()[2][end]
-    engine.eos_ids = {eos}
+    engine.book.eos_ids = {eos}
     watch = Watch(engine).add_prompts().run()
     watch.assert_tokens([right[: right.index(eos) + 1] if eos in right else right for right in expected()])
 
@@ -107,6 +108,32 @@ def test_the_compiler_is_for_gpus():
     """On the simulated GPU `compiled` is refused with a plain sentence."""
     with pytest.raises(UserError, match="compiled: the simulated GPU has no compiler"):
         engine_on(compiled=True)
+
+
+@pytest.mark.parametrize("option", ["asynchronous", "prefix_sharing", "compiled"])
+def test_options_are_true_or_false(option: str):
+    """The word "no" would count as true."""
+    with pytest.raises(UserError, match=f"{option} is 'no'; it is True or False"):
+        engine_on(**{option: "no"})
+
+
+def test_a_bad_request_is_refused_and_nobody_else_notices():
+    """Unknown tokens, a name in use, an empty prompt, impossible lengths: a clear error each, and the others go on."""
+    engine = engine_on(num_blocks=12, max_length=40)
+    watch = Watch(engine).add_prompts(2).run(steps=2)
+    bad = [
+        ("new", [5, 96], {}, "token 96 is none of the model's 0 to 95"),
+        ("new", [-1], {}, "token -1"),
+        ("1", [5], {}, "request 1: this name is in use"),
+        ("new", [], {}, "no tokens"),
+        ("new", [5] * 60, {}, "exceed the context of 40"),
+        ("new", [5], {"max_tokens": 48}, "exceed the context of 40"),
+        ("new", [5], {"stop": ("x",)}, "stop strings need a tokenizer"),
+    ]
+    for name, prompt, values, words in bad:
+        with pytest.raises(UserError, match=words):
+            engine.add_request(name, prompt, SamplingParams(**({"max_tokens": 4} | values)))
+    watch.run().assert_tokens(expected())
 
 
 # --- shared prefixes ---
@@ -121,13 +148,13 @@ def alone(prompt: list[int]) -> list[int]:
 def computed(engine: FullEngine) -> list[tuple[str, int, int]]:
     """Notes (request, start, tokens) of each row from now on."""
     rows: list[tuple[str, int, int]] = []
-    launch = engine.launch
+    launch = engine.executor.launch
 
     def noting(batch):
         rows.extend((row.request.request_id, row.start, row.num_tokens) for row in batch.rows)
         return launch(batch)
 
-    engine.launch = noting
+    engine.executor.launch = noting
     return rows
 
 
@@ -161,7 +188,7 @@ def test_blocks_have_two_owners_while_both_run():
     watch.add("second", [*COMMON, 70], max_tokens=3)
     watch.step()
     assert not watch.ended, f"both run; ended has {[end.error for end in watch.ended.values()]}"
-    first, second = engine.requests["first"], engine.requests["second"]
+    first, second = engine.book.requests["first"], engine.book.requests["second"]
     tables = f"the tables are {first.block_table} and {second.block_table}"
     assert first.block_table[:5] == second.block_table[:5], f"the first five blocks are common; {tables}"
     assert set(first.block_table[5:]).isdisjoint(second.block_table[5:]), f"what is not common is not shared; {tables}"
@@ -176,7 +203,7 @@ def test_a_block_has_no_name_before_its_step_is_committed():
     watch = Watch(engine)
     watch.add("first", [*COMMON, 60])
     watch.step()
-    assert not engine.blocks.name_of, "the first batch is in flight, and its blocks have names already"
+    assert not engine.scheduler.blocks.name_of, "the first batch is in flight, and its blocks have names already"
     watch.add("second", [*COMMON, 70])
     watch.run()
     starts = [start for name, start, _ in rows if name == "second"]
@@ -196,7 +223,7 @@ def test_a_preempted_request_comes_back_with_its_own_blocks():
     watch.add("only", [*COMMON])
     watch.run(steps=4)
     assert not watch.ended, f"it runs; ended has {[end.error for end in watch.ended.values()]}"
-    engine.scheduler.preempt(engine.requests["only"])
+    engine.scheduler.preempt(engine.book.requests["only"])
     del rows[:]
     watch.run()
     errors = [end.error for end in watch.ended.values() if end.error]
@@ -208,7 +235,7 @@ def test_no_row_ever_writes_into_a_block_with_a_name():
     """Over-run rows included: with ends at every place, each written block is nameless and has one owner."""
     for end in range(MAX_TOKENS):
         engine = engine_on(num_blocks=16, token_budget=12)
-        blocks, launch = engine.blocks, engine.launch
+        blocks, launch = engine.scheduler.blocks, engine.executor.launch
         assert isinstance(blocks, PrefixBlockManager)
 
         def checking(batch, blocks=blocks, launch=launch):
@@ -221,8 +248,8 @@ def test_no_row_ever_writes_into_a_block_with_a_name():
                     )
             return launch(batch)
 
-        engine.launch = checking
-        engine.eos_ids = {expected()[2][end]}
+        engine.executor.launch = checking
+        engine.book.eos_ids = {expected()[2][end]}
         watch = Watch(engine).add_prompts()
         watch.add("again", PROMPTS[2])
         watch.run()
@@ -258,7 +285,7 @@ def test_text_and_stop_strings_are_those_of_chapter_2(asynchronous: bool):
     tokenizer = tiny_tokenizer()
     texts = [tokenizer.decode(right) for right in expected()]
     cases = [(text[2:3], text[3:5], text[4:7]) for text in texts]
-    plain = Engine(tiny_model(), tokenizer, num_blocks=80, block_size=4)
+    plain = build_ch02(tiny_model(), tokenizer, num_blocks=80, block_size=4)
     full = engine_on(tokenizer=tokenizer, asynchronous=asynchronous)
     for stop in zip(*cases, strict=True):
         watch = Watch(full)
@@ -311,7 +338,7 @@ def test_trouble_with_a_token_ends_its_request_alone():
     tokenizer = tiny_tokenizer()
     engine = engine_on(tokenizer=tokenizer)
     watch = Watch(engine).add_prompts()
-    text = engine.texts[engine.requests["4"]]
+    text = engine.book.texts.streams[engine.book.requests["4"]]
     step, count = text.decoder.step, iter(range(99))
 
     class Failing:
@@ -324,4 +351,4 @@ def test_trouble_with_a_token_ends_its_request_alone():
     watch.run().assert_tokens(expected(), besides=("4",))
     end = watch.ended["4"]
     assert end.finish_reason is FinishReason.ERROR and "made up" in end.error and len(end.output_ids) == 4
-    assert engine.blocks.num_free_blocks == NUM_BLOCKS
+    assert engine.scheduler.blocks.num_free_blocks == NUM_BLOCKS

@@ -1,53 +1,58 @@
 """Poison: what no batch uses any more is filled with a token that nobody has, and no row may ever look it up.
 
 The reserved token is one of the vocabulary: -1 would be a device assert on CUDA, which ends the process.
-After each commit it fills the slot's ids, on the host and on the device, inputs as well as outputs; from the start it
+As soon as a batch is through it fills the ids of its IO buffers, on the host and on the device, inputs and outputs; from the start it
 stands in all padding; and it takes the place of the placeholder for tokens in flight. A hook on the embedding looks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 
-from ch02_continuous_batching import Batch, Request
-from ch07_carry_over import KEEP
-from ch08_full_engine import FullEngine
-from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected
+from ch02_continuous_batching import Batch, Observers, Request, Row
+from ch03_streams import BufferPool, IOBuffers
+from ch04_events import EventExecutor
+from ch07_carry_over import KEEP, CarryPacker
+from tests.ch08_full_engine.full_runs import full_engine
+from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected, model
 from tests.ch08_full_engine.test_sweeps import EVENTS, LAST_STEP, POLICIES, POOLS
 from tests.simulated import needs_simulator
 from toolkit.commands.ledger import LedgerError
 from toolkit.device import accelerator
+from toolkit.sealed_forward import SealedForward
 
 pytestmark = needs_simulator
 POISON = 1
 
 
-class PoisonedEngine(FullEngine):
-    """Fills a slot's ids with poison as soon as its batch is committed, each side on the stream that may write it."""
+class PoisonedExecutor(EventExecutor):
+    """Fills a batch's ids with poison as soon as the host has its tokens, each side on the stream that may write it."""
 
-    def set_up_device(self, model: Any) -> None:
-        super().set_up_device(model)
-        for slot in self.slots:
-            slot.padding["input_ids"].fill_(POISON)
-            self.poison(slot)
+    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+        super().__init__(pool, forward, observers)
+        for buffers in pool.buffers:
+            buffers.padding["input_ids"].fill_(POISON)
+            self.poison(buffers)
 
-    def commit(self, batch: Batch, slot: Any) -> Any:
-        outputs = super().commit(batch, slot)
-        self.poison(slot)
-        return outputs
+    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        token_ids = super().wait(batch, buffers)
+        self.poison(buffers)
+        return token_ids
 
-    def poison(self, slot: Any) -> None:
-        # The host has waited for the slot's last copy: its inputs and its host side are free. Its sampled ids may be
+    def poison(self, buffers: IOBuffers) -> None:
+        # The host has waited for the batch's last copy: its inputs and its host side are free. Its sampled ids may be
         # read by the next batch, which is in flight: so they are filled on the compute stream, behind it.
-        slot.host_inputs["input_ids"].fill_(POISON)
-        slot.host_ids.fill_(POISON)
+        buffers.host_inputs["input_ids"].fill_(POISON)
+        buffers.host_ids.fill_(POISON)
         with accelerator.stream(self.h2d):
-            slot.device_inputs["input_ids"].fill_(POISON)
+            buffers.device_inputs["input_ids"].fill_(POISON)
         with accelerator.stream(self.compute):
-            slot.device_ids.fill_(POISON)
+            buffers.device_ids.fill_(POISON)
+
+
+poisoned = full_engine(EventExecutor=PoisonedExecutor)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def look(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         counts.append(int((arguments[0] == POISON).sum()))
 
-    embedding = Scripted().engine.model.get_input_embeddings()
+    embedding = model().get_input_embeddings()
     handle = embedding.register_forward_pre_hook(look)
     yield counts
     handle.remove()
@@ -72,7 +77,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_poison_reaches_no_row(policy: str, num_blocks: int, asynchronous: bool, looked_up: list[int]):
     """In no forward is the poison looked up, and no token is wrong."""
-    Scripted(policy, PoisonedEngine, asynchronous=asynchronous, num_blocks=num_blocks).run()
+    Scripted(policy, poisoned, asynchronous=asynchronous, num_blocks=num_blocks).run()
     assert looked_up and not any(looked_up), f"looked up in the forwards {[i for i, n in enumerate(looked_up) if n]}"
 
 
@@ -80,35 +85,40 @@ def test_poison_reaches_no_row(policy: str, num_blocks: int, asynchronous: bool,
 def test_poison_reaches_no_row_whatever_happens(event: str, looked_up: list[int]):
     """Cancel, preempt and errors in flight, before every step: nor then."""
     for step in range(LAST_STEP):
-        Scripted(POLICIES[step % 6], PoisonedEngine, num_blocks=POOLS["tight"]).run(step, EVENTS[event])
+        Scripted(POLICIES[step % 6], poisoned, num_blocks=POOLS["tight"]).run(step, EVENTS[event])
         assert not any(looked_up), f"{event} before step {step}: the poison was looked up"
 
 
-class NothingCarried(PoisonedEngine):
+class NothingCarried(CarryPacker):
     """A mistake: the carry index says that the host knew every token."""
 
-    def make_batch(self, rows: Any) -> Batch:
-        batch = super().make_batch(rows)
+    def pack(self, step: int, rows: Sequence[Row], previous: Batch | None) -> Batch:
+        batch = super().pack(step, rows, previous)
         index = torch.full_like(batch.inputs.carry_index, KEEP)
         return replace(batch, inputs=replace(batch.inputs, carry_index=index))
 
 
-class PoisonTooEarly(PoisonedEngine):
+class PoisonTooEarly(PoisonedExecutor):
     """A mistake: the sampled ids are overwritten while the next batch may still have to read them."""
 
-    def prepare(self) -> Batch | None:
-        batch = super().prepare()
-        for _, slot in self.in_flight:
+    def launch(self, batch: Batch) -> IOBuffers:
+        for buffers in self.pool.buffers:
             with accelerator.stream(self.compute):
-                slot.device_ids.fill_(POISON)
-        return batch
+                buffers.device_ids.fill_(POISON)
+        return super().launch(batch)
 
 
-@pytest.mark.parametrize("broken", [NothingCarried, PoisonTooEarly], ids=lambda each: each.__name__)
-def test_poison_is_seen_mutant(broken: type, looked_up: list[int]):
+BROKEN = {
+    "NothingCarried": full_engine(EventExecutor=PoisonedExecutor, CarryPacker=NothingCarried),
+    "PoisonTooEarly": full_engine(EventExecutor=PoisonTooEarly),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_poison_is_seen_mutant(name: str, looked_up: list[int]):
     """What these tests look for would be seen: an engine that loses carried tokens looks the poison up."""
     from toolkit.simgpu import RaceError
 
     with pytest.raises((LedgerError, RaceError)):
-        Scripted("eager", broken).run()
-    assert broken is PoisonTooEarly or any(looked_up)
+        Scripted("eager", BROKEN[name]).run()
+    assert name == "PoisonTooEarly" or any(looked_up)

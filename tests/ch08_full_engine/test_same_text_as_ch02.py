@@ -6,7 +6,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from ch02_continuous_batching import Engine, FinishReason
+from ch02_continuous_batching import FinishReason
+from ch02_continuous_batching.build import build as build_ch02
 from ch08_full_engine import TextStream
 from tests.ch08_full_engine.full_runs import Watch, engine_on, params
 from tests.helpers import VOCABULARY, tiny_model, tiny_tokenizer
@@ -118,11 +119,11 @@ def test_a_run_of_byte_tokens_is_shown_at_its_end():
 
 def both_engines(tokenizer, eos: set[int], **values):
     """The last output of each of PROMPTS in chapter 2 and in chapter 8, as pairs."""
-    engine = Engine(tiny_model(), tokenizer, num_blocks=80, block_size=4)
-    engine.eos_ids = eos
+    engine = build_ch02(tiny_model(), tokenizer, num_blocks=80, block_size=4)
+    engine.book.eos_ids = eos
     simple = engine.generate(PROMPTS, params(**values))
     full = engine_on(tokenizer=tokenizer)
-    full.eos_ids = eos
+    full.book.eos_ids = eos
     watch = Watch(full).add_prompts(**values).run()
     return [(output, watch.ended[str(i)]) for i, output in enumerate(simple)]
 

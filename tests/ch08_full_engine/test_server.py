@@ -48,8 +48,9 @@ def serving(max_requests: int = 64, tokenizer=None, **options) -> Iterator[Serve
     with server:
         yield server
     assert not server.thread.is_alive()
-    free = server.engine.blocks.num_free_blocks
-    assert free == server.engine.config.num_blocks, f"the server is closed, and {free} blocks are free"
+    blocks = server.engine.scheduler.blocks
+    free = blocks.num_free_blocks
+    assert free == blocks.num_blocks, f"the server is closed, and {free} blocks are free"
     assert server.gate.inside == 0, f"everybody has been served, and the gate says that {server.gate.inside} are inside"
     assert not server.thread.callbacks
 
@@ -339,14 +340,15 @@ def test_a_lost_device_is_told_to_everybody():
     """After an error that the device does not get over: one ERROR each, and later callers are told to restart."""
     callers = [Caller() for _ in range(4)]
     server = Server(engine_on(max_rows=2))
-    forward, count = server.engine.forward, iter(range(1000))
+    forward = server.engine.executor.forward
+    compute, count = forward.forward, iter(range(1000))
 
     def failing(*arguments):
         if next(count) == 3:
             raise RuntimeError("made up")
-        return forward(*arguments)
+        return compute(*arguments)
 
-    server.engine.box.forward = failing
+    forward.forward = failing
     for caller, prompt in zip(callers, PROMPTS, strict=False):
         server.submit(prompt, params(), caller)
     for caller in callers:
@@ -354,7 +356,7 @@ def test_a_lost_device_is_told_to_everybody():
     with pytest.raises(UserError, match="restart the process"):
         server.submit(PROMPTS[0], params(), Caller())
     server.close()
-    assert server.gate.inside == 0 and server.engine.blocks.num_free_blocks == NUM_BLOCKS
+    assert server.gate.inside == 0 and server.engine.scheduler.blocks.num_free_blocks == NUM_BLOCKS
 
 
 def test_closing_serves_those_inside():

@@ -65,7 +65,7 @@ def test_all_callers_are_told_when_the_engine_dies():
             assert caller.end.finish_reason is FinishReason.ERROR
             assert caller.end.error == "the engine has ended: SystemExit"
         server.thread.join(LONG)
-        for name in list(server.engine.requests):
+        for name in list(server.engine.book.requests):
             server.engine.cancel(name)  # so that its blocks are free, as `serving` wants it
 
 
@@ -172,7 +172,7 @@ def test_a_closed_event_loop_takes_its_request_back():
         outputs = loop.run_until_complete(begin())
         loop.close()
         slow.let(20)
-        while server.engine.requests:
+        while server.engine.book.requests:
             threading.Event().wait(0.01)
         assert not server.engine.scheduler.running and server.engine.metrics.finished["cancelled"] == 1
         slow.let(1)

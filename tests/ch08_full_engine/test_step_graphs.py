@@ -1,40 +1,32 @@
 """Graphs for mixed steps: every step is a replay, and the tokens stay right."""
 
-import copy
-
 import pytest
-import torch
 
 from ch02_continuous_batching import SamplingParams
-from ch08_full_engine import FullEngine, MixedSlot, StepGraphs
+from ch03_streams import BufferSizes
+from ch06_graphs import on_accelerator
+from ch07_carry_over import carry_padding
+from ch08_full_engine import FullEngine, PackedBuffers, StepGraphs
 from tests.ch08_full_engine.batches import inputs_of_rows
+from tests.ch08_full_engine.full_runs import full_engine
 from tests.helpers import tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
 
 pytestmark = needs_simulator
 
 
-class GraphedEngine(FullEngine):
-    """The full engine as it is on a GPU with the Triton kernels: the simulated GPU runs the graphs one by one."""
-
-    def set_up_device(self, model) -> None:
-        super().set_up_device(copy.deepcopy(model).to("sim"))
-
-    def make_box(self, storage: torch.Tensor) -> StepGraphs:
-        return StepGraphs(self.forward, storage, self.config.token_budget)
-
-
-def run(policy: str, **limits) -> tuple[GraphedEngine, list[list[int]]]:
+def run(policy: str, **limits) -> tuple[FullEngine, list[list[int]]]:
+    """The full engine as it is on a GPU with the Triton kernels; the simulated GPU runs a graph's operations one by one."""
     from toolkit import simgpu
 
     simgpu.reset(policy, on_race="raise")
     limits = {"num_blocks": 80, "block_size": 4, "max_rows": 6, "token_budget": 32, "max_length": 40} | limits
-    engine = GraphedEngine(tiny_model(), **limits)
+    engine = full_engine(quickest_forward=StepGraphs)(on_accelerator(tiny_model()), **limits)
 
     def not_captured(*arguments) -> None:
         pytest.fail("a step was launched operation by operation; with graphs for mixed steps none has to be")
 
-    engine.box.step = not_captured
+    engine.executor.forward.step = not_captured
     outputs = engine.generate(PROMPTS, SamplingParams(max_tokens=MAX_TOKENS))
     return engine, [list(output.output_ids) for output in outputs]
 
@@ -54,19 +46,20 @@ def test_chunks_and_preemption():
     assert outputs == expected()
 
 
-def test_a_graph_for_each_bucket_and_slot():
-    """Numbers of tokens from 16 up to the budget are captured, for both slots, greedy and sampled."""
+def test_a_graph_for_each_bucket_and_its_buffers():
+    """Numbers of tokens from 16 up to the budget are captured, for both IO buffers, greedy and sampled."""
     engine, _ = run("eager", token_budget=40)
-    assert engine.box.token_buckets == [16, 32, 40]
-    addresses = {slot.device_ids.data_ptr() for slot in engine.slots}
-    assert set(engine.box.mixed_graphs) == {(a, t, g) for a in addresses for t in (16, 32, 40) for g in (True, False)}
+    forward = engine.executor.forward
+    assert forward.token_buckets == [16, 32, 40]
+    addresses = {buffers.device_ids.data_ptr() for buffers in engine.executor.pool.buffers}
+    assert set(forward.mixed_graphs) == {(a, t, g) for a in addresses for t in (16, 32, 40) for g in (True, False)}
 
 
 def test_rows_beyond_the_batch_have_no_token():
     """Behind the rows of a mixed batch query_start stays at its last value; in a decode batch each row has a token."""
-    slot = MixedSlot(tokens=8, rows=4, width=2, trash_block=9, block_size=4, device="sim")
-
-    slot.load(inputs_of_rows([0, 1, 6], num_decode_rows=1))
-    assert slot.host_inputs["query_start"].tolist() == [0, 1, 6, 6, 6]
-    slot.load(inputs_of_rows([0, 1, 2], num_decode_rows=2))
-    assert slot.host_inputs["query_start"].tolist() == [0, 1, 2, 3, 4]
+    sizes = BufferSizes(tokens=8, rows=4, width=2, trash_block=9, block_size=4)
+    buffers = PackedBuffers(carry_padding(sizes), "sim")
+    buffers.load(inputs_of_rows([0, 1, 6], num_decode_rows=1))
+    assert buffers.host_inputs["query_start"].tolist() == [0, 1, 6, 6, 6]
+    buffers.load(inputs_of_rows([0, 1, 2], num_decode_rows=2))
+    assert buffers.host_inputs["query_start"].tolist() == [0, 1, 2, 3, 4]

@@ -8,8 +8,8 @@ turns.
 import pytest
 
 from ch02_continuous_batching import RequestStatus, SamplingParams, Scheduler
-from ch06_graphs import GraphForward
-from ch08_full_engine import FullEngine
+from ch06_graphs import GraphForward, on_accelerator
+from tests.ch08_full_engine.full_runs import full_engine
 from tests.ch08_full_engine.scripted import MAX_TOKENS, PROMPTS, Scripted, expected, text_of
 from tests.simulated import needs_simulator
 from toolkit.errors import UserError
@@ -59,7 +59,7 @@ def test_arrivals_at_every_step(prefix_sharing: bool):
 
 def cancel(prompt: int):
     def event(run: Scripted) -> None:
-        known = str(prompt) in run.engine.requests
+        known = str(prompt) in run.engine.book.requests
         assert run.engine.cancel(str(prompt)) == known
         assert not run.engine.cancel(str(prompt)), "a second cancel finds nobody"
 
@@ -77,9 +77,10 @@ def cancel_and_come_again(prompt: int):
 
 
 def cancel_everybody(run: Scripted) -> None:
-    for name in list(run.engine.requests):
+    for name in list(run.engine.book.requests):
         assert run.engine.cancel(name)
-    assert run.engine.blocks.num_free_blocks == run.engine.blocks.num_blocks, "blocks are free at once"
+    blocks = run.engine.scheduler.blocks
+    assert blocks.num_free_blocks == blocks.num_blocks, "blocks are free at once"
 
 
 def preempt(place: int):
@@ -110,34 +111,34 @@ def cancel_the_oldest_preempt_the_rest(run: Scripted) -> None:
 
 def name_in_use(run: Scripted) -> None:
     """A name that is in use is refused, and nothing changes for its owner."""
-    for name in list(run.engine.requests):
+    for name in list(run.engine.book.requests):
         with pytest.raises(UserError, match="in use"):
             run.engine.add_request(name, PROMPTS[0], run.params)
 
 
 def a_step_raises(run: Scripted) -> None:
     """An error that leaves the device usable: everybody starts anew, from what the host knows."""
-    engine, real = run.engine, run.engine.launch
+    executor, real = run.engine.executor, run.engine.executor.launch
 
     def failing(batch):
-        engine.launch = real
+        executor.launch = real
         raise MemoryError("planted by the test")
 
-    engine.launch = failing
-    run.ledger.take(engine.step())
-    engine.launch = real  # there may have been nothing to launch
+    executor.launch = failing
+    run.ledger.take(run.engine.step())
+    executor.launch = real  # there may have been nothing to launch
 
 
 def a_commit_raises(run: Scripted) -> None:
-    engine, real = run.engine, run.engine.wait_for
+    executor, real = run.engine.executor, run.engine.executor.wait
 
-    def failing(slot):
-        engine.wait_for = real
+    def failing(batch, buffers):
+        executor.wait = real
         raise RuntimeError("planted by the test")
 
-    engine.wait_for = failing
-    run.ledger.take(engine.step())
-    engine.wait_for = real
+    executor.wait = failing
+    run.ledger.take(run.engine.step())
+    executor.wait = real
 
 
 EVENTS = {
@@ -272,16 +273,10 @@ def test_sampled_tokens_do_not_depend_on_the_order(num_blocks: int, prefix_shari
 # --- with graphs ---
 
 
-class GraphedEngine(FullEngine):
+def graphed_engine(model, *arguments, **options):
     """The full engine with chapter 6's graphs, as on a GPU without the Triton kernels; here operation by operation."""
-
-    def set_up_device(self, model) -> None:
-        import copy
-
-        super().set_up_device(copy.deepcopy(model).to("sim"))
-
-    def make_box(self, storage) -> GraphForward:
-        return GraphForward(self.forward, storage)
+    make = full_engine(quickest_forward=lambda step, storage, token_budget: GraphForward(step, storage))
+    return make(on_accelerator(model), *arguments, **options)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +284,7 @@ class GraphedEngine(FullEngine):
     [("lazy", None, None), ("random:4", 5, "cancel_0_and_come_again"), ("random:5", 7, "preempt_everybody")],
 )
 def test_with_graphs(policy: str, step: int | None, event: str | None):
-    """Decode steps are replays of captured graphs, two slots in turns: the same tokens, no race on their pool."""
-    run = Scripted(policy, GraphedEngine, max_rows=2, max_length=24)
+    """Decode steps are replays of captured graphs, two sets of IO buffers in turns: the same tokens, no race on their pool."""
+    run = Scripted(policy, graphed_engine, max_rows=2, max_length=24)
     run.run(step, EVENTS.get(event))
     assert run.ledger.ended["length"] >= len(PROMPTS) - 1

@@ -135,7 +135,7 @@ def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
 
 def kept_names(engine: Any) -> list[str]:  # noqa: ANN401
     """Whether an idle engine still has names of requests' blocks, in words. Whoever asks must keep no request alive."""
-    names = getattr(engine.blocks, "names", None)
+    names = getattr(engine.scheduler.blocks, "names", None)
     if not names:
         return []
     gc.collect()  # a request that is part of a circle of references goes only now
