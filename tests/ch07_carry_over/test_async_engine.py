@@ -6,9 +6,10 @@ from functools import partial
 import pytest
 
 from ch02_continuous_batching import Batch, BlockManager, FinishReason, Request, Row, SamplingParams
-from ch05_double_buffering import DoubleBufferedEngine
-from ch07_carry_over import AsyncEngine, CarryScheduler
-from tests.helpers import tiny_model
+from ch05_double_buffering.build import build as chapter_5
+from ch07_carry_over import CarryPacker, CarryScheduler
+from ch07_carry_over.build import build
+from tests.helpers import swapped, tiny_model
 from tests.simulated import (
     MAX_TOKENS,
     POLICIES,
@@ -28,11 +29,11 @@ def brief(rows: Sequence[Row]) -> list[tuple[int, int, bool]]:
     return [(row.start, row.num_tokens, row.samples) for row in rows]
 
 
-class WatchedEngine(AsyncEngine):
+class WatchedPacker(CarryPacker):
     """Names the row that has no token to begin with: `CarryScheduler` has scheduled it, and nothing can fill it in."""
 
-    def make_batch(self, rows: list[Row]) -> Batch:
-        sampled = {(row.request, row.epoch) for row in self.in_flight[-1][0].sampling_rows} if self.in_flight else set()
+    def pack(self, step: int, rows: Sequence[Row], previous: Batch | None) -> Batch:
+        sampled = set() if previous is None else {(row.request, row.epoch) for row in previous.sampling_rows}
         for row in rows:
             request, last = row.request, row.start + row.num_tokens - 1
             assert last < request.num_tokens or (request, row.epoch) in sampled, (
@@ -42,15 +43,16 @@ class WatchedEngine(AsyncEngine):
                 f"position {last}: exercise 7.3 schedules what is known and what is pending, pending_samples, which is "
                 f"{request.pending_samples} by now"
             )
-        return super().make_batch(rows)
+        return super().pack(step, rows, previous)
 
 
-SynchronousEngine = partial(WatchedEngine, asynchronous=False)
+watched = swapped(build, CarryPacker=WatchedPacker)
+watched_synchronous = partial(watched, asynchronous=False)
 
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    return run_simulated(WatchedEngine)
+    return run_simulated(watched)
 
 
 # --- 7.3: tokens in flight are scheduled ---
@@ -152,8 +154,7 @@ def test_preemption_forgets_what_was_in_flight():
 @pytest.mark.exercise("7.3")
 def test_everybody_is_in_every_batch(seen: Seen):
     """The asynchronous order needs no more steps than the synchronous one, but for the start: no half batches."""
-    synchronous = run_simulated(SynchronousEngine)
-    few = len(synchronous.recording.steps()) + 1
+    few = len(run_simulated(watched_synchronous).recording.steps()) + 1
     steps = len(seen.recording.steps())
     assert steps <= few, (
         f"{steps} steps, where the synchronous order takes {few - 1}: somebody sits out steps, or is scheduled after "
@@ -163,10 +164,10 @@ def test_everybody_is_in_every_batch(seen: Seen):
 
 @needs_simulator
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("engine", [AsyncEngine, SynchronousEngine], ids=["asynchronous", "synchronous"])
-def test_right_under_every_policy(engine, policy: str):
+@pytest.mark.parametrize("build", [build, watched_synchronous], ids=["asynchronous", "synchronous"])
+def test_right_under_every_policy(build, policy: str):
     """Asynchronous and synchronous order give generate's tokens, in whatever order the device runs."""
-    run = run_simulated(engine, policy)
+    run = run_simulated(build, policy)
     assert_no_race(run)
     assert_tokens_right(run, policy)
 
@@ -176,7 +177,7 @@ def test_right_under_every_policy(engine, policy: str):
 @pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])
 def test_right_under_preemption(num_blocks: int, policy: str):
     """Requests that are preempted in flight lose the token on its way and get it again."""
-    run = run_simulated(AsyncEngine, "random:5", num_blocks=num_blocks, policy=policy, token_budget=12)
+    run = run_simulated(build, "random:5", num_blocks=num_blocks, policy=policy, token_budget=12)
     assert_no_race(run)
     assert run.outputs == expected()
 
@@ -188,15 +189,15 @@ def test_a_row_that_runs_one_step_too_far_is_dropped(end: int):
     from toolkit import simgpu
 
     simgpu.reset("random:1")
-    engine = AsyncEngine(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
+    engine = build(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
     eos = expected()[2][end]
-    engine.eos_ids = {eos}
+    engine.book.eos_ids = {eos}
     results = engine.generate(PROMPTS, SamplingParams(max_tokens=MAX_TOKENS))
     for i, (result, right) in enumerate(zip(results, expected(), strict=True)):
         tokens = right[: right.index(eos) + 1] if eos in right else right
         reason = FinishReason.EOS if eos in right else FinishReason.LENGTH
         assert (list(result.output_ids), result.finish_reason) == (tokens, reason), f"prompt {i}, end-of-sequence {eos}"
-    assert engine.blocks.num_free_blocks == 60 and not engine.in_flight
+    assert engine.scheduler.blocks.num_free_blocks == 60 and not engine.in_flight
 
 
 @needs_simulator
@@ -205,10 +206,10 @@ def test_no_step_is_computed_in_vain_for_the_length_limit():
     from toolkit import simgpu
 
     simgpu.reset("eager")
-    engine = AsyncEngine(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
+    engine = build(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
     sampled = []
-    commit = engine.commit_tokens
-    engine.commit_tokens = lambda batch, ids: (sampled.append(len(ids)), commit(batch, ids))[1]
+    commit = engine.book.commit_tokens
+    engine.book.commit_tokens = lambda batch, ids: (sampled.append(len(ids)), commit(batch, ids))[1]
     engine.generate(PROMPTS, SamplingParams(max_tokens=MAX_TOKENS))
     assert sum(sampled) == MAX_TOKENS * len(PROMPTS), (
         f"{sum(sampled)} rows sampled for {MAX_TOKENS * len(PROMPTS)} tokens"
@@ -221,8 +222,8 @@ def test_a_name_may_be_used_again_at_once():
     from toolkit import simgpu
 
     simgpu.reset("eager")
-    engine = AsyncEngine(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
-    engine.eos_ids = {expected()[0][3]}
+    engine = build(tiny_model(), num_blocks=60, block_size=4, max_rows=6)
+    engine.book.eos_ids = {expected()[0][3]}
     engine.add_request("same", PROMPTS[0], SamplingParams(max_tokens=MAX_TOKENS))
     finished = []
     for _ in range(60):
@@ -241,5 +242,5 @@ def test_there_is_no_gap(seen: Seen):
     """The device hardly idles, host work overlaps with forwards, and a step serves everybody: faster than chapter 5."""
     assert overlap_ms(seen.recording, ("prepare", "commit")) > 0
     assert seen.recording.idle_share() < 0.03
-    assert seen.simulated_ms < run_simulated(SynchronousEngine).simulated_ms
-    assert seen.simulated_ms < run_simulated(DoubleBufferedEngine).simulated_ms
+    assert seen.simulated_ms < run_simulated(watched_synchronous).simulated_ms
+    assert seen.simulated_ms < run_simulated(chapter_5).simulated_ms

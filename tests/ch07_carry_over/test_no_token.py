@@ -3,8 +3,8 @@
 import torch
 
 from ch02_continuous_batching import NO_TOKEN
-from ch07_carry_over import AsyncEngine
-from tests.helpers import tiny_model
+from ch07_carry_over.build import build
+from tests.helpers import VOCABULARY, tiny_model
 from tests.simulated import needs_simulator
 
 pytestmark = needs_simulator
@@ -15,16 +15,16 @@ def test_no_token_never_reaches_the_embedding():
     from toolkit import simgpu
 
     simgpu.reset("eager")
-    engine = AsyncEngine(tiny_model(), num_blocks=8, block_size=4, max_rows=3, token_budget=8)
-    slot, before = engine.slots
+    engine = build(tiny_model(), num_blocks=8, block_size=4, max_rows=3, token_budget=8)
+    forward, (buffers, before) = engine.executor.forward, engine.executor.pool.buffers
 
     def after(carried: int) -> list[int]:
         before.device_ids.copy_(torch.tensor([7, carried, 9], dtype=torch.int64))
-        slot.device_inputs["carry_index"][:3] = torch.arange(3, dtype=torch.int64)
-        engine.box.launch(engine.inputs_of(slot), slot.device_ids, slot.full_decode)
+        buffers.device_inputs["carry_index"][:3] = torch.arange(3, dtype=torch.int64)
+        forward.launch(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
         simgpu.synchronize()
-        return slot.device_ids.tolist()
+        return buffers.device_ids.tolist()
 
     ordinary, seen = after(carried=0), after(carried=NO_TOKEN)
     assert (seen[0], seen[2]) == (ordinary[0], ordinary[2]), "its neighbours are as they were"
-    assert 0 <= seen[1] < engine.model.config.vocab_size
+    assert 0 <= seen[1] < VOCABULARY
