@@ -6,22 +6,32 @@ from typing import Any
 
 from ch02_continuous_batching import SamplingParams
 from tests.helpers import tiny_model
-from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, Seen, assert_no_race, run_simulated, torch_cuda_refused
+from tests.simulated import (
+    MAX_TOKENS,
+    PROMPTS,
+    STEP_LIMIT,
+    Seen,
+    assert_no_race,
+    expected,
+    run_simulated,
+    torch_cuda_refused,
+)
 
 # The race detector needs one of them; wrong numbers show under the unlucky ones only.
 POLICIES = ["eager", "lazy", *(f"random:{seed}" for seed in range(6))]
 
 
-def exhibit(module: str, name: str) -> Any:
+def exhibit(module: str, name: str = "build") -> Any:
+    """Something of an exhibit's module, by default the function that builds its engine."""
     return getattr(import_module(f"ch08_full_engine.museum.{module}"), name)
 
 
-def engine_on(engine_class: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Any:
+def engine_on(build: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Any:
     """A new engine on a fresh simulated GPU, with roomy limits."""
     from toolkit import simgpu
 
     simgpu.reset(gpu_policy, on_race=on_race)
-    return engine_class(tiny_model(), **({"num_blocks": 80, "block_size": 4, "max_rows": 6} | limits))
+    return build(tiny_model(), **({"num_blocks": 80, "block_size": 4, "max_rows": 6} | limits))
 
 
 def add_prompts(engine: Any, count: int = len(PROMPTS), **params: Any) -> None:
@@ -48,13 +58,24 @@ def take(results: list[Any], outputs: dict[str, list[int]]) -> None:
         outputs.setdefault(output.request_id, []).extend(output.new_token_ids)
 
 
-def assert_overlap(seen: Seen, reference_class: Any, **limits: Any) -> None:
+def assert_all_tokens_right(outputs: dict[str, list[int]]) -> None:
+    """Each prompt has got what `generate` gives for it; whichever came first."""
+    right = {str(i): tokens for i, tokens in enumerate(expected())}
+    wrong = [name for name in right if outputs.get(name) != right[name]]
+    assert not wrong, (
+        f"the tokens of requests {wrong} differ from generate's: request {wrong[0]!r} got {outputs.get(wrong[0])}, "
+        f"right is {right[wrong[0]]}"
+    )
+    assert len(outputs) == len(right), f"{len(right)} requests were added; outputs came for {sorted(outputs)}"
+
+
+def assert_overlap(seen: Seen, reference: Any, **limits: Any) -> None:
     """The engine has no race, takes hardly more simulated time than the right one it derives from, and waits no more.
 
     One percent is what separates them: right repairs cost 0.1 % and less, a wait for too much 1.5 % and more.
     """
     assert_no_race(seen)
-    right = run_simulated(reference_class, **limits)
+    right = run_simulated(reference, **limits)
     waits = [wait for wait in seen.hidden_waits or seen.waits if not wait.startswith("Event.synchronize")]
     also = f". It waits in: {waits[0]}" if waits else ""
     assert seen.simulated_ms < 1.01 * right.simulated_ms, (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ch02_continuous_batching import SamplingParams
-from ch07_carry_over import AsyncEngine
+from ch07_carry_over.build import build as chapter7
 from tests.ch08_full_engine.museum_runs import add_prompts, assert_overlap, engine_on, exhibit, run_on, take
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
@@ -22,7 +22,7 @@ def preempt_at(engine: Any, *steps: int, wait: bool = False) -> dict[str, list[i
     """
     outputs: dict[str, list[int]] = {}
     add_prompts(engine, count=4)
-    request, free, done = engine.requests["3"], engine.blocks.free_blocks, 0
+    request, free, done = engine.book.requests["3"], engine.scheduler.blocks.free_blocks, 0
     try:
         for step in steps:
             while done < step:
@@ -64,8 +64,8 @@ def assert_preempted_right(outputs: dict[str, list[int]], step: int) -> None:
 @pytest.mark.parametrize("end", range(MAX_TOKENS - 1))
 def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
     """A request with the name of one that has just ended, wherever it ended, gets the tokens of its own prompt."""
-    engine = engine_on(exhibit("short_map", "ShortMapEngine"))
-    engine.eos_ids = {expected()[0][end]}
+    engine = engine_on(exhibit("short_map"))
+    engine.book.eos_ids = {expected()[0][end]}
     right = expected()[0][: expected()[0].index(expected()[0][end]) + 1]
     add_prompts(engine, count=1)
     first: dict[str, list[int]] = {}
@@ -84,8 +84,8 @@ def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
 @pytest.mark.exercise("8.14")
 def test_a_prompt_of_one_token_is_no_token_in_flight():
     """A request whose prompt is a single token, with the name of one that has just ended, computes its own token."""
-    engine = engine_on(exhibit("short_map", "ShortMapEngine"))
-    engine.eos_ids = {expected()[0][3]}
+    engine = engine_on(exhibit("short_map"))
+    engine.book.eos_ids = {expected()[0][3]}
     add_prompts(engine, count=1)
     while engine.scheduler.running or engine.scheduler.waiting:
         engine.step()
@@ -102,16 +102,16 @@ def test_a_prompt_of_one_token_is_no_token_in_flight():
 @every_step
 def test_a_preempted_request_carries_nothing_over(step: int):
     """A request that is preempted and comes back at once recomputes what is known, and takes no token in flight."""
-    outputs = preempt_at(engine_on(exhibit("short_map", "ShortMapEngine")), step)
+    outputs = preempt_at(engine_on(exhibit("short_map")), step)
     assert_preempted_right(outputs, step)
 
 
 @pytest.mark.exercise("8.14")
 def test_the_short_map_overlaps():
     """Tokens in flight are still carried over: the engine is as fast as chapter 7's, and its tokens are right."""
-    seen = run_simulated(exhibit("short_map", "ShortMapEngine"))
+    seen = run_simulated(exhibit("short_map"))
     assert seen.outputs == expected(), f"the tokens differ from generate's: {seen.outputs}"
-    assert_overlap(seen, AsyncEngine)
+    assert_overlap(seen, chapter7)
 
 
 # --- 8.15 ---
@@ -121,7 +121,7 @@ def test_the_short_map_overlaps():
 @every_step
 def test_a_preempted_request_loses_and_repeats_nothing(step: int):
     """Whenever a request is preempted, with a row of it in flight, it ends with generate's tokens, each once."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption", "CountingEngine")), step)
+    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step)
     assert_preempted_right(outputs, step)
 
 
@@ -129,7 +129,7 @@ def test_a_preempted_request_loses_and_repeats_nothing(step: int):
 @every_step
 def test_a_preempted_request_that_has_to_wait(step: int):
     """The same where there is no room for it at once: its row is committed while it waits."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption", "CountingEngine")), step, wait=True)
+    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step, wait=True)
     assert_preempted_right(outputs, step)
 
 
@@ -137,7 +137,7 @@ def test_a_preempted_request_that_has_to_wait(step: int):
 @pytest.mark.parametrize("again", range(2, 6))
 def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
     """It comes back, and is preempted once more with a row of its second life in flight."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption", "CountingEngine")), 2, 2 + again)
+    outputs = preempt_at(engine_on(exhibit("counted_preemption")), 2, 2 + again)
     assert_preempted_right(outputs, 2 + again)
 
 
@@ -145,7 +145,7 @@ def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
 @pytest.mark.parametrize("num_blocks", [6, 10, 12])
 def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
-    engine = engine_on(exhibit("counted_preemption", "CountingEngine"), num_blocks=num_blocks, token_budget=12)
+    engine = engine_on(exhibit("counted_preemption"), num_blocks=num_blocks, token_budget=12)
     add_prompts(engine)
     outputs = run_on(engine)
     wrong = {name: tokens for name, tokens in outputs.items() if tokens != expected()[int(name)]}
@@ -155,7 +155,7 @@ def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
         f"right is {expected()[int(next(iter(wrong)))]}"
     )
     assert engine.scheduler.wasted_tokens > 0, "requests were preempted, and the scheduler has counted nothing"
-    free = engine.blocks.num_free_blocks
+    free = engine.scheduler.blocks.num_free_blocks
     assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over"
 
 
@@ -197,7 +197,7 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
 @pytest.mark.exercise("8.16")
 def test_an_engine_may_start_before_its_first_request():
     """With an empty queue a step does nothing; the request that comes later is served."""
-    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    engine = engine_on(exhibit("warm_start"))
     assert steps(engine, "that has not had a request yet") == [], "step() on an engine without requests brings nothing"
     assert engine.num_steps == 0, f"step() on an engine without requests launched {engine.num_steps} batches"
     add_prompts(engine, count=1)
@@ -217,21 +217,21 @@ def run_or_fail(engine: Any, when: str) -> dict[str, list[int]]:
 @pytest.mark.exercise("8.16")
 def test_an_engine_may_run_out_of_requests_and_start_again():
     """The last batch in flight is committed, then steps do nothing, and the next request starts all over."""
-    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    engine = engine_on(exhibit("warm_start"))
     for i in range(2):
         engine.add_request(str(i), PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
         outputs = run_or_fail(engine, "that is running out of requests")
         assert outputs == {str(i): expected()[i]}, f"request {i} should get {expected()[i]}, seen: {outputs}"
         more = steps(engine, "that has run out of requests")
         assert more == [], f"step() without requests brings nothing; seen: {more}"
-    free, in_flight = engine.blocks.num_free_blocks, len(engine.in_flight)
+    free, in_flight = engine.scheduler.blocks.num_free_blocks, len(engine.in_flight)
     assert free == 80 and not in_flight, f"all is over; free are {free} of 80 blocks, in flight {in_flight} batches"
 
 
 @pytest.mark.exercise("8.16")
 def test_a_request_of_one_token_is_alone():
     """One request that ends with its first token: there is no second batch to launch."""
-    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    engine = engine_on(exhibit("warm_start"))
     engine.add_request("0", PROMPTS[0], SamplingParams(max_tokens=1))
     outputs = run_or_fail(engine, "with a request of a single token")
     assert outputs == {"0": expected()[0][:1]}, f"the request should get {expected()[0][:1]}, seen: {outputs}"
@@ -240,16 +240,16 @@ def test_a_request_of_one_token_is_alone():
 @pytest.mark.exercise("8.16")
 def test_the_warm_start_overlaps():
     """The warm start is kept: two batches in flight after the first step, and no time lost."""
-    engine = engine_on(exhibit("warm_start", "WarmStartEngine"))
+    engine = engine_on(exhibit("warm_start"))
     add_prompts(engine)
     steps(engine, "that has just been started", count=1)
     launched = engine.num_steps
     assert launched == 2, f"the first step of a warm start launches 2 batches; seen: {launched}"
     try:
-        seen = run_simulated(exhibit("warm_start", "WarmStartEngine"))
+        seen = run_simulated(exhibit("warm_start"))
     except AttributeError as error:
         pytest.fail(f"step() of an engine that has nothing left to launch ended with AttributeError: {error}")
-    assert_overlap(seen, AsyncEngine)
+    assert_overlap(seen, chapter7)
 
 
 # --- 8.17 ---
@@ -257,14 +257,14 @@ def test_the_warm_start_overlaps():
 
 def hang_up_at(step: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]], Any]:
     """Run requests of two users, a and b; a hangs up after so many steps. Outputs by request, before and after."""
-    engine = engine_on(exhibit("hang_up", "HangUpEngine"), max_rows=3)
+    engine = engine_on(exhibit("hang_up"), max_rows=3)
     for i in range(5):
         engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     before: dict[str, list[Any]] = {}
     after: dict[str, list[Any]] = {}
     for number in range(100):
         if number == step:
-            engine.hang_up("a/")
+            engine.book.hang_up("a/")
         if not engine.has_work:
             return before, after, engine
         for output in engine.step():
@@ -308,26 +308,26 @@ def assert_one_last_output(name: str, seen: list[Any], when: str) -> None:
 
 
 def assert_names_are_free(engine: Any) -> None:
-    taken = sorted(name for name in engine.requests if name.startswith("a/"))
+    taken = sorted(name for name in engine.book.requests if name.startswith("a/"))
     assert not taken, (
         f"user a's requests have ended, and the names {taken} are still in `requests`: they are free again"
     )
-    seen = engine.hang_up("a/")
+    seen = engine.book.hang_up("a/")
     assert seen == 0, f"user a has no requests any more; hanging up again took back {seen}"
 
 
 @pytest.mark.exercise("8.17")
 def test_preempted_in_flight_and_then_hung_up():
     """A request waits again, preempted a moment ago, when its user hangs up: it brings one output and no token."""
-    engine = engine_on(exhibit("hang_up", "HangUpEngine"))
+    engine = engine_on(exhibit("hang_up"))
     for i, name in enumerate(("b/0", "a/1")):
         engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     for _ in range(3):
         engine.step()
-    request = engine.requests["a/1"]
+    request = engine.book.requests["a/1"]
     assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of the request is in flight"
     engine.scheduler.preempt(request)
-    engine.hang_up("a/")
+    engine.book.hang_up("a/")
     after: dict[str, list[Any]] = {}
     for _ in range(100):
         if not engine.has_work:
@@ -350,5 +350,5 @@ def test_nobody_else_notices(step: int):
             f"user a hung up after step {step}; request 'b/{i}' should get exactly one output for each of its tokens "
             f"{expected()[i]}, seen: {tokens}"
         )
-    free, total = engine.blocks.num_free_blocks, engine.config.num_blocks
+    free, total = engine.scheduler.blocks.num_free_blocks, engine.entrance.config.num_blocks
     assert free == total, f"{total - free} of {total} blocks are still taken when all is over"
