@@ -6,15 +6,21 @@ folder of their own, figures/data/simulated/. They are the same on every machine
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from toolkit import device
 from toolkit.commands.decoding import Load, Served
+from toolkit.eos import eos_ids
 from toolkit.errors import UserError
 from toolkit.models import load_model
 from toolkit.recordings import Row
+from toolkit.sealed_forward import SealedForward, Sizes, Tensors
+from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 RUNS = 5  # of everything that depends on luck
 ROUNDS = 3  # of everything whose speeds are compared on a GPU
@@ -95,21 +101,57 @@ def policies(unlucky: bool) -> list[str]:
     return [f"random:{seed}" if unlucky else "eager" for seed in range(RUNS)]
 
 
-def one_stream_engine() -> type:
-    """The engine to compare with: the same slot and sealed box, but all work on one stream, and the host waits."""
-    from ch03_streams import StreamEngine
+def engine_with(executor: Callable[..., Any]) -> Callable[..., Any]:
+    """Chapter 4's `build`, but for the executor: a class that takes the arguments of that chapter's."""
+    from ch02_continuous_batching import (
+        BlockManager,
+        Engine,
+        Entrance,
+        Observers,
+        Packer,
+        Parts,
+        RequestBook,
+        Scheduler,
+        Texts,
+    )
+    from ch03_streams import BufferPool, BufferSizes, HostPrices, IOBuffers, allocate_cache, model_step, padding
 
-    class OneStreamEngine(StreamEngine):
-        def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
+    def build(
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        timeline: Timeline | NoTimeline = NO_TIMELINE,
+        **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
+    ) -> Engine[IOBuffers]:
+        entrance = Entrance.of(model, tokenizer, limits)
+        config = entrance.config
+        observers = Observers(timeline, HostPrices())
+        blocks = BlockManager(config.num_blocks, config.block_size)
+        scheduler = Scheduler(blocks, config.max_rows, config.token_budget, config.policy)
+        book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
+        forward = SealedForward(partial(model_step, model), allocate_cache(model, config))
+        pool = BufferPool([IOBuffers(padding(BufferSizes.of(entrance)), device.DEVICE)])
+        return Engine(Parts(entrance, scheduler, Packer(blocks), executor(pool, forward, observers), book, observers))
+
+    return build
+
+
+def one_stream_engine() -> Callable[..., Any]:
+    """The engine to compare with: the same parts, but all work is on one stream, and the host waits for it."""
+    from ch02_continuous_batching import Batch
+    from ch03_streams import IOBuffers, StreamExecutor
+
+    class OneStreamExecutor(StreamExecutor):
+        def queue(self, batch: Batch, buffers: IOBuffers) -> None:
             with device.accelerator.stream(self.compute):
-                self.copy_in(batch, slot)
-                self.run_forward(batch, slot)
-                self.copy_out(batch, slot)
+                self.copy_in(batch, buffers)
+                self.run(batch, buffers)
+                self.copy_out(batch, buffers)
 
-        def wait_for(self, slot: Any) -> None:  # noqa: ANN401
+        def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
             self.compute.synchronize()
+            return super().wait(batch, buffers)
 
-    return OneStreamEngine
+    return engine_with(OneStreamExecutor)
 
 
 # What eager launches cost on the virtual clock. No measurement: round figures of the kind seen with 8B models.
@@ -118,29 +160,29 @@ SIMULATED_LAUNCH_MS = 0.025  # the host's time for one kernel, Python included
 
 
 @contextmanager
-def opened(box: Any) -> Iterator[None]:  # noqa: ANN401 (a SealedForward)
-    """While this lasts, the box launches its forward kernel by kernel."""
-    original = box.launch
+def opened(forward: Any) -> Iterator[None]:  # noqa: ANN401 (a SealedForward, whose methods are replaced)
+    """While this lasts, the sealed forward is launched kernel by kernel."""
+    original = forward.launch
     if device.is_simulated():
-        box.launch = _launch_kernels
+        forward.launch = _launch_kernels
     else:
-        box.launch = lambda inputs, output, sizes: _without_graphs(box, original, inputs, output, sizes)
+        forward.launch = lambda inputs, output, sizes: _without_graphs(forward, original, inputs, output, sizes)
     try:
         yield
     finally:
-        del box.launch
+        del forward.launch
 
 
-def _launch_kernels(inputs: Any, output: Any, sizes: Any) -> None:  # noqa: ANN401
+def _launch_kernels(inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
     python_ms = SIMULATED_LAUNCH_MS - device.accelerator.Costs().launch_ms
     for _ in range(SIMULATED_KERNELS):
         device.host_work(python_ms, "launch of a kernel")
         device.launch("kernel", lambda ids: None, writes=[output], cost_ms=sizes.cost_ms / SIMULATED_KERNELS)
 
 
-def _without_graphs(box: Any, launch: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
-    graphs, box.graphs = box.graphs, {}
+def _without_graphs(forward: SealedForward, launch: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+    graphs, forward.graphs = forward.graphs, {}
     try:
         launch(*arguments)
     finally:
-        box.graphs = graphs
+        forward.graphs = graphs

@@ -84,11 +84,7 @@ def by_torch() -> Iterator[None]:
     def write(host: torch.Tensor, values: torch.Tensor) -> None:
         host[tuple(map(slice, values.shape))].copy_(values)
 
-    import ch08_full_engine.packed_slot
-    import ch08_full_engine.step_graphs
+    from ch08_full_engine import packed_buffers
 
-    with (
-        mock.patch.object(ch08_full_engine.packed_slot, "write_host", write),
-        mock.patch.object(ch08_full_engine.step_graphs, "write_host", write),
-    ):
+    with mock.patch.object(packed_buffers, "write_host", write):
         yield

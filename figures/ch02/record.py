@@ -40,16 +40,17 @@ def serve(
         the number of steps, and for each request the times at which its tokens came, in seconds. The first of them is
         the time of the step at which it arrived.
     """
-    from ch02_continuous_batching import Engine, SamplingParams
+    from ch02_continuous_batching import SamplingParams
+    from ch02_continuous_batching.build import build
 
     longest = max(len(item.prompt_ids) + item.max_tokens for item in workload)
-    engine = Engine(
+    engine = build(
         model,
         num_blocks=max_rows * (1 + -(-longest // BLOCK_SIZE)),  # so many that nobody waits for blocks
         block_size=BLOCK_SIZE,
         max_rows=max_rows,
         token_budget=token_budget,
-        policy=policy,  # type: ignore[arg-type]
+        policy=policy,
         timeline=timeline,
     )
     to_come = list(enumerate(workload))

@@ -6,7 +6,17 @@ from typing import Any
 
 import torch
 
-from figures.accelerated import RUNS, clock, numbers, one_stream_engine, open_load, opened, policies, recorded_on
+from figures.accelerated import (
+    RUNS,
+    clock,
+    engine_with,
+    numbers,
+    one_stream_engine,
+    open_load,
+    opened,
+    policies,
+    recorded_on,
+)
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.commands.decoding import Load, serve
@@ -25,9 +35,9 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {"ch03_default_stream": default_stream(), "ch03_host_waits": host_waits()}
     load = open_load()
     rows["ch03_forward"] = forward(load)
-    from ch03_streams import StreamEngine
+    from ch03_streams.build import build
 
-    rows["ch03_steps"] = list(serve(StreamEngine, load).recording.rows())
+    rows["ch03_steps"] = list(serve(build, load).recording.rows())
     del load
     rows["ch03_wrong"] = wrong(open_load("1b", new_tokens=16))
     return rows
@@ -115,19 +125,18 @@ def host_waits() -> list[Row]:
 
 def forward(load: Load) -> list[Row]:
     """A decode forward launched kernel by kernel, and as a sealed box: how long it keeps the host, and the device."""
-    from ch03_streams import StreamEngine
+    from ch03_streams.build import build
 
     if device.is_simulated():
         device.accelerator.reset(on_race="collect")
-    limits: dict[str, Any] = load.limits
-    engine = StreamEngine(load.model, **limits)
-    slot = engine.slots[0]
+    executor: Any = build(load.model, **load.limits).executor
+    buffers = executor.pool.buffers[0]
 
     def launch() -> None:
-        engine.box.launch(slot.device_inputs, slot.device_ids, slot.full_decode)
+        executor.forward.launch(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
 
     timed = partial(measure, launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
-    with opened(engine.box):
+    with opened(executor.forward):
         eager = timed()
     sealed = timed()
     return [
@@ -147,22 +156,23 @@ def wrong(load: Load) -> list[Row]:
 
     On a simulated GPU "late" is a matter of the policy: eager does everything at once, random:SEED when it likes.
     """
-    from ch03_streams import StreamEngine
+    from ch02_continuous_batching import Batch
+    from ch03_streams import IOBuffers, StreamExecutor
 
-    class LateEngine(StreamEngine):
-        def copy_in(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
+    class LateExecutor(StreamExecutor):
+        def copy_in(self, batch: Batch, buffers: IOBuffers) -> None:
             device.sleep(WIDEN_MS)
-            super().copy_in(batch, slot)
+            super().copy_in(batch, buffers)
 
     right = serve(one_stream_engine(), load).outputs
     rows: list[Row] = []
-    for name, engine, late in (
+    for name, build, late in (
         ("one stream", one_stream_engine(), False),
-        ("three streams", StreamEngine, False),
-        ("three streams, copies in late", LateEngine, True),
+        ("three streams", engine_with(StreamExecutor), False),
+        ("three streams, copies in late", engine_with(LateExecutor), True),
     ):
         for run, policy in zip(range(RUNS), policies(late), strict=True):
-            served = serve(engine, load, policy)
+            served = serve(build, load, policy)
             rows.append(
                 {
                     "engine": name,

@@ -1,5 +1,6 @@
 """Chapter 4's measurements: three events, each of them left out in turn, and no gain in speed."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from figures.accelerated import (
     RUNS,
+    engine_with,
     in_turns,
     ms_per_step,
     numbers,
@@ -46,15 +48,15 @@ def engines(load: Load) -> tuple[list[Row], list[Row]]:
 
     Returns also the steps of the last one: of the same run, so that the picture shows what the table says.
     """
-    from ch03_streams import StreamEngine
-    from ch04_events import EventEngine
+    from ch03_streams.build import build as build_streams
+    from ch04_events.build import build
 
     right = serve(one_stream_engine(), load).outputs  # warm-up, too
     served = in_turns(
         {
             "one stream": partial(serve, one_stream_engine(), load, "random:0"),
-            "three streams": partial(serve, StreamEngine, load, "random:0"),
-            "three streams and events": partial(serve, EventEngine, load, "random:0"),
+            "three streams": partial(serve, build_streams, load, "random:0"),
+            "three streams and events": partial(serve, build, load, "random:0"),
         },
         ms_per_step,
     )
@@ -67,49 +69,53 @@ def engines(load: Load) -> tuple[list[Row], list[Row]]:
 
 def serve_eager(load: Load) -> Served:
     """Chapter 4's engine with the forward launched kernel by kernel."""
-    from ch04_events import EventEngine
+    from ch02_continuous_batching import Batch
+    from ch03_streams import IOBuffers
+    from ch04_events import EventExecutor
 
-    class EagerEngine(EventEngine):
-        def run_forward(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
-            with opened(self.box):
-                super().run_forward(batch, slot)
+    class EagerExecutor(EventExecutor):
+        def run(self, batch: Batch, buffers: IOBuffers) -> None:
+            with opened(self.forward):
+                super().run(batch, buffers)
 
-    return serve(EagerEngine, load)
+    return serve(engine_with(EagerExecutor), load)
 
 
-def engine_without(missing: str | None, late_ms: float) -> type:
+def engine_without(missing: str | None, late_ms: float) -> Callable[..., Any]:
     """Chapter 4's engine without one of its events; what the event stands for comes late."""
-    from ch04_events import EventEngine
+    from ch02_continuous_batching import Batch
+    from ch03_streams import IOBuffers
+    from ch04_events import EventExecutor
 
-    class MissingEdgeEngine(EventEngine):
-        def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
-            events = self.events[id(slot)]
+    class MissingEdgeExecutor(EventExecutor):
+        def queue(self, batch: Batch, buffers: IOBuffers) -> None:
             with device.accelerator.stream(self.h2d):
                 self.come_late("h2d_done")
-                self.copy_in(batch, slot)
-                events.h2d_done.record()
+                self.copy_in(batch, buffers)
+                buffers.h2d_done.record()
             with device.accelerator.stream(self.compute):
                 if missing != "h2d_done":
-                    self.compute.wait_event(events.h2d_done)
+                    self.compute.wait_event(buffers.h2d_done)
                 self.come_late("compute_done")
-                self.run_forward(batch, slot)
-                events.compute_done.record()
+                self.run(batch, buffers)
+                buffers.compute_done.record()
             with device.accelerator.stream(self.d2h):
                 if missing != "compute_done":
-                    self.d2h.wait_event(events.compute_done)
+                    self.d2h.wait_event(buffers.compute_done)
                 self.come_late("d2h_done")
-                self.copy_out(batch, slot)
-                events.d2h_done.record()
+                self.copy_out(batch, buffers)
+                buffers.d2h_done.record()
 
         def come_late(self, event: str) -> None:
             if event == missing and late_ms:
                 device.sleep(late_ms)
 
-        def wait_for(self, slot: Any) -> None:  # noqa: ANN401
-            if missing != "d2h_done":
-                super().wait_for(slot)
+        def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+            if missing == "d2h_done":
+                return buffers.read_ids(len(batch.sampling_rows))
+            return super().wait(batch, buffers)
 
-    return MissingEdgeEngine
+    return engine_with(MissingEdgeExecutor)
 
 
 def edges(load: Load) -> list[Row]:
@@ -118,9 +124,9 @@ def edges(load: Load) -> list[Row]:
     rows: list[Row] = []
     for missing in (None, *EVENTS):
         for late_ms in (0.0, WIDEN_MS):
-            engine = engine_without(missing, late_ms)
+            build = engine_without(missing, late_ms)
             for run, policy in zip(range(RUNS), policies(late_ms > 0), strict=True):
-                served = serve(engine, load, policy)
+                served = serve(build, load, policy)
                 rows.append(
                     {
                         "missing": missing or "none",

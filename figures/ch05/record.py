@@ -21,9 +21,9 @@ LOADS = {
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
-    from ch05_double_buffering import DoubleBufferedEngine
+    from ch05_double_buffering.build import build
 
-    steps: list[Row] = list(serve(DoubleBufferedEngine, open_load()).recording.rows())
+    steps: list[Row] = list(serve(build, open_load()).recording.rows())
     price = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
         price += compare(open_load(name, requests=requests), name)
@@ -32,12 +32,12 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
 
 def compare(load: Load, name: str) -> list[Row]:
     """The same load with one slot (all requests in each batch) and with two (half of them in turns)."""
-    from ch04_events import EventEngine
-    from ch05_double_buffering import DoubleBufferedEngine
+    from ch04_events.build import build as build_events
+    from ch05_double_buffering.build import build
 
-    serve(EventEngine, load)  # warm-up
+    serve(build_events, load)  # warm-up
     served = in_turns(
-        {"one slot": partial(serve, EventEngine, load), "two slots": partial(serve, DoubleBufferedEngine, load)},
+        {"one slot": partial(serve, build_events, load), "two slots": partial(serve, build, load)},
         ms_per_step,
     )
     return [

@@ -6,10 +6,12 @@ forward, and more than that for its launches. Memory there is what the simulated
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from figures.accelerated import clock, in_turns, ms_per_step, numbers, open_load, recorded_on
 from solutions.ch00_measuring.timing import measure
@@ -18,6 +20,8 @@ from toolkit.commands.decoding import Load, Served, serve
 from toolkit.course import use
 from toolkit.garbage import release_memory
 from toolkit.recordings import Row
+from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.timeline import NO_TIMELINE
 
 __all__ = ["large_model_costs", "record", "recorded_on"]
 
@@ -44,42 +48,34 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     }
 
 
-def eager_engine() -> type:
+def eager_engine() -> Callable[..., Any]:
     """Chapter 6's engine, its forward launched operation by operation."""
-    from ch03_streams.io_slot import sizes_of
-    from ch06_graphs import GraphEngine
+    from ch06_graphs import GraphForward
+    from ch08_full_engine.museum.build import graph_engine
 
-    class EagerEngine(GraphEngine):
-        def run_forward(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
-            with self.timeline.device("forward", lane="compute", step=batch.step):
-                self.box.step(self.inputs_of(slot), slot.device_ids, sizes_of(batch.inputs))
+    class EagerForward(GraphForward):
+        def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
+            self.step(inputs, output, sizes)
 
-    return EagerEngine
+    return partial(graph_engine, forward=EagerForward)
 
 
-def pooled_engine(pools: str, slots: int) -> type:
-    """Chapter 6's engine with another number of slots or other pools (one of POOLS)."""
-    from ch06_graphs import GraphEngine, GraphForward
+def pooled_forward(pools: str, step: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor) -> Any:  # noqa: ANN401
+    """Chapter 6's forward with other pools (one of POOLS)."""
+    from ch06_graphs import GraphForward
 
     class PooledForward(GraphForward):
-        def seal(self, inputs: Any, output: Any, full: Any) -> None:  # noqa: ANN401
+        def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
             if pools == "a pool for each slot":
                 self.pool = device.accelerator.graph_pool_handle()
             super().seal(inputs, output, full)
 
-        def capture(self, inputs: Any, output: Any, sizes: Any) -> Any:  # noqa: ANN401
+        def capture(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> Any:  # noqa: ANN401 (a graph)
             if pools == "a pool for each graph":
                 self.pool = device.accelerator.graph_pool_handle()
             return super().capture(inputs, output, sizes)
 
-    class PooledEngine(GraphEngine):
-        num_slots = slots
-
-        def make_box(self, storage: Any) -> GraphForward:  # noqa: ANN401
-            self.box_memory = held()
-            return PooledForward(self.forward, storage)
-
-    return PooledEngine
+    return PooledForward(step, storage)
 
 
 def held() -> tuple[int, int | None]:
@@ -93,31 +89,41 @@ def held() -> tuple[int, int | None]:
 
 
 def memory(load: Load) -> list[Row]:
-    """What the graphs of one and of two slots hold, by how their pools are shared; and how long the set-up takes.
+    """What the graphs of one and of two IO buffers hold, by how their pools are shared; and how long the set-up takes.
 
-    The slots' own tensors are part of it; they are some kilobytes.
+    Of the engine there is what has memory on the device. The buffers' own tensors are part of what is counted; they are
+    some kilobytes.
     """
-    from ch06_graphs import GraphEngine
+    from ch02_continuous_batching import Entrance, Observers
+    from ch03_streams import BufferSizes, IOBuffers, allocate_cache, model_step, padding
+    from ch04_events import EventExecutor
+    from ch05_double_buffering import BufferRing
+    from ch06_graphs import on_accelerator
+    from ch06_graphs.build import build
 
     if not device.is_simulated():
-        GraphEngine(load.model, **load.limits)  # type: ignore[arg-type] # kernels and workspaces are there before it counts
+        build(load.model, **load.limits)  # kernels and workspaces are there before it counts
     rows: list[Row] = []
     for pools in POOLS:
         for slots in (1, 2):
             if device.is_simulated():
                 device.accelerator.reset(on_race="collect")
             start = time.perf_counter()
-            engine = pooled_engine(pools, slots)(load.model, **load.limits)
+            model, entrance = on_accelerator(load.model), Entrance.of(load.model, None, load.limits)
+            forward = pooled_forward(pools, partial(model_step, model), allocate_cache(model, entrance.config))
+            without_graphs = held()
+            pool = BufferRing([IOBuffers(padding(BufferSizes.of(entrance)), device.DEVICE) for _ in range(slots)])
+            executor = EventExecutor(pool, forward, Observers(NO_TIMELINE))
             seconds = time.perf_counter() - start
             reserved, in_use = (
                 None if after is None or before is None else after - before
-                for after, before in zip(held(), engine.box_memory, strict=True)
+                for after, before in zip(held(), without_graphs, strict=True)
             )
             rows.append(
                 {
                     "pools": pools,
                     "slots": slots,
-                    "graphs": len(engine.box.graphs),
+                    "graphs": len(forward.graphs),
                     "max_rows": load.requests,
                     "reserved_mb": round((reserved or 0) / 1e6, 3),
                     "in_use_mb": None if in_use is None else round(in_use / 1e6, 3),
@@ -125,25 +131,25 @@ def memory(load: Load) -> list[Row]:
                     "clock": clock(),
                 }
             )
-            del engine
+            del executor, pool, forward, model
             held()
     return rows
 
 
 def forward(load: Load) -> list[Row]:
     """A decode forward of each bucket, launched operation by operation and as a graph: host's time and device's."""
-    from ch06_graphs import GraphEngine, decode_step
+    from ch06_graphs import decode_step
+    from ch06_graphs.build import build
 
     if device.is_simulated():
         device.accelerator.reset(on_race="collect", costs=large_model_costs())
-    limits: dict[str, Any] = load.limits
-    engine = GraphEngine(load.model, **limits)
-    slot, box = engine.slots[0], engine.box
+    executor: Any = build(load.model, **load.limits).executor
+    buffers, graphs = executor.pool.buffers[0], executor.forward
     rows: list[Row] = []
-    for bucket in box.buckets:
-        sizes = decode_step(slot.full_decode, bucket, greedy=True)
-        for name, queue in (("operation by operation", box.step), ("graph", box.launch)):
-            launch = partial(queue, engine.inputs_of(slot), slot.device_ids, sizes)
+    for bucket in graphs.buckets:
+        sizes = decode_step(buffers.full_decode, bucket, greedy=True)
+        for name, queue in (("operation by operation", graphs.step), ("graph", graphs.launch)):
+            launch = partial(queue, buffers.forward_inputs, buffers.device_ids, sizes)
             timing = measure(launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
             rows.append(
                 {
@@ -158,13 +164,13 @@ def forward(load: Load) -> list[Row]:
 
 
 def serve_engines(load: Load) -> dict[str, Served]:
-    """Eager launches against graphs in the same engine; on a GPU chapter 5's, whose box has one size, beside them."""
-    from ch05_double_buffering import DoubleBufferedEngine
-    from ch06_graphs import GraphEngine
+    """Eager launches against graphs in the same engine; on a GPU chapter 5's, whose graph has one size, beside them."""
+    from ch05_double_buffering.build import build as build_two_slots
+    from ch06_graphs.build import build
 
-    choices = {"operation by operation": eager_engine(), "graphs in buckets": GraphEngine}
+    choices: dict[str, Callable[..., Any]] = {"operation by operation": eager_engine(), "graphs in buckets": build}
     if not device.is_simulated():
-        choices["one graph of the full size (chapter 5)"] = DoubleBufferedEngine
-        serve(GraphEngine, load)  # warm-up
-    runs = {name: partial(serve, engine, load, costs=large_model_costs()) for name, engine in choices.items()}
+        choices["one graph of the full size (chapter 5)"] = build_two_slots
+        serve(build, load)  # warm-up
+    runs = {name: partial(serve, choice, load, costs=large_model_costs()) for name, choice in choices.items()}
     return in_turns(runs, ms_per_step)

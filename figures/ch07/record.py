@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -33,9 +34,9 @@ EOS_ONE_IN = (4, 16, 64)
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
-    from ch07_carry_over import AsyncEngine
+    from ch07_carry_over.build import build
 
-    steps: list[Row] = list(serve(AsyncEngine, open_load()).recording.rows())
+    steps: list[Row] = list(serve(build, open_load()).recording.rows())
     engines = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
         engines += compare(open_load(name, requests=requests), name)
@@ -45,23 +46,23 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
 
 def compare(load: Load, name: str) -> list[Row]:
     """The same load through one slot, two half batches, and this chapter's engine in both orders."""
-    from ch04_events import EventEngine
-    from ch05_double_buffering import DoubleBufferedEngine
-    from ch07_carry_over import AsyncEngine
+    from ch04_events.build import build as build_events
+    from ch05_double_buffering.build import build as build_half_batches
+    from ch07_carry_over.build import build
 
-    engines: dict[str, Any] = {
-        "one slot": EventEngine,
-        "two half batches": DoubleBufferedEngine,
-        "asynchronous": AsyncEngine,
-        "asynchronous=False": partial(AsyncEngine, asynchronous=False),
+    engines: dict[str, Callable[..., Any]] = {
+        "one slot": build_events,
+        "two half batches": build_half_batches,
+        "asynchronous": build,
+        "asynchronous=False": partial(build, asynchronous=False),
     }
-    right = serve(EventEngine, load).outputs  # warm-up, too
+    right = serve(build_events, load).outputs  # warm-up, too
 
-    def run(make: Any) -> Row:  # noqa: ANN401
+    def run(build: Callable[..., Any]) -> Row:
         made: list[Any] = []
 
         def remember(*arguments: Any, **limits: Any) -> Any:  # noqa: ANN401
-            made.append(make(*arguments, **limits))
+            made.append(build(*arguments, **limits))
             return made[0]
 
         served = serve(remember, load)
@@ -74,7 +75,7 @@ def compare(load: Load, name: str) -> list[Row]:
             "clock": clock(),
         }
 
-    measured = in_turns({engine: partial(run, make) for engine, make in engines.items()}, row_ms)
+    measured = in_turns({engine: partial(run, build) for engine, build in engines.items()}, row_ms)
     return [
         {"model": name, "requests": load.requests, "engine": engine, **numbers} for engine, numbers in measured.items()
     ]
@@ -123,17 +124,18 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
     """Run a load to its end; each request's last token is an end-of-sequence token, unless it reaches the limit."""
     if device.is_simulated():
         device.accelerator.reset("eager", on_race="raise")
-    from ch02_continuous_batching import FinishReason, SamplingParams
-    from ch07_carry_over import AsyncEngine
+    from ch02_continuous_batching import Batch, FinishReason, RequestBook, RequestOutput, SamplingParams
+    from ch08_full_engine.museum.build import async_engine
 
     lengths = answer_lengths(load.requests, one_in)
     eos = load.model.config.vocab_size  # an id that the model cannot sample; the device never sees it
 
-    class CountingEngine(AsyncEngine):
-        sampled = 0
+    sampled = 0
 
-        def commit_tokens(self, batch: Any, token_ids: list[int]) -> Any:  # noqa: ANN401
-            self.sampled += len(token_ids)
+    class CountingBook(RequestBook):
+        def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+            nonlocal sampled
+            sampled += len(token_ids)
             ids = list(token_ids)
             for place, row in enumerate(batch.sampling_rows):
                 if len(row.request.output_ids) + 1 == lengths[int(row.request.request_id)]:
@@ -141,8 +143,9 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
             return super().commit_tokens(batch, ids)
 
     limits = load.limits | {"max_rows": OVERRUN_ROWS, "token_budget": OVERRUN_ROWS * load.prompt_len}
-    engine = CountingEngine(load.model, asynchronous=asynchronous, **limits)
-    engine.eos_ids = {eos}
+    engine = async_engine(load.model, book=CountingBook, **limits)
+    engine.max_in_flight = 2 if asynchronous else 1
+    engine.book.eos_ids = {eos}
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
     outputs = []
@@ -159,8 +162,8 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
         "rows": OVERRUN_ROWS,
         "ended_by_eos": sum(output.finish_reason is FinishReason.EOS for output in outputs),
         "tokens": len(outputs),
-        "sampled": engine.sampled,
-        "dropped": engine.sampled - len(outputs),  # every row that is not dropped gives an output of one token
+        "sampled": sampled,
+        "dropped": sampled - len(outputs),  # every row that is not dropped gives an output of one token
         "steps": engine.num_steps,
         "ms_per_step": round(ms / engine.num_steps, 4),
         "tokens_per_s": round(len(outputs) * 1e3 / ms, 2),

@@ -48,12 +48,12 @@ def phases(load: Load) -> list[Row]:
                 engine.step()
             continue
         device.accelerator.synchronize()
-        engine.timeline, first = device.new_timeline(), engine.num_steps
+        engine.observers.timeline, first = device.new_timeline(), engine.num_steps
         while engine.has_work:
             if engine.num_steps == first + 3:
                 engine.cancel("1")
             engine.step()
-    return list(engine.timeline.finish().rows())
+    return list(engine.observers.timeline.finish().rows())
 
 
 def prefixes(load: Load) -> list[Row]:

@@ -7,6 +7,8 @@ call after the other, would drown what is measured here. Such rows say `"queued"
 
 import statistics
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -19,6 +21,7 @@ from toolkit.course import use
 from toolkit.garbage import release_memory, short_collections
 from toolkit.models import load_model
 from toolkit.recordings import Row
+from toolkit.timeline.recording import WAIT
 
 ROWS = (1, 8, 32, 128, 512)
 CONTEXTS = (256, 2048)  # tokens of each row, a few more or less
@@ -36,13 +39,13 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
 def measure(model: Any, rows: int, context: int, steps: int = STEPS) -> Row:  # noqa: ANN401
     """One point of the curve."""
     engine = timed_engine(model, rows, context, steps)
-    serve(engine, rows, context, steps)
+    ms = serve(engine, rows, context, steps)
     row = {
         "rows": rows,
         "context": context,
         "block_size": BLOCK_SIZE,
-        **{f"{phase}_ms": round(statistics.median(engine.ms[phase][-steps:]), 4) for phase in PHASES},
-        "host_ms": round(statistics.median(map(sum, zip(*(engine.ms[p][-steps:] for p in PHASES), strict=True))), 4),
+        **{f"{phase}_ms": round(statistics.median(ms[phase]), 4) for phase in PHASES},
+        "host_ms": round(statistics.median(map(sum, zip(*ms.values(), strict=True))), 4),
         "queued": not device.is_simulated(),
     }
     del engine
@@ -50,24 +53,31 @@ def measure(model: Any, rows: int, context: int, steps: int = STEPS) -> Row:  # 
     return row
 
 
-def serve(engine: Any, rows: int, context: int, steps: int) -> None:  # noqa: ANN401
-    """Decode with `rows` requests for `steps` steps. Their lengths differ, so that their blocks fill up in turns."""
+def serve(engine: Any, rows: int, context: int, steps: int) -> dict[str, list[float]]:  # noqa: ANN401
+    """Decode with `rows` requests for `steps` steps. Their lengths differ, so that their blocks fill up in turns.
+
+    Returns:
+        by phase, what these steps took for it, in ms.
+    """
     from ch02_continuous_batching import SamplingParams
 
     for i in range(rows):
         prompt = [(i * 7 + place) % 250 + 3 for place in range(context + i % BLOCK_SIZE)]
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=new_tokens(steps), ignore_eos=True))
-    while not all(request.output_ids for request in engine.requests.values()):
+    while not all(request.output_ids for request in engine.book.requests.values()):
         engine.step()
     with short_collections():
         for _ in range(steps):
             engine.step()
-    if len(engine.requests) < rows:
-        raise RuntimeError(f"{rows - len(engine.requests)} of {rows} requests had ended; the steps were of fewer rows")
+    going_on = len(engine.book.requests)
+    if going_on < rows:
+        raise RuntimeError(f"{rows - going_on} of {rows} requests had ended; the steps were of fewer rows")
+    ms = {phase: engine.observers.ms[phase][-steps:] for phase in PHASES}
     for i in range(rows):
         engine.cancel(str(i))
     while engine.has_work:
         engine.step()
+    return ms
 
 
 def new_tokens(steps: int) -> int:
@@ -76,58 +86,36 @@ def new_tokens(steps: int) -> int:
 
 
 def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noqa: ANN401
-    """A full engine with room for the load, that notes how long each phase of each step takes: `ms`, by phase."""
+    """A full engine with room for the load, whose observers note how long each phase of a step takes: `ms`, by phase.
+
+    What the others do when a step is over, such as counting its tokens, belongs to commit.
+    """
+    from ch02_continuous_batching import Observers, RequestOutput, Scheduler
     from ch08_full_engine import FullEngine
-    from ch08_full_engine.packed_slot import views
 
-    class TimedEngine(FullEngine):
-        ms: dict[str, list[float]]
-        waited = 0.0
+    queued = not device.is_simulated()
 
-        def prepare(self) -> Any:  # noqa: ANN401
+    class TimedObservers(Observers):
+        def __init__(self, observers: Observers) -> None:
+            super().__init__(observers.timeline, *observers.others)
+            self.ms: dict[str, list[float]] = {phase: [] for phase in (*PHASES, WAIT)}
+
+        @contextmanager
+        def host(self, phase: str, *, step: int) -> Iterator[None]:
             start = time.perf_counter()
-            batch = super().prepare()
-            if batch is not None:
-                self.ms["prepare"].append((time.perf_counter() - start) * 1e3)
-            return batch
+            # Where nothing is queued, the others would look for events around a forward that there was not.
+            with super().host(phase, step=step) if queued or phase != WAIT else nullcontext():
+                yield
+            self.ms[phase].append((time.perf_counter() - start) * 1e3)
 
-        def launch(self, batch: Any) -> Any:  # noqa: ANN401
+        def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
             start = time.perf_counter()
-            slot = super().launch(batch)
-            self.ms["launch"].append((time.perf_counter() - start) * 1e3)
-            return slot
+            super().stepped(scheduler, outputs, idle=idle)
+            if self.ms["commit"]:
+                self.ms["commit"][-1] += (time.perf_counter() - start) * 1e3
 
-        def commit(self, batch: Any, slot: Any) -> Any:  # noqa: ANN401
-            self.waited, start = 0.0, time.perf_counter()
-            outputs = super().commit(batch, slot)
-            self.ms["commit"].append((time.perf_counter() - start - self.waited) * 1e3)
-            return outputs
-
-        def wait_for(self, slot: Any) -> None:  # noqa: ANN401
-            start = time.perf_counter()
-            super().wait_for(slot)
-            self.waited += time.perf_counter() - start
-
-    class IdleEngine(TimedEngine):
-        """Queues nothing and samples nothing. Its slots lie in ordinary memory."""
-
-        def set_up_device(self, model: Any) -> None:  # noqa: ANN401
-            super().set_up_device(model)
-            slots: list[Any] = self.slots  # packed ones, as the full engine has them
-            for slot in slots:
-                slot.host_buffer = slot.padding_buffer.clone()
-                slot.host_inputs = views(slot.host_buffer, slot.padding)
-                slot.host_ids = torch.zeros(rows, dtype=torch.int64, device="cpu")
-
-        def queue(self, batch: Any, slot: Any) -> None:  # noqa: ANN401
-            pass
-
-        def wait_for(self, slot: Any) -> None:  # noqa: ANN401
-            pass
-
-    kind = IdleEngine if device.is_simulated() else TimedEngine
     longest = context + BLOCK_SIZE + new_tokens(steps)
-    engine = kind(
+    engine = FullEngine(
         model,
         num_blocks=rows * (-(-longest // BLOCK_SIZE) + 1),
         block_size=BLOCK_SIZE,
@@ -135,5 +123,25 @@ def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noq
         token_budget=context + context * rows // 64,  # prompts are computed in 64 steps or so
         max_length=longest,
     )
-    engine.ms = {phase: [] for phase in PHASES}
+    executor: Any = engine.executor
+    engine.observers = executor.observers = TimedObservers(engine.observers)
+    if not queued:
+        engine.executor = idle(executor)
     return engine
+
+
+def idle(executor: Any) -> Any:  # noqa: ANN401 (a StreamExecutor)
+    """An executor that queues nothing, samples nothing and waits for nothing. Its buffers lie in ordinary memory."""
+    from ch02_continuous_batching import Batch
+    from ch03_streams import IOBuffers, StreamExecutor
+    from ch08_full_engine.packed_buffers import views
+
+    class IdleExecutor(StreamExecutor):
+        def queue(self, batch: Batch, buffers: IOBuffers) -> None:
+            pass
+
+    for buffers in executor.pool.buffers:
+        buffers.host_buffer = buffers.padding_buffer.clone()
+        buffers.host_inputs = views(buffers.host_buffer, buffers.padding)
+        buffers.host_ids = torch.zeros(buffers.host_ids.shape, dtype=torch.int64, device="cpu")
+    return IdleExecutor(executor.pool, executor.forward, executor.observers)

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from solutions.ch00_measuring.timing import measure
@@ -130,10 +129,11 @@ class Steps:
     """The whole decode step, measured in five forms of the same model."""
 
     def __init__(self, model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> None:
+        from ch03_streams import model_step
         from ch06_graphs import GraphForward
 
         self.model, self.cache, self.bandwidth = model, cache, bandwidth
-        self.box = GraphForward(self.forward, cache.storage)
+        self.forward = GraphForward(partial(model_step, model), cache.storage)
         self.inputs = {name: tensor.clone() for name, tensor in decode_inputs(STEP_CONTEXTS[0]).items()}
         self.output = torch.zeros(ROWS, dtype=torch.int64, device="cuda")
         self.sizes = Sizes(ROWS, ROWS, ROWS, WIDTH, num_decode_rows=ROWS, max_query_length=1, greedy=True)
@@ -141,14 +141,8 @@ class Steps:
         looked_up = 0 if head is model.get_input_embeddings().weight else head.numel()  # rows of a table, not the table
         self.weight_bytes = (sum(p.numel() for p in model.parameters()) - looked_up) * head.element_size()
 
-    def forward(self, tensors: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
-        from ch02_continuous_batching.model_runner import run_model
-        from ch03_streams.io_slot import cut
-
-        return run_model(self.model, cut(tensors, sizes), self.cache)
-
     def record(self) -> list[Row]:
-        step = partial(self.box.step, self.inputs, self.output, self.sizes)
+        step = partial(self.forward.step, self.inputs, self.output, self.sizes)
         rows = self.at_all_contexts("operation by operation", step, None)
         rows += self.as_graph("graph")
         undo = compile_forward(self.model)
@@ -163,7 +157,7 @@ class Steps:
     def as_graph(self, form: str) -> list[Row]:
         """Capture the step (which compiles it first, where that is asked for) and measure its replays."""
         start = time.perf_counter()
-        graph = self.box.capture(self.inputs, self.output, self.sizes)
+        graph = self.forward.capture(self.inputs, self.output, self.sizes)
         torch.cuda.synchronize()
         return self.at_all_contexts(form, graph.replay, time.perf_counter() - start)
 

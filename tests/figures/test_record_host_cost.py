@@ -45,11 +45,11 @@ def calls_per_step(rows: int) -> float:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    step, measured = engine.step, 0
+    step, measured, requests = engine.step, 0, engine.book.requests
 
     def counted() -> Any:
         nonlocal measured
-        if not all(request.output_ids for request in engine.requests.values()) or len(engine.requests) < rows:
+        if not all(request.output_ids for request in requests.values()) or len(requests) < rows:
             return step()
         measured += 1
         sys.setprofile(count)

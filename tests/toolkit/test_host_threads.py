@@ -35,8 +35,9 @@ torch.set_num_threads(4)
 before = threads()
 host_cost.serve(engine, ROWS, CONTEXT, STEPS)
 by_us = threads() - before
-engine.slots[0].host_buffer.copy_(engine.slots[0].padding_buffer)
-print(len(engine.slots[0].host_buffer), by_us, threads() - before)
+buffers = engine.executor.pool.buffers[0]
+buffers.host_buffer.copy_(buffers.padding_buffer)
+print(len(buffers.host_buffer), by_us, threads() - before)
 """
 
 

@@ -1,5 +1,6 @@
 """The soak test, briefly; and that it finds what it is there to find."""
 
+import functools
 import random
 import re
 from collections import Counter
@@ -41,10 +42,11 @@ def test_the_same_seed_gives_the_same_run(answers: Answers):
     assert seen[0] == seen[1]
 
 
-def fault_found(answers: Answers, monkeypatch: pytest.MonkeyPatch, name: str, planted) -> str:
-    """Run 400 steps with a method of the engine (or of its block manager) replaced; what the soak says."""
+def fault_found(answers: Answers, monkeypatch: pytest.MonkeyPatch, method: str, planted) -> str:
+    """Run 400 steps with a method of the engine, such as "book.commit_tokens", replaced; what the soak says."""
     run = Soak(Stage("eager", {}), answers, random.Random(1), Counter())
-    target = run.engine.blocks if hasattr(run.engine.blocks, name) else run.engine
+    *parts, name = method.split(".")
+    target = functools.reduce(getattr, parts, run.engine)
     monkeypatch.setattr(target, name, planted(run.engine, getattr(target, name)))
     with pytest.raises(LedgerError) as found:
         for _ in run.run(400):
@@ -64,7 +66,8 @@ def test_a_lost_block_is_found_mutant(answers: Answers, monkeypatch: pytest.Monk
         return run
 
     monkeypatch.setattr("toolkit.commands.soak.stage.IDLE_EVERY", 10)
-    assert re.search(r"it has 24 blocks, and \d+ are free;", fault_found(answers, monkeypatch, "free", planted))
+    said = fault_found(answers, monkeypatch, "scheduler.blocks.free", planted)
+    assert re.search(r"it has 24 blocks, and \d+ are free;", said)
 
 
 def test_a_doubled_token_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
@@ -79,7 +82,7 @@ def test_a_doubled_token_is_found_mutant(answers: Answers, monkeypatch: pytest.M
 
         return run
 
-    fault_found(answers, monkeypatch, "commit_tokens", planted)
+    fault_found(answers, monkeypatch, "book.commit_tokens", planted)
 
 
 def test_a_lost_end_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
@@ -88,7 +91,7 @@ def test_a_lost_end_is_found_mutant(answers: Answers, monkeypatch: pytest.Monkey
     def planted(engine, cancel):
         def run(name) -> bool:
             done = cancel(name)
-            engine.outputs.clear()
+            engine.book.outputs.clear()
             return done
 
         return run

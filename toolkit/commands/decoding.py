@@ -41,7 +41,7 @@ class Load:
         return [item.prompt_ids for item in items]
 
     @property
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, Any]:
         """Limits of an engine that serves this load without preempting anybody.
 
         One block more for each than it needs: the scheduler admits nobody if a running request could then get none.
@@ -90,11 +90,11 @@ class Served:
         return sum(a != b for a, b in pairs) / len(pairs)
 
 
-def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", costs: Any = None) -> Served:  # noqa: ANN401
+def serve(build: Callable[..., Any], load: Load, policy: str = "eager", costs: Any = None) -> Served:  # noqa: ANN401
     """Run a load to its end on a new engine.
 
     Args:
-        make_engine: an engine's class, or a function with the same arguments.
+        build: a chapter's `build`, or whatever else makes an engine from the same arguments.
         policy: of the simulated GPU, which is reset and collects races (see `simgpu.races`); a real one has none.
         costs: its prices, a `simgpu.Costs`; None for the usual ones.
     """
@@ -102,7 +102,7 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
         device.accelerator.reset(policy, on_race="collect", costs=costs)
     from ch02_continuous_batching import SamplingParams
 
-    engine = make_engine(load.model, timeline=NO_TIMELINE, **load.limits)
+    engine = build(load.model, timeline=NO_TIMELINE, **load.limits)
     params = SamplingParams(max_tokens=load.new_tokens, ignore_eos=True)
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, params)
@@ -123,10 +123,10 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
     while not all(outputs):
         step()
     device.accelerator.synchronize()
-    engine.timeline = device.new_timeline()
+    timeline = engine.observers.timeline = device.new_timeline()
     waits_before = len(_waits())
     # A batch that is in flight by now was launched before the measurement, so its tokens are not counted either.
-    launched = sum(len(batch.sampling_rows) for batch, _ in getattr(engine, "in_flight", ()))
+    launched = sum(len(batch.sampling_rows) for batch, _ in engine.in_flight)
     first_step, before = engine.num_steps, sum(map(len, outputs)) + launched
     with short_collections():
         start = device.now_ms()
@@ -134,7 +134,7 @@ def serve(make_engine: Callable[..., Any], load: Load, policy: str = "eager", co
             step()
         device.accelerator.synchronize()
         seconds = (device.now_ms() - start) / 1e3
-    recording = steady(engine.timeline.finish())
+    recording = steady(timeline.finish())
     served = Served(
         outputs,
         seconds,

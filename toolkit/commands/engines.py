@@ -1,6 +1,6 @@
 """Every engine of the course behind one function, so that `make run` and the recordings can treat them alike.
 
-A new chapter adds an entry to ENGINES; its package is imported by its bare name, so COURSE_CODE decides whose it is.
+A new chapter adds an entry to ENGINES; its module is imported by its bare name, so COURSE_CODE decides whose it is.
 """
 
 import importlib
@@ -19,7 +19,7 @@ BLOCK_SIZE = 16
 OnTokens = Callable[[int], object]
 Prompts = Sequence[list[int]]
 AnyTimeline = Timeline | NoTimeline
-EngineClass = Callable[..., Any]
+Build = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,32 @@ class EngineEntry:
 
     Attributes:
         name: as shown to the user; also the name of its timeline picture.
-        module, engine: where the engine's class is, and its name.
+        module, build: where the function is that builds the engine, and its name; of two chapters it is a class.
         streams: whether it runs on the accelerator's streams (from chapter 3 on); without a GPU, on the simulated one.
         wrong_by_design: its tokens are not to be believed.
     """
 
     name: str
     module: str
-    engine: str
+    build: str = "build"
     streams: bool = False
     wrong_by_design: bool = False
 
 
 ENGINES = [
     EngineEntry("ch01 naive loop", "ch01_naive_loop", "NaiveEngine"),
-    EngineEntry("ch02 continuous batching", "ch02_continuous_batching", "Engine"),
-    EngineEntry("ch03 streams", "ch03_streams", "StreamEngine", streams=True, wrong_by_design=True),
-    EngineEntry("ch04 events", "ch04_events", "EventEngine", streams=True),
-    EngineEntry("ch05 double buffering", "ch05_double_buffering", "DoubleBufferedEngine", streams=True),
+    EngineEntry("ch02 continuous batching", "ch02_continuous_batching.build"),
+    EngineEntry("ch03 streams", "ch03_streams.build", streams=True, wrong_by_design=True),
+    EngineEntry("ch04 events", "ch04_events.build", streams=True),
+    EngineEntry("ch05 double buffering", "ch05_double_buffering.build", streams=True),
     # Not ch06: its graphs have the full width of the block table, which takes minutes where the GPU is simulated.
-    EngineEntry("ch07 carry-over", "ch07_carry_over", "AsyncEngine", streams=True),
+    EngineEntry("ch07 carry-over", "ch07_carry_over.build", streams=True),
     EngineEntry("ch08 full engine", "ch08_full_engine", "FullEngine", streams=True),
 ]
 
 
 def run_naive(
-    engine_class: EngineClass,
+    build: Build,
     loaded: LoadedModel,
     prompts: Prompts,
     max_tokens: int,
@@ -85,13 +85,13 @@ def run_naive(
 ) -> tuple[list[list[int]], int, float]:
     """Chapter 1's engine: static padded batches over the model's ordinary cache."""
     loaded.model.set_attn_implementation("sdpa")
-    engine = engine_class(loaded.model, MAX_ROWS, timeline, on_tokens)
+    engine = build(loaded.model, MAX_ROWS, timeline, on_tokens)
     outputs = engine.generate(prompts, [max_tokens] * len(prompts), ignore_eos=True)
     return outputs, engine.num_steps, engine.padding_share
 
 
 def run_steps(
-    engine_class: EngineClass,
+    build: Build,
     loaded: LoadedModel,
     prompts: Prompts,
     max_tokens: int,
@@ -102,7 +102,7 @@ def run_steps(
     from ch02_continuous_batching import SamplingParams
 
     longest = max(len(prompt) for prompt in prompts) + max_tokens
-    engine = engine_class(
+    engine = build(
         loaded.model,
         loaded.tokenizer,
         timeline,
@@ -127,7 +127,7 @@ def measure(entry: EngineEntry, loaded: LoadedModel, prompts: Prompts, max_token
     On the simulated GPU the policy is "threads", so that copies and forwards really overlap, races are counted but not
     raised, and the recording is that of the virtual clock.
     """
-    engine_class = getattr(importlib.import_module(entry.module), entry.engine)
+    build: Build = getattr(importlib.import_module(entry.module), entry.build)
     run = run_naive if entry.module == "ch01_naive_loop" else run_steps
     simulated = entry.streams and device.is_simulated()
     if simulated:
@@ -136,9 +136,9 @@ def measure(entry: EngineEntry, loaded: LoadedModel, prompts: Prompts, max_token
         simgpu.reset("threads", on_race="collect")
     # On a GPU every kernel is loaded at its first use, so the warm-up has to see all kinds of batches.
     warm_up = prompts if loaded.model.device.type == "cuda" else prompts[:1]
-    run(engine_class, loaded, warm_up, min(max_tokens, 2), NO_TIMELINE, lambda count: None)
+    run(build, loaded, warm_up, min(max_tokens, 2), NO_TIMELINE, lambda count: None)
     timeline = device.new_timeline() if simulated else Timeline(loaded.model.device)
     start = time.perf_counter()
-    outputs, steps, padding_share = run(engine_class, loaded, prompts, max_tokens, timeline, on_tokens)
+    outputs, steps, padding_share = run(build, loaded, prompts, max_tokens, timeline, on_tokens)
     recording = timeline.finish()
     return Run(outputs, time.perf_counter() - start, steps, padding_share, recording)

@@ -25,6 +25,7 @@ class OurEngine:
         self.who = who
         self.models = models
         self.attention = ""
+        self.model: Any = None
         self.engine: Any = None
         self.longest = 0
 
@@ -43,8 +44,9 @@ class OurEngine:
         from ch08_full_engine import FullEngine
 
         blocks_each = 2 + case.longest // BLOCK_SIZE
-        engine = FullEngine(
-            self.models.get(case.model, changed=self.who.compiled),
+        self.model = self.models.get(case.model, changed=self.who.compiled)
+        engine: Any = FullEngine(
+            self.model,
             asynchronous=self.who.asynchronous,
             compiled=self.who.compiled,
             prefix_sharing=False,  # the prompts have nothing in common
@@ -54,7 +56,7 @@ class OurEngine:
             token_budget=TOKEN_BUDGET,
             max_length=case.longest,
         )
-        self.attention = attention_kernel_name(engine.box.storage)
+        self.attention = attention_kernel_name(engine.executor.forward.storage)
         return engine
 
     def run(self, case: Case) -> Run:
@@ -80,7 +82,7 @@ class OurEngine:
             brought = engine.step()
             now = clock()
             for output in brought:
-                if getattr(output, "error", ""):
+                if output.error:
                     raise RuntimeError(f"request {output.request_id}: {output.error}")
                 outputs[output.request_id] += output.new_token_ids
                 stamps[output.request_id] += [now] * len(output.new_token_ids)
@@ -95,10 +97,10 @@ class OurEngine:
 
     def start(self, case: Case) -> None:
         """Make the engine ready for a run."""
-        if self.engine.model.config._attn_implementation != PAGED:  # transformers' engines have used the model since
-            use_paged_attention(self.engine.model)
-        self.engine.timeline = NO_TIMELINE
-        self.engine.eos_ids = case.eos_ids
+        if self.model.config._attn_implementation != PAGED:  # transformers' engines have used the model since
+            use_paged_attention(self.model)
+        self.engine.observers.timeline = NO_TIMELINE
+        self.engine.book.eos_ids = case.eos_ids
 
     def activity(self, case: Case) -> Activity:
         """All rows decode: some steps under the timeline, then some under the profiler."""
@@ -121,15 +123,15 @@ class OurEngine:
 
         steps(SETTLE_STEPS)
         device.accelerator.synchronize()
-        engine.timeline = device.new_timeline()
+        timeline = engine.observers.timeline = device.new_timeline()
         steps(TIMELINE_STEPS)
         device.accelerator.synchronize()
-        recording, engine.timeline = engine.timeline.finish(), NO_TIMELINE
+        recording, engine.observers.timeline = timeline.finish(), NO_TIMELINE
         kernels = kernel_share(lambda: steps(PROFILED_STEPS))
         while engine.has_work:
             engine.step()
         return replace(steady_shares(recording), kernel_active=kernels)
 
     def close(self) -> None:
-        self.engine = None
+        self.engine = self.model = None
         release_memory()

@@ -54,7 +54,7 @@ class Soak:
         if device.is_simulated():
             device.accelerator.reset(stage.gpu_policy, on_race="raise")
         self.engine: Any = faulty_engine()(answers.model.model, answers.tokenizer, **(LIMITS | stage.options))
-        self.engine.eos_ids = {answers.eos_id}
+        self.engine.book.eos_ids = {answers.eos_id}
         self.ledger = Ledger()
         self.held: list[tuple[int, int]] = []
 
@@ -71,7 +71,7 @@ class Soak:
 
     def something_happens(self) -> None:
         rng, engine = self.rng, self.engine
-        if rng.random() < CHANCES["add"] and len(engine.requests) < MOST_OPEN:
+        if rng.random() < CHANCES["add"] and len(engine.book.requests) < MOST_OPEN:
             self.add()
         if rng.random() < CHANCES["cancel"]:
             name = rng.choice(NAMES)
@@ -81,12 +81,13 @@ class Soak:
         if rng.random() < CHANCES["preempt"] and engine.scheduler.running:
             engine.scheduler.preempt(rng.choice(engine.scheduler.running))
         if rng.random() < CHANCES["fault"]:
-            engine.faults = [rng.choice(("launch", "wait_for"))] * (1 + (rng.random() < CHANCES["second fault"]))
-            self.counts["faults"] += len(engine.faults)
+            faults = [rng.choice(("launch", "wait"))] * (1 + (rng.random() < CHANCES["second fault"]))
+            engine.executor.faults = faults
+            self.counts["faults"] += len(faults)
 
     def open_names(self) -> set[str]:
         """Names in use, by the books: with an output to come that is not the one of a cancel."""
-        leaving = Counter(output.request_id for output in self.engine.outputs)
+        leaving = Counter(output.request_id for output in self.engine.book.outputs)
         return {name for name, entries in self.ledger.open.items() if len(entries) > leaving[name]}
 
     def add(self) -> None:
@@ -119,7 +120,7 @@ class Soak:
             self.ledger.take(self.engine.step())
         else:
             raise LedgerError(f"after {STEPS_TO_IDLE} steps without arrivals there is still work")
-        self.engine.faults = []
+        self.engine.executor.faults = []
         self.ledger.check_idle(self.engine)
         self.engine.metrics.first_token_ms.clear()
         self.engine.metrics.inter_token_ms.clear()
