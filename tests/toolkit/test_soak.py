@@ -66,8 +66,8 @@ def test_a_lost_block_is_found_mutant(answers: Answers, monkeypatch: pytest.Monk
         return run
 
     monkeypatch.setattr("toolkit.commands.soak.stage.IDLE_EVERY", 10)
-    lost = fault_found(answers, monkeypatch, "scheduler.blocks.free", planted)
-    assert re.search(r"it has 24 blocks, and \d+ are free;", lost)
+    said = fault_found(answers, monkeypatch, "scheduler.blocks.free", planted)
+    assert re.search(r"it has 24 blocks, and \d+ are free;", said)
 
 
 def test_a_doubled_token_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
