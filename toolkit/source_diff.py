@@ -11,8 +11,7 @@ def source_diff(before: Callable[..., object], after: Callable[..., object]) -> 
 
     Docstrings are left out: they say what a function is for, and the difference here is how.
     """
-    lines = [_lines(function) for function in (before, after)]
-    changes = list(difflib.unified_diff(*lines, n=1, lineterm=""))[2:]
+    changes = list(difflib.unified_diff(_lines(before), _lines(after), n=1, lineterm=""))[2:]
     return "\n".join("  ..." if line.startswith("@@") else line for line in changes)
 
 
