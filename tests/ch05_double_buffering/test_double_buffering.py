@@ -198,7 +198,9 @@ def test_no_batch_gets_a_slot_in_use():
         if len(engine.in_flight) == 2:
             first, second = (handle for _, handle in engine.in_flight)
             shared = [name for name in first.host_inputs if first.host_inputs[name] is second.host_inputs[name]]
-            assert not shared, f"both batches' buffers share the pinned tensors {shared}: the host overwrites them in flight"
+            assert not shared, (
+                f"both batches' buffers share the pinned tensors {shared}: the host overwrites them in flight"
+            )
             engine.commit(*engine.in_flight.popleft())
     races = [str(race) for race in simgpu.races()]
     assert not races, f"each batch had buffers to itself, and there are {len(races)} races; the first one:\n{races[0]}"
