@@ -1,15 +1,17 @@
 """A step is all or nothing (invariant 8): interrupted at any line, the engine goes on and loses no token."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ch02_continuous_batching import Engine, SamplingParams
-from ch04_events import EventEngine
-from ch05_double_buffering import DoubleBufferedEngine
-from ch07_carry_over import AsyncEngine
+from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching.build import build as build_ch02
+from ch04_events.build import build as build_ch04
+from ch05_double_buffering.build import build as build_ch05
+from ch07_carry_over.build import build as build_ch07
 from ch08_full_engine import FullEngine
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
 from tests.interrupts import Line, interrupt, lines_of
@@ -17,13 +19,27 @@ from tests.simulated import needs_simulator
 from toolkit.commands.ledger import Ledger
 
 pytestmark = needs_simulator
-ENGINES = [Engine, EventEngine, DoubleBufferedEngine, AsyncEngine, FullEngine]
+ENGINES = {"ch02": build_ch02, "ch04": build_ch04, "ch05": build_ch05, "ch07": build_ch07, "ch08": FullEngine}
 PROMPTS = random_prompts(4, seed=5, shortest=3, longest=11)
 MAX_TOKENS = 4
 STEP_LIMIT = 200
 TIGHT = {"num_blocks": 9, "block_size": 4, "max_rows": 3, "token_budget": 9}  # chunks, preemption, a queue
 STEPS = range(14)  # cold, steady and draining; no run takes longer
 SOME_STEPS = (0, 1, 4, 9)
+ROOMY = {"num_blocks": 60, "token_budget": 64}
+
+# Whose lines a sweep must have interrupted: the files of every engine, and those of each.
+ALL_FILES = {"batch.py", "engine.py", "observers.py", "request_book.py", "scheduler.py"}
+STREAM_FILES = {"event_executor.py", "host_prices.py", "io_buffers.py", "stream_executor.py"}
+CARRY_FILES = STREAM_FILES | {"buffer_ring.py", "carry_packer.py", "carry_scheduler.py", "pipelined_engine.py"}
+FILES = {
+    "ch02": {"executor.py", "texts.py"},
+    "ch04": STREAM_FILES | {"buffer_pool.py", "texts.py"},
+    "ch05": STREAM_FILES | {"buffer_ring.py", "half_batches.py", "pipelined_engine.py", "texts.py"},
+    "ch07": CARRY_FILES | {"texts.py"},
+    "ch08": CARRY_FILES
+    | {"full_engine.py", "metrics.py", "packed_buffers.py", "prefix_blocks.py", "service_book.py", "streamed_texts.py"},
+}
 
 
 @functools.cache
@@ -39,11 +55,11 @@ def model() -> Any:
 class Run:
     """An engine with four requests, whose outputs are booked."""
 
-    def __init__(self, engine_class: Any, **limits: Any) -> None:
+    def __init__(self, build: Any, **limits: Any) -> None:
         from toolkit import simgpu
 
         simgpu.reset("eager")
-        self.engine = engine_class(model(), tiny_tokenizer(), **(TIGHT | limits))
+        self.engine = build(model(), tiny_tokenizer(), **(TIGHT | limits))
         self.ledger = Ledger()
         for i, prompt in enumerate(PROMPTS):
             self.engine.add_request(str(i), prompt, SamplingParams(max_tokens=MAX_TOKENS))
@@ -75,15 +91,15 @@ def at(run: Run, step: int) -> Run:
 
 
 def interrupted_everywhere(
-    engine_class: Any, steps: Iterable[int], error: type[BaseException], every: int = 1, **limits: Any
-) -> int:
+    build: Any, steps: Iterable[int], error: type[BaseException], every: int = 1, **limits: Any
+) -> set[Line]:
     """Interrupt these steps, once at each line that no earlier one has, or at every so manieth of them.
 
-    Returns how many lines there were.
+    Returns all the lines.
     """
     done: set[Line] = set()
     for step in steps:
-        run = at(Run(engine_class, **limits), step)
+        run = at(Run(build, **limits), step)
         if not run.engine.has_work:
             break
         for line in lines_of(run.engine.step):
@@ -93,7 +109,7 @@ def interrupted_everywhere(
             done.add(line)
             if len(done) % every:
                 continue
-            run = at(Run(engine_class, **limits), step)
+            run = at(Run(build, **limits), step)
             before = run.ledger.tokens
             interrupt(run.step, line, error("planted by the test"))
             assert run.ledger.tokens >= before
@@ -101,32 +117,99 @@ def interrupted_everywhere(
                 run.to_the_end()
             except (AssertionError, LookupError, ValueError, RuntimeError) as wrong:
                 pytest.fail(f"interrupted at {where}: {wrong}")
-    return len(done)
+    return done
 
 
-@pytest.mark.parametrize("engine_class", ENGINES)
-def test_ctrl_c_at_some_lines(engine_class: Any):
+def files_of(lines: set[Line]) -> set[str]:
+    return {Path(code.co_filename).name for code, _ in lines}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_at_some_lines(engine: str):
     """KeyboardInterrupt at one in ten of the lines that a cold, a steady or a draining step executes."""
-    assert interrupted_everywhere(engine_class, SOME_STEPS, KeyboardInterrupt, every=10) > 100
+    lines = interrupted_everywhere(ENGINES[engine], SOME_STEPS, KeyboardInterrupt, every=10)
+    assert len(lines) > 100
+    missing = (ALL_FILES | FILES[engine]) - files_of(lines)
+    assert not missing, f"these steps execute nothing of {sorted(missing)}: what is done there is not interrupted"
 
 
 def test_an_error_at_some_lines():
     """An Exception at one in ten lines of the full engine, which gets over it by itself."""
-    assert interrupted_everywhere(FullEngine, SOME_STEPS, ZeroDivisionError, every=10) > 100
+    assert len(interrupted_everywhere(FullEngine, SOME_STEPS, ZeroDivisionError, every=10)) > 100
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("limits", [{}, {"num_blocks": 60, "token_budget": 64}, {"policy": "prefill_first"}], ids=str)
-@pytest.mark.parametrize("engine_class", ENGINES)
-def test_ctrl_c_at_any_line(engine_class: Any, limits: dict[str, Any]):
+@pytest.mark.parametrize("limits", [{}, ROOMY, {"policy": "prefill_first"}], ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_at_any_line(engine: str, limits: dict[str, Any]):
     """KeyboardInterrupt at each line that a cold, a steady or a draining step executes, tight and roomy."""
-    interrupted_everywhere(engine_class, STEPS, KeyboardInterrupt, **limits)
+    interrupted_everywhere(ENGINES[engine], STEPS, KeyboardInterrupt, **limits)
 
 
 @pytest.mark.long
 def test_an_error_at_any_line():
     """The same with an Exception, which the full engine gets over by itself."""
     interrupted_everywhere(FullEngine, STEPS, ZeroDivisionError)
+
+
+BOOK_FILES = {"request_book.py", "service_book.py", "streamed_texts.py", "texts.py"}
+
+
+@functools.cache
+def ending_step(engine: str) -> int:
+    """The first step that ends requests; several at once."""
+    run, steps = Run(ENGINES[engine], **ROOMY), 0
+    while not run.ledger.ended:
+        run.step()
+        steps += 1
+    assert run.ledger.ended["length"] > 1, f"step {steps - 1} ends {dict(run.ledger.ended)}; several are needed"
+    return steps - 1
+
+
+def until_requests_end(engine: str) -> Run:
+    """A run whose next step ends several requests."""
+    step = ending_step(engine)  # first, since a run starts the simulated GPU again
+    return at(Run(ENGINES[engine], **ROOMY), step)
+
+
+@pytest.mark.parametrize("engine", ["ch02", "ch07", pytest.param("ch08", marks=pytest.mark.long)])
+def test_no_request_is_lost_while_it_is_ended(engine: str):
+    """Ctrl-C at each line of the book, while several requests get their last outputs: none of them has ended."""
+    lines = [line for line in lines_of(until_requests_end(engine).engine.step) if files_of({line}) <= BOOK_FILES]
+    assert len(lines) > 20
+    for line in lines:
+        run = until_requests_end(engine)
+        assert interrupt(run.step, line, KeyboardInterrupt())
+        where = f"interrupted at {line[0].co_filename}:{line[1]}"
+        assert sorted(run.engine.book.requests) == sorted(run.ledger.open), where
+        run.to_the_end()
+
+
+@pytest.mark.parametrize("engine", ["ch02", pytest.param("ch08", marks=pytest.mark.long)])
+def test_a_second_interrupt_at_any_line_of_getting_over_the_first(engine: str):
+    """Ctrl-C when requests have been ended, and again at each line while that is taken back."""
+
+    def interrupted_run(take_back: Callable[[Callable[[], None]], None]) -> Run:
+        """A run with a step that was interrupted at its end; `take_back` is given the engine's own."""
+        run = until_requests_end(engine)
+        with pytest.MonkeyPatch.context() as patch:
+            own = run.engine.take_back
+            patch.setattr(run.engine, "take_back", lambda: take_back(own))
+            patch.setattr(run.engine.observers, "stepped", raises)
+            with pytest.raises(KeyboardInterrupt):
+                run.step()
+        return run
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    lines: list[Line] = []
+    interrupted_run(lambda own: lines.extend(lines_of(own))).to_the_end()
+    assert {"engine.py", "request_book.py", "scheduler.py"} <= files_of(set(lines))
+    for line in lines:
+        run = interrupted_run(lambda own, line=line: raises() if interrupt(own, line, KeyboardInterrupt()) else None)
+        assert run.engine.has_work, f"the second interrupt came at {line[0].co_filename}:{line[1]}"
+        run.to_the_end()
 
 
 def test_outputs_of_an_interrupted_step_come_with_the_next():
@@ -145,15 +228,15 @@ def test_outputs_of_an_interrupted_step_come_with_the_next():
 
 def test_a_second_interrupt_while_getting_over_the_first(monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C twice: the second comes while the engine waits for the device. The next step puts things right."""
-    run = at(Run(AsyncEngine), 3)
-    restart, count = run.engine.restart, iter(range(10))
+    run = at(Run(build_ch07), 3)
+    drain, count = run.engine.executor.drain, iter(range(10))
 
     def interrupted() -> None:
         if next(count) == 0:
             raise KeyboardInterrupt
-        restart()
+        drain()
 
-    monkeypatch.setattr(run.engine, "restart", interrupted)
+    monkeypatch.setattr(run.engine.executor, "drain", interrupted)
     with pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(run.engine, "commit", lambda *arguments: 1 / 0)
         run.step()
@@ -166,7 +249,7 @@ def test_generate_can_be_interrupted():
     from toolkit import simgpu
 
     simgpu.reset("eager")
-    engine = Engine(model(), **TIGHT)
+    engine = build_ch02(model(), **TIGHT)
     commit, count = engine.commit, iter(range(100))
 
     def interrupted(*arguments: Any) -> Any:
