@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from ch02_continuous_batching import Batch, SamplingParams
-from ch03_streams import IOSlot
-from ch05_double_buffering import DoubleBufferedEngine
-from tests.helpers import tiny_model
+from ch03_streams import IOBuffers
+from ch04_events import EventExecutor
+from ch05_double_buffering import BufferRing
+from ch05_double_buffering.build import build
+from tests.helpers import swapped, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT, expected
 from toolkit.device import DEVICE, accelerator, is_simulated, sleep
 
@@ -19,94 +21,102 @@ pytestmark = pytest.mark.both
 SLEEP_MS = 4.0
 
 
-class SlowEngine(DoubleBufferedEngine):
-    """The right engine, with a sleep before each piece of work on the streams named in `slow`."""
+class SlowExecutor(EventExecutor):
+    """The right executor, with a sleep before each piece of work on the streams named in `slow`."""
 
     slow: tuple[str, ...] = ("h2d", "compute", "d2h")
 
-    def copy_in(self, batch: Batch, slot: IOSlot) -> None:
+    def copy_in(self, batch: Batch, buffers: IOBuffers) -> None:
         self.dawdle("h2d")
-        super().copy_in(batch, slot)
+        super().copy_in(batch, buffers)
 
-    def run_forward(self, batch: Batch, slot: IOSlot) -> None:
+    def run(self, batch: Batch, buffers: IOBuffers) -> None:
         self.dawdle("compute")
-        super().run_forward(batch, slot)
+        super().run(batch, buffers)
 
-    def copy_out(self, batch: Batch, slot: IOSlot) -> None:
+    def copy_out(self, batch: Batch, buffers: IOBuffers) -> None:
         self.dawdle("d2h")
-        super().copy_out(batch, slot)
+        super().copy_out(batch, buffers)
 
     def dawdle(self, stream: str) -> None:
         if stream in self.slow:
             sleep(SLEEP_MS)
 
 
-class ComputeDoesNotWait(SlowEngine):
+class InputsLate(SlowExecutor):
     slow = ("h2d",)
 
-    def queue(self, batch: Batch, slot: IOSlot) -> None:
-        events = self.events[id(slot)]
-        with accelerator.stream(self.h2d):
-            self.copy_in(batch, slot)
-        with accelerator.stream(self.compute):
-            self.run_forward(batch, slot)
-            events.compute_done.record()
-        with accelerator.stream(self.d2h):
-            self.d2h.wait_event(events.compute_done)
-            self.copy_out(batch, slot)
-            events.d2h_done.record()
 
-
-class CopyOutDoesNotWait(SlowEngine):
+class IdsLate(SlowExecutor):
     slow = ("compute",)
 
-    def queue(self, batch: Batch, slot: IOSlot) -> None:
-        events = self.events[id(slot)]
+
+class ComputeDoesNotWait(InputsLate):
+    def queue(self, batch: Batch, buffers: IOBuffers) -> None:
         with accelerator.stream(self.h2d):
-            self.copy_in(batch, slot)
-            events.h2d_done.record()
+            self.copy_in(batch, buffers)
         with accelerator.stream(self.compute):
-            self.compute.wait_event(events.h2d_done)
-            self.run_forward(batch, slot)
+            self.run(batch, buffers)
+            buffers.compute_done.record()
         with accelerator.stream(self.d2h):
-            self.copy_out(batch, slot)
-            events.d2h_done.record()
+            self.d2h.wait_event(buffers.compute_done)
+            self.copy_out(batch, buffers)
+            buffers.d2h_done.record()
 
 
-class HostDoesNotWait(SlowEngine):
+class CopyOutDoesNotWait(IdsLate):
+    def queue(self, batch: Batch, buffers: IOBuffers) -> None:
+        with accelerator.stream(self.h2d):
+            self.copy_in(batch, buffers)
+            buffers.h2d_done.record()
+        with accelerator.stream(self.compute):
+            self.compute.wait_event(buffers.h2d_done)
+            self.run(batch, buffers)
+        with accelerator.stream(self.d2h):
+            self.copy_out(batch, buffers)
+            buffers.d2h_done.record()
+
+
+class HostDoesNotWait(SlowExecutor):
     slow = ("d2h",)
 
-    def wait_for(self, slot: IOSlot) -> None:
-        pass
+    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        return buffers.read_ids(len(batch.sampling_rows))
 
 
-class OneHostBuffer(SlowEngine):
-    slow = ("h2d",)
-
-    def free_slot(self, batch: Batch) -> IOSlot:
-        slot = super().free_slot(batch)
-        slot.host_inputs = self.slots[0].host_inputs
-        return slot
+class OneHostBuffer(BufferRing):
+    def buffers_for(self, batch: Batch) -> IOBuffers:
+        buffers = super().buffers_for(batch)
+        buffers.host_inputs = self.buffers[0].host_inputs
+        return buffers
 
 
-class OneDeviceSlot(SlowEngine):
-    slow = ("compute",)
+class OneDeviceSlot(BufferRing):
+    def buffers_for(self, batch: Batch) -> IOBuffers:
+        buffers = super().buffers_for(batch)
+        # The captured forward of buffers[1] reads the tensors of buffers[1], so the copies are led astray, not the
+        # forward.
+        buffers.device_inputs = self.buffers[0].device_inputs
+        return buffers
 
-    def free_slot(self, batch: Batch) -> IOSlot:
-        slot = super().free_slot(batch)
-        # The captured forward of slot 1 reads slot 1's tensors, so the copies are led astray, not the forward.
-        slot.device_inputs = self.slots[0].device_inputs
-        return slot
+
+BROKEN = {
+    "ComputeDoesNotWait": {"EventExecutor": ComputeDoesNotWait},
+    "CopyOutDoesNotWait": {"EventExecutor": CopyOutDoesNotWait},
+    "HostDoesNotWait": {"EventExecutor": HostDoesNotWait},
+    "OneHostBuffer": {"EventExecutor": InputsLate, "BufferRing": OneHostBuffer},
+    "OneDeviceSlot": {"EventExecutor": IdsLate, "BufferRing": OneDeviceSlot},
+}
 
 
-def tokens_of(engine_class: Any, policy: str) -> list[list[int]]:
-    """The tokens of PROMPTS. `policy` is for the simulated GPU."""
+def tokens_of(build: Any, policy: str) -> list[list[int]]:
+    """The tokens that an engine made by `build` gives PROMPTS. `policy` is for the simulated GPU."""
     if is_simulated():
         from toolkit import simgpu
 
         simgpu.reset(policy, on_race="collect")
     model = tiny_model() if is_simulated() else tiny_model().to(DEVICE)
-    engine = engine_class(model, num_blocks=80, block_size=4, max_rows=6, token_budget=32)
+    engine = build(model, num_blocks=80, block_size=4, max_rows=6, token_budget=32)
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=MAX_TOKENS))
     outputs: list[list[int]] = [[] for _ in PROMPTS]
@@ -122,15 +132,15 @@ def tokens_of(engine_class: Any, policy: str) -> list[list[int]]:
 @pytest.mark.parametrize("slow", [("h2d",), ("compute",), ("d2h",), ("h2d", "compute", "d2h")], ids="+".join)
 def test_the_right_engine_stays_right(slow: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     """However late a stream is, the events hold the others up: the tokens are right."""
-    monkeypatch.setattr(SlowEngine, "slow", slow)
-    assert tokens_of(SlowEngine, "lazy") == expected(), f"with the streams {slow} slow, tokens differ from generate's"
+    monkeypatch.setattr(SlowExecutor, "slow", slow)
+    slow_engine = swapped(build, EventExecutor=SlowExecutor)
+    assert tokens_of(slow_engine, "lazy") == expected(), f"with the streams {slow} slow, tokens differ from generate's"
 
 
-@pytest.mark.parametrize(
-    "broken", [ComputeDoesNotWait, CopyOutDoesNotWait, HostDoesNotWait, OneHostBuffer, OneDeviceSlot]
-)
-def test_a_forced_race_gives_wrong_tokens(broken: type[SlowEngine]):
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_forced_race_gives_wrong_tokens(broken: str):
     """With one edge or one buffer missing and the other side slow, the tokens are wrong."""
+    broken_engine = swapped(build, **BROKEN[broken])
     policies = ["lazy", *(f"random:{seed}" for seed in range(10))] if is_simulated() else ["cuda"]
-    wrong = [policy for policy in policies if tokens_of(broken, policy) != expected()]
-    assert wrong, f"{broken.__name__}: the tokens were right in every try, so the race was not forced"
+    wrong = [policy for policy in policies if tokens_of(broken_engine, policy) != expected()]
+    assert wrong, f"{broken}: the tokens were right in every try, so the race was not forced"

@@ -10,6 +10,7 @@ from ch08_full_engine import FullEngine, ServiceBook
 from ch08_full_engine.build import build
 from tests.helpers import swapped, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
+from toolkit.commands.ledger import Ledger, leftovers
 
 NUM_BLOCKS = 80
 
@@ -69,19 +70,18 @@ def params(**values: Any) -> SamplingParams:
 
 
 class Watch:
-    """Collects what an engine returns, and sees to it that each request gets one terminal output and nothing after it.
+    """Collects what an engine returns, with a ledger of it. A name stands for one request only.
 
     Attributes:
         tokens: the tokens of each request, as they were streamed.
         ended: the terminal output of each request.
-        text: the streamed text of each request.
     """
 
     def __init__(self, engine: FullEngine) -> None:
         self.engine = engine
+        self.ledger = Ledger()
         self.tokens: dict[str, list[int]] = {}
         self.ended: dict[str, Any] = {}
-        self.text: dict[str, str] = {}
 
     def add_prompts(self, count: int = len(PROMPTS), **values: Any) -> "Watch":
         for i in range(count):
@@ -90,8 +90,7 @@ class Watch:
 
     def add(self, name: str, prompt: list[int], **values: Any) -> None:
         self.engine.add_request(name, prompt, params(**values))
-        self.tokens[name] = []
-        self.text[name] = ""
+        self.tokens[name] = self.ledger.add(name).tokens
 
     def step(self) -> list[RequestOutput]:
         outputs = self.engine.step()
@@ -101,25 +100,12 @@ class Watch:
 
     def take(self, output: Any) -> None:
         assert isinstance(output, RequestOutput), (
-            f"a step returned a {type(output).__name__} among its outputs, not a RequestOutput; `last_output` makes the "
-            "last one"
+            f"a step returned a {type(output).__name__} among its outputs, not a RequestOutput; `last_output` makes "
+            "the last one"
         )
-        name = output.request_id
-        assert name not in self.ended, (
-            f"request {name} has ended, and got one more output with the tokens {list(output.new_token_ids)}: a "
-            "row that was in flight when it ended was not dropped. Commit drops those whose epoch is not the request's "
-            "any more"
-        )
-        self.tokens[name] += output.new_token_ids
-        self.text[name] += output.new_text
+        self.ledger.take([output])
         if output.finish_reason is not None:
-            self.ended[name] = output
-            assert list(output.output_ids) == self.tokens[name], (
-                f"request {name} was streamed {self.tokens[name]}, and its last output says {output.output_ids}"
-            )
-            assert output.text == self.text[name], (
-                f"request {name} was streamed the text {self.text[name]!r}, and its last output says {output.text!r}"
-            )
+            self.ended[output.request_id] = output
 
     def run(self, steps: int | None = None) -> "Watch":
         """So many steps, or until there is no work; then everything must have been given back."""
@@ -137,17 +123,15 @@ class Watch:
             f"after {STEP_LIMIT} steps there is still work: {len(scheduler.waiting)} requests wait, "
             f"{len(scheduler.running)} run, {len(self.engine.in_flight)} batches are in flight"
         )
-        missing = sorted(set(self.tokens) - set(self.ended))
+        missing = sorted(self.ledger.open)
         assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
-        free = scheduler.blocks.num_free_blocks
-        total = scheduler.blocks.num_blocks
-        assert free <= total, f"the engine has {total} blocks, and {free} are free: some were given back twice"
-        assert free == total, f"the engine is idle, and {free} of {total} blocks are free: {total - free} are missing"
         remembered = sorted({*book.requests, *(request.request_id for request in book.texts.streams)})
         assert not remembered, (
             f"the engine is idle, but remembers the requests {remembered}: each terminal output is made by "
             "`last_output`, which forgets its request, so that the name is free"
         )
+        left = leftovers(self.engine)  # not the names of blocks: a test may keep a request alive
+        assert not left, "the engine is idle, and yet: " + "; ".join(left)
 
     def assert_tokens(self, right: list[list[int]], *, besides: tuple[str, ...] = ()) -> None:
         """All requests named by a number got the tokens of that place in `right`, those of `besides` left out."""
