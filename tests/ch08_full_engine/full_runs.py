@@ -100,13 +100,12 @@ class Watch:
 
     def take(self, output: Any) -> None:
         assert isinstance(output, RequestOutput), (
-            f"a step returned a {type(output).__name__} among its outputs, not a RequestOutput; `last_output` makes the "
-            "last one"
+            f"a step returned a {type(output).__name__} among its outputs, not a RequestOutput; `last_output` makes "
+            "the last one"
         )
-        name = output.request_id
         self.ledger.take([output])
         if output.finish_reason is not None:
-            self.ended[name] = output
+            self.ended[output.request_id] = output
 
     def run(self, steps: int | None = None) -> "Watch":
         """So many steps, or until there is no work; then everything must have been given back."""
@@ -119,10 +118,10 @@ class Watch:
         return self
 
     def check_idle(self) -> None:
-        engine, scheduler, book = self.engine, self.engine.scheduler, self.engine.book
-        assert not engine.has_work, (
+        scheduler, book = self.engine.scheduler, self.engine.book
+        assert not self.engine.has_work, (
             f"after {STEP_LIMIT} steps there is still work: {len(scheduler.waiting)} requests wait, "
-            f"{len(scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+            f"{len(scheduler.running)} run, {len(self.engine.in_flight)} batches are in flight"
         )
         missing = sorted(self.ledger.open)
         assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
@@ -131,7 +130,7 @@ class Watch:
             f"the engine is idle, but remembers the requests {remembered}: each terminal output is made by "
             "`last_output`, which forgets its request, so that the name is free"
         )
-        left = leftovers(engine)  # not the names of blocks: a test may keep a request alive
+        left = leftovers(self.engine)  # not the names of blocks: a test may keep a request alive
         assert not left, "the engine is idle, and yet: " + "; ".join(left)
 
     def assert_tokens(self, right: list[list[int]], *, besides: tuple[str, ...] = ()) -> None:

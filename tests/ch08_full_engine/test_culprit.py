@@ -77,9 +77,8 @@ def is_past(each, name: str, tokens: int) -> bool:
 def test_two_at_fault():
     """Both are found, and nobody else ends."""
     engine = engine_on()
-    engine.executor.launch = raising(
-        engine.executor.launch, lambda each: getattr(each, "request_id", None) in ("1", "6")
-    )
+    launch = engine.executor.launch
+    engine.executor.launch = raising(launch, lambda each: getattr(each, "request_id", None) in ("1", "6"))
     watch = Watch(engine).add_prompts().run()
     failed = sorted(name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR)
     assert failed == ["1", "6"]

@@ -27,7 +27,7 @@ def test_latencies_are_summed_up_by_two_percentiles():
 def test_a_run_adds_up(asynchronous: bool):
     """Tokens, ends by reason, latencies, blocks: after a run with a cancel and an EOS each figure is right."""
     engine = engine_on(asynchronous=asynchronous)
-    engine.eos_ids = {expected()[2][3]}
+    engine.book.eos_ids = {expected()[2][3]}
     watch = Watch(engine).add_prompts(ignore_eos=True)
     watch.add("ends early", PROMPTS[2])
     watch.run(steps=6)
@@ -90,7 +90,7 @@ def test_queues_are_shown_while_they_are_full():
     watch.step()
     metrics = engine.metrics
     assert (metrics.running, metrics.waiting) == (3, len(PROMPTS) - 3)
-    assert metrics.free_blocks == engine.blocks.num_free_blocks < NUM_BLOCKS
+    assert metrics.free_blocks == engine.scheduler.blocks.num_free_blocks < NUM_BLOCKS
     watch.run()
 
 

@@ -21,7 +21,7 @@ def fresh_device():
 
 
 def test_the_same_inputs_as_in_separate_tensors():
-    """After loading two batches, the second one smaller, names, dtypes, shapes and values are those of plain buffers."""
+    """After loading two batches, the second one smaller, names, dtypes, shapes and values are as in plain buffers."""
     plain, packed = IOBuffers(PADDING, "sim"), PackedBuffers(PADDING, "sim")
     for query_start in ([0, 1, 2, 7], [0, 1]):
         for buffers in (plain, packed):

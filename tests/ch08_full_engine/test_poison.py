@@ -1,8 +1,9 @@
 """Poison: what no batch uses any more is filled with a token that nobody has, and no row may ever look it up.
 
 The reserved token is one of the vocabulary: -1 would be a device assert on CUDA, which ends the process.
-As soon as a batch is through it fills the ids of its IO buffers, on the host and on the device, inputs and outputs; from the start it
-stands in all padding; and it takes the place of the placeholder for tokens in flight. A hook on the embedding looks.
+As soon as a batch is through it fills the ids of its IO buffers, on the host and on the device, inputs and outputs;
+from the start it is in all padding; and it takes the place of the placeholder for tokens in flight. A hook on the
+embedding looks.
 """
 
 from collections.abc import Iterator, Sequence

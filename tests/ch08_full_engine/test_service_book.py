@@ -24,7 +24,8 @@ def test_a_running_request_ends():
     assert engine.cancel("0"), "the request runs, and cancel says that there is none of that name"
     assert request.status is RequestStatus.FINISHED and not engine.scheduler.running, f"status: {request.status}"
     assert engine.scheduler.blocks.num_free_blocks == NUM_BLOCKS, (
-        f"{engine.scheduler.blocks.num_free_blocks} of {NUM_BLOCKS} blocks are free: they go back at once, rows in flight or not"
+        f"{engine.scheduler.blocks.num_free_blocks} of {NUM_BLOCKS} blocks are free: they go back at once, rows in "
+        "flight or not"
     )
     watch.run()
     output = watch.ended["0"]

@@ -16,7 +16,7 @@ pytestmark = needs_simulator
 
 
 def run(policy: str, **limits) -> tuple[FullEngine, list[list[int]]]:
-    """The full engine as it is on a GPU with the Triton kernels; the simulated GPU runs a graph's operations one by one."""
+    """The full engine as on a GPU with the Triton kernels; the simulated GPU runs a graph's operations one by one."""
     from toolkit import simgpu
 
     simgpu.reset(policy, on_race="raise")

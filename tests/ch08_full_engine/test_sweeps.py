@@ -284,7 +284,7 @@ def graphed_engine(model, *arguments, **options):
     [("lazy", None, None), ("random:4", 5, "cancel_0_and_come_again"), ("random:5", 7, "preempt_everybody")],
 )
 def test_with_graphs(policy: str, step: int | None, event: str | None):
-    """Decode steps are replays of captured graphs, two sets of IO buffers in turns: the same tokens, no race on their pool."""
+    """Decode steps are replays of captured graphs, two IO buffers in turns: the same tokens, no race on their pool."""
     run = Scripted(policy, graphed_engine, max_rows=2, max_length=24)
     run.run(step, EVENTS.get(event))
     assert run.ledger.ended["length"] >= len(PROMPTS) - 1
