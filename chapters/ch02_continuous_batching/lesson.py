@@ -381,11 +381,12 @@ print("among others  ", among)
 print(inspect.getsource(build), end="")
 
 # %% [markdown]
-# In this chapter prepare, launch and commit run one after the other. In an asynchronous engine, `prepare` of the next step runs while the device is
-# still busy with this one. Then a row can come back for a request that has been cancelled or preempted in the meantime.
-# Its token must be dropped. That is what the **epoch** is for: a row remembers the epoch of its request, and finish and
-# preempt advance the request's epoch. `commit` compares the two. In this chapter nothing is ever in flight when that
-# happens, unless you do it by hand, as the tests do. It is there now so that no later chapter has to change it.
+# In this chapter prepare, launch and commit run one after the other. In an asynchronous engine, `prepare` of the next
+# step runs while the device is still busy with this one. Then a row can come back for a request that has been cancelled
+# or preempted in the meantime. Its token must be dropped. That is what the **epoch** is for: a row remembers the epoch
+# of its request, and finish and preempt advance the request's epoch. `commit` compares the two. In this chapter nothing
+# is ever in flight when that happens, unless you do it by hand, as the tests do. It is there now so that no later
+# chapter has to change it.
 #
 # A request ends for one of three reasons, looked at in this order: the model's end-of-sequence token (EOS), a **stop
 # string** that appears in its text, or `max_tokens`. A stop string may lie across several tokens, so the whole text so
