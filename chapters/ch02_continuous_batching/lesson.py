@@ -13,28 +13,33 @@
 # %% [markdown]
 # # Chapter 2: Continuous batching
 #
-# In chapter 1 a batch was put together once, and everybody waited for the slowest row. Now the batch is put together
-# **anew at every step**. A request joins as soon as there is room and leaves with its last token. The idea is that of
+# In chapter 1 a batch was put together once, and all requests waited for the slowest row. Now the batch is put together
+# **again at every step**. A request joins as soon as there is room and leaves with its last token. The idea is that of
 # Orca (Yu et al., OSDI 2022), and the inference engines of today are built on it.
 #
-# You build the engine that the rest of the course makes asynchronous. Eleven small files, in this order:
+# You build the engine that the rest of the course makes asynchronous. It consists of **parts**, such as a scheduler, a
+# request book and an executor, and each later chapter swaps one or two of them. Section 8 shows all parts side by side.
+# Fourteen small files, in this order:
 #
 # | file | what it knows | exercise |
 # |---|---|---|
 # | `request.py` | one prompt on its way | |
 # | `block_manager.py` | who owns which piece of the KV cache | 2.1 |
 # | `scheduler.py` | which tokens run in the next step | 2.2, 2.3 |
-# | `batch.py` | the step as tensors, nothing padded | 2.4 |
+# | `batch.py` | the step as tensors, nothing padded: the packer | 2.4 |
 # | `sampler.py` | from scores to one token a row | |
-# | `model_runner.py` | the model's forward | |
 # | `config.py` | the limits of the engine | |
 # | `entrance.py` | what a caller hands over: converted, checked, copied | |
-# | `all_or_nothing.py` | a step that is interrupted (Ctrl-C) loses nothing | |
-# | `engine.py` | prepare, launch, commit | 2.5 |
-# | `generate.py` | a list of prompts, run to their ends | |
+# | `texts.py` | the text of each request's output | |
+# | `undo.py` | a step that is interrupted (Ctrl-C) loses nothing | |
+# | `request_book.py` | each request, from its arrival to its last output | 2.5 |
+# | `observers.py` | who watches the engine and changes nothing, such as a timeline | |
+# | `executor.py` | the model's forward: launch it, wait for its ids | |
+# | `engine.py` | the loop: prepare, launch, commit | |
+# | `build.py` | how the parts are put together | |
 #
-# Files without an exercise are given; read them in `solutions/ch02_continuous_batching/`. About two and a half hours
-# with the five exercises.
+# Your files are the four with exercises, in `chapters/ch02_continuous_batching/`. The others are given; read them in
+# `solutions/ch02_continuous_batching/`. About two and a half hours with the five exercises.
 
 # %%
 import sys
@@ -45,9 +50,12 @@ from toolkit.course import open_chapter
 open_chapter("ch02")  # whose code runs (COURSE_CODE); switches autoreload on
 
 # %%
+import inspect
+
 import torch
 
-from ch02_continuous_batching import BlockManager, Engine, Request, SamplingParams, Scheduler, pack
+from ch02_continuous_batching import BlockManager, Packer, Request, SamplingParams, Scheduler
+from ch02_continuous_batching.build import build
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Timeline, plot_timeline
@@ -78,8 +86,9 @@ print(f"{sum(max(wanted[i : i + 3]) for i in (0, 3))} steps for {sum(wanted)} to
 # How many steps does it take now? What is the lowest number that any order could reach with three rows? And how much is
 # gained if all six ask for 5 tokens?
 #
-# The next cell runs the finished engine (or yours, as far as it is written) and draws the same picture. `.` is a
-# request that waits in the queue, and `-` one that runs but sits this step out.
+# The next cell runs the finished engine (or yours, as far as it is written) and draws the same picture. `build` makes
+# an engine for a model, and keywords such as `max_rows` set its limits. `.` is a request that waits in the queue, and
+# `-` one that runs but sits this step out.
 
 # %%
 
@@ -97,7 +106,7 @@ def watch(engine, requests, most_steps=60):
             sign = {"waiting": ".", "running": "-", "finished": " "}[request.status.value]
             tokens = shares.get(request.request_id, 0)
             lines[request.request_id] += "d" if tokens == 1 else "P" if tokens > 1 else sign
-        engine.commit(batch, engine.launch(batch))
+        engine.commit(batch, engine.executor.launch(batch))
     for name, line in lines.items():
         print(name, line)
     print(f"{engine.num_steps} steps for {sum(len(request.output_ids) for request in requests)} tokens")
@@ -108,7 +117,7 @@ def add(engine, name, prompt_length, max_tokens):
     return engine.add_request(name, prompt, SamplingParams(max_tokens=max_tokens, ignore_eos=True))
 
 
-engine = Engine(model, max_rows=3)
+engine = build(model, max_rows=3)
 watch(engine, [add(engine, name, 4, tokens) for name, tokens in zip(NAMES, wanted, strict=True)])
 
 # %% [markdown]
@@ -116,7 +125,7 @@ watch(engine, [add(engine, name, 4, tokens) for name, tokens in zip(NAMES, wante
 # first served needs one more, because e is long and starts late. And now six times 5 tokens:
 
 # %%
-engine = Engine(model, max_rows=3)
+engine = build(model, max_rows=3)
 watch(engine, [add(engine, name, 4, 5) for name in NAMES])
 
 # %% [markdown]
@@ -187,10 +196,10 @@ print("position 5 of a is in slot", blocks.slot(a, 5))
 # At every step the **scheduler** chooses the rows. The rule is first come, first served (**FCFS**): running requests
 # in the order of their arrival, then waiting ones, as long as there are rows and blocks.
 #
-# A prompt of 8,000 tokens would take a step to itself, and for as long as that takes nobody gets a token. So a step has
-# a **token budget**. A decode costs 1. A prompt that does not fit is cut into **chunks**, one a step, beside the
-# others' decodes (chunked prefill; Sarathi-Serve, Agrawal et al., OSDI 2024). Only the last chunk yields a token: what
-# follows an earlier chunk is known, it stands in the prompt.
+# A prompt of 8,000 tokens would take a step to itself, and for as long as that takes no other request gets a token. So
+# a step has a **token budget**. A decode costs 1. A prompt that does not fit is cut into **chunks**, one a step, beside
+# the others' decodes (chunked prefill; Sarathi-Serve, Agrawal et al., OSDI 2024). Only the last chunk yields a token:
+# what follows an earlier chunk is known, since it is part of the prompt.
 #
 # Which of the two comes first, prompts or decodes? The scheduler knows two policies:
 #
@@ -253,13 +262,13 @@ for device in ("h100", "cpu"):
 #
 # ## 5. When the blocks run out
 #
-# Every request grows by a token a step, and nobody knows how long its answer will be. Sooner or later a running request
+# Every request grows by a token a step, and how long its answer will be is not known. Sooner or later a running request
 # needs a block and none is free. Then the request that came **last** gives way: it is **preempted**. All its blocks are
 # freed, it goes back to waiting, at its place by arrival. Its tokens are kept, but their keys and values are gone. When
 # it comes back, prompt and output are computed like one long prompt. This is *recompute* preemption.
 #
 # Why the last? If a later request could take from an earlier one, the two could take blocks from each other for ever.
-# As it is, the earliest request always moves, so everybody gets done.
+# As it is, the earliest request always moves on, so every request gets done.
 #
 # ### Exercise 2.3: preempt when blocks run out (30 minutes)
 #
@@ -268,7 +277,7 @@ for device in ("h100", "cpu"):
 # `.` in the middle of a line is a preempted request that waits:
 
 # %%
-engine = Engine(model, num_blocks=6, block_size=4)
+engine = build(model, num_blocks=6, block_size=4)
 requests = [add(engine, name, 4, 9) for name in "abc"]
 watch(engine, requests)
 assert [request.output_ids for request in requests] == [requests[0].output_ids] * 3, "the prompts are equal"
@@ -278,8 +287,8 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 #
 # ## 6. A step as tensors
 #
-# Rows of different lengths, and no padding: the tokens of all rows stand one behind the other, in one dimension. Index
-# tensors say what belongs together. Two decodes and a chunk:
+# The **packer** turns the scheduler's rows into tensors. Rows of different lengths, and no padding: the tokens of all
+# rows are put one behind the other, in one dimension. Index tensors say what belongs together. Two decodes and a chunk:
 #
 #     rows           a: 1 token  b: 1 token  c: 3 tokens, positions 4 to 6
 #     input_ids      [ a9        , b4        , c4, c5, c6 ]
@@ -295,24 +304,25 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 #
 # ### Exercise 2.4: pack a ragged batch (20 minutes)
 #
-# In `chapters/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 8 lines.
-# `make hint EX=2.4`. The cell packs a decode and the second chunk of a prompt:
+# In `chapters/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 8 lines. The `Packer` in
+# the same file calls it. `make hint EX=2.4`. The cell packs two steps; the second one is a decode and the second chunk
+# of a prompt:
 
 # %%
 scheduler = Scheduler(BlockManager(16, 4), max_rows=4, token_budget=5)
 for arrival, length in enumerate((2, 8)):
     scheduler.add(Request("ab"[arrival], [100 * (arrival + 1) + i for i in range(length)], SamplingParams(), arrival))
-for _ in range(2):
-    rows = scheduler.schedule()
-    _, inputs = pack(rows, scheduler.blocks)
-    for row in rows:
+packer = Packer(scheduler.blocks)
+for step in range(2):
+    batch = packer.pack(step, scheduler.schedule(), previous=None)
+    for row in batch.rows:
         print(f"{row.request.request_id}: positions {row.start} to {row.start + row.num_tokens - 1}", end="   ")
         if row.samples:
             row.request.output_ids.append(999)
             row.request.pending_samples -= 1
     print()
     for name in ("input_ids", "position_ids", "slot_mapping", "query_start", "kv_lengths", "sample_index"):
-        print(f"   {name:13} {getattr(inputs, name).tolist()}")
+        print(f"   {name:13} {getattr(batch.inputs, name).tolist()}")
 
 # %% [markdown]
 # ## 7. One random number per row
@@ -334,8 +344,8 @@ for _ in range(2):
 # %%
 params = SamplingParams(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=7, ignore_eos=True)
 prompts = [tokenizer(text)["input_ids"] for text in ("Why?", "What is the capital of France?", "Name three uses.")]
-alone = Engine(model).generate(prompts[:1], params)[0].output_ids
-among = Engine(model, num_blocks=12, block_size=4, token_budget=16).generate(prompts[::-1], params)[-1].output_ids
+alone = build(model).generate(prompts[:1], params)[0].output_ids
+among = build(model, num_blocks=12, block_size=4, token_budget=16).generate(prompts[::-1], params)[-1].output_ids
 print("alone         ", alone)
 print("among others  ", among)
 
@@ -348,11 +358,35 @@ print("among others  ", among)
 #     launch    device   copy in, run the forward, sample         ->  ids, still on the device
 #     commit    host     wait for the ids, append them, finish    ->  outputs for the users
 #
-# Here they run one after the other. In an asynchronous engine, `prepare` of the next step runs while the device is
-# still busy with this one. Then a row can come back for a request that has been cancelled or preempted in the meantime.
-# Its token must be dropped. That is what the **epoch** is for: a row remembers the epoch of its request, and finish and
-# preempt advance the request's epoch. `commit` compares the two. In this chapter nothing is ever in flight when that
-# happens, unless you do it by hand, as the tests do. It is there now so that no later chapter has to change it.
+# The engine itself is only the loop that calls them. The work is done by its parts, and each part has one job:
+#
+# | part | its job | swapped in |
+# |---|---|---|
+# | engine | calls prepare, launch and commit, in the right order | chapters 5 and 8 |
+# | entrance | checks and copies what a caller hands over, before any other part sees it | |
+# | request book | follows a request to its last output; the only part that ends one | chapter 8 |
+# | scheduler, block manager | choose the rows of a step; hand out blocks | chapters 5, 7 and 8 |
+# | packer | turns the rows into input tensors | chapter 7 |
+# | executor | puts a batch on the device (`launch`), gets its ids (`wait`) | chapters 3 and 4 |
+# | observers | are told what happens and change nothing: the timeline, later metrics | chapters 3 and 8 |
+#
+# `executor.launch(batch)` returns a **handle**, with which `executor.wait(batch, handle)` finds the ids of that batch
+# later. What a handle is, only the executor knows. In this chapter it is the tensor of the ids.
+#
+# The function `build` in `build.py` makes the parts and gives them to the engine. Every later chapter ends in a `build`
+# of its own. **The difference of two builds is what a chapter adds**, and from chapter 3 on each lesson prints it. Here
+# is the first build, to compare with:
+
+# %%
+print(inspect.getsource(build), end="")
+
+# %% [markdown]
+# In this chapter prepare, launch and commit run one after the other. In an asynchronous engine, `prepare` of the next
+# step runs while the device is still busy with this one. Then a row can come back for a request that has been cancelled
+# or preempted in the meantime. Its token must be dropped. That is what the **epoch** is for: a row remembers the epoch
+# of its request, and finish and preempt advance the request's epoch. `commit` compares the two. In this chapter nothing
+# is ever in flight when that happens, unless you do it by hand, as the tests do. It is there now so that no later
+# chapter has to change it.
 #
 # A request ends for one of three reasons, looked at in this order: the model's end-of-sequence token (EOS), a **stop
 # string** that appears in its text, or `max_tokens`. A stop string may lie across several tokens, so the whole text so
@@ -360,25 +394,26 @@ print("among others  ", among)
 #
 # ### Exercise 2.5: commit a step: append, drop, finish (20 minutes)
 #
-# In `chapters/ch02_continuous_batching/engine.py`, write the body of the loop in `commit_tokens`, and `finish_reason`,
-# 16 lines in all. `make hint EX=2.5`. The cell preempts a request while its row is in flight. The row's token must be
+# In `chapters/ch02_continuous_batching/request_book.py`, write the body of the loop in `commit_tokens`, and
+# `finish_reason`, 16 lines in all. Both are methods of `RequestBook`: the engine's `commit` waits for the ids and hands
+# them to the book. `make hint EX=2.5`. The cell preempts a request while its row is in flight. The row's token must be
 # dropped, and the answer must be the right one all the same. Then it asks for a stop string:
 
 # %%
-engine = Engine(model, tokenizer)
+engine = build(model, tokenizer)
 request = add(engine, "a", 5, 6)
 engine.step()
 batch = engine.prepare()
-sampled = engine.launch(batch)
+handle = engine.executor.launch(batch)
 engine.scheduler.preempt(request)
-print("outputs of the row in flight:", engine.commit(batch, sampled))
+print("outputs of the row in flight:", engine.commit(batch, handle))
 while engine.has_work:
     engine.step()
-undisturbed = Engine(model).generate([request.prompt_ids], request.params)[0]
+undisturbed = build(model).generate([request.prompt_ids], request.params)[0]
 print("right answer all the same:   ", tuple(request.output_ids) == undisturbed.output_ids)
 
 text = tokenizer.decode(undisturbed.output_ids)
-(stopped,) = Engine(model, tokenizer).generate([request.prompt_ids], SamplingParams(max_tokens=6, stop=(text[2:4],)))
+(stopped,) = build(model, tokenizer).generate([request.prompt_ids], SamplingParams(max_tokens=6, stop=(text[2:4],)))
 print(f"stop string {text[2:4]!r}: {stopped.text!r} instead of {text!r}, for the reason {stopped.finish_reason.name}")
 
 # %% [markdown]
@@ -409,11 +444,11 @@ for device in ("h100", "cpu"):
 # what you predicted with pencil and paper, and it is the same on every machine. The length of a step is the price:
 #
 # - With **equal lengths** there is nothing to gain, and what remains is the price.
-# - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows stand empty: at the
-#   end, when only the longest request is left, nobody is waiting any more.)
+# - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows are empty: at the
+#   end, when only the longest request is left, no request is waiting any more.)
 # - On the CPU a step is dear because of its rows, and continuous steps get *cheaper* where few rows are left. On the
 #   H100 a decode forward takes as long as the host needs to launch it, however many rows it has. How long that is
-#   varies from run to run, by about as much as the two kinds of batching differ here. A step in which somebody joins
+#   varies from run to run, by about as much as the two kinds of batching differ here. A step in which a request joins
 #   launches more, as the next section shows: it attends once for the decodes and once for the prompts. Chapter 6 makes
 #   a decode step one launch, chapter 8 the others, too.
 #
@@ -422,10 +457,10 @@ for device in ("h100", "cpu"):
 # Has the device stopped waiting for the host? The tiny model again, and one more request that joins at step 3:
 
 # %%
-warm_up = Engine(model)
+warm_up = build(model)
 watch(warm_up, [add(warm_up, name, 24, 4) for name in "ab"])
 timeline = Timeline(model.device)
-engine = Engine(model, timeline=timeline)
+engine = build(model, timeline=timeline)
 for name in "abc":
     add(engine, name, 24, 12)
 for _ in range(3):
@@ -463,8 +498,8 @@ for device, batching in (("cpu", "static"), ("cpu", "continuous"), ("h100", "sta
 #
 # ## 11. Find the bug
 #
-# An engine with continuous batching runs well for hours. Then a user complains that an answer turned into somebody
-# else's in the middle of a sentence. The log shows that at this moment blocks had run out and a request was preempted.
+# An engine with continuous batching runs well for hours. Then a user complains that an answer turned into another
+# user's in the middle of a sentence. The log shows that at this moment blocks had run out and a request was preempted.
 # The one that was preempted had a row in the very step for which it was preempted. Which rule was broken, and what
 # happened to its keys and values?
 #

@@ -18,8 +18,17 @@
 # and copies that do not wait. You use all three in this chapter, and the result is an engine that is faster, and wrong.
 # On purpose: chapter 4 mends it, and you will know exactly what it mends.
 #
-# - `io_slot.py`: the tensors through which a batch enters and leaves the device
-# - `stream_engine.py`: chapter 2's engine over three streams
+# Of chapter 2's parts, one is swapped: the executor. Engine, request book, scheduler and packer stay as they are.
+#
+# | file | what it knows | exercise |
+# |---|---|---|
+# | `io_buffers.py` | the tensors through which a batch enters and leaves the device, and three events | 3.1, 3.2 |
+# | `buffer_pool.py` | which IO buffers a batch goes through | |
+# | `stream_executor.py` | how a batch runs over three streams | 3.3 |
+# | `host_prices.py` | what the host's work costs on the virtual clock: an observer | |
+# | `build.py` | how the parts are put together | |
+#
+# The first and the third are your files, in `chapters/ch03_streams/`; read the others in `solutions/ch03_streams/`.
 #
 # About an hour with the three exercises. From here on the code is device code. It runs unchanged on an NVIDIA GPU and,
 # where there is none, on a **simulated GPU**, which section 1 introduces.
@@ -35,13 +44,16 @@ open_chapter("ch03")  # whose code runs (COURSE_CODE); switches autoreload on
 # %%
 import torch
 
-from ch03_streams import IOSlot, StreamEngine
-from figures.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, one_stream_engine
+from ch02_continuous_batching.build import build as build_before
+from ch03_streams import BufferSizes, IOBuffers, StreamExecutor, padding
+from ch03_streams.build import build
+from figures.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, engine_with, one_stream_engine
 from figures.ch03.record import default_stream, host_waits
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, sleep
 from toolkit.models import load_model
+from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -80,7 +92,7 @@ for stream, name, ms in ((first, "A", 20), (second, "B", 3), (first, "C", 3)):
 plot_timeline(timeline.finish(), title="Launched in the order A, B, C")
 
 # %% [markdown]
-# B overtakes A, which is in another stream. C stands behind A in the same stream and has to wait.
+# B overtakes A, which is in another stream. C is behind A in the same stream and has to wait.
 #
 # ### The simulated GPU
 #
@@ -104,8 +116,8 @@ plot_timeline(timeline.finish(), title="Launched in the order A, B, C")
 # | `random:7` | at any moment that the rules allow; the number fixes the dice |
 # | `threads` | in one thread per stream: truly at the same time, and different every time |
 #
-# What it does not do is listed in the docstring of `toolkit/simgpu/__init__.py`; how far it agrees with CUDA stands in
-# `docs/simulator.md`.
+# What it does not do is listed in the docstring of `toolkit/simgpu/__init__.py`; how far it agrees with CUDA is
+# described in `docs/simulator.md`.
 
 # %% [markdown]
 # ## 2. What the default stream really does
@@ -125,9 +137,9 @@ for name in dict.fromkeys(row["streams"] for row in rows):
 print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
 
 # %% [markdown]
-# Apart from the first calls on a real GPU, no row says 150 ms. In PyTorch the default stream waits for nobody and
-# nobody waits for it: PyTorch creates its streams so (CUDA calls them *non-blocking*). The articles describe streams
-# made in another way.
+# Apart from the first calls on a real GPU, no row says 150 ms. In PyTorch the default stream waits for no other stream,
+# and no other stream waits for it: PyTorch creates its streams so (CUDA calls them *non-blocking*). The articles
+# describe streams made in another way.
 #
 # **The warm-up trap.** And the first calls? Here is the experiment on a real GPU:
 #
@@ -175,7 +187,7 @@ print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
 # %% [markdown]
 # ![What makes the host wait](../../figures/ch03_host_waits.png)
 #
-# `non_blocking=True` alone is a wish. With pageable memory it is not granted, and nobody tells you. (A pageable
+# `non_blocking=True` alone is a wish. With pageable memory it is not granted, and nothing tells you so. (A pageable
 # copy *to* the device of up to 64 KB is put aside by the driver and returns at once. That makes it worse: a test with
 # small tensors passes.)
 #
@@ -184,32 +196,37 @@ print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
 #
 # ### Exercise 3.1: pinned host tensors, static device tensors (10 minutes)
 #
-# In `chapters/ch03_streams/io_slot.py`, fill `IOSlot.__init__`. An `IOSlot` holds every input twice: in pinned memory,
-# where the host writes, and on the device, where the forward reads. Both are made once and used for every batch. Then,
-# in a terminal at the repository's root:
+# A batch goes through **IO buffers**: an object that holds every input twice, in pinned memory, where the host writes,
+# and on the device, where the forward reads. The sampled ids have two sides as well. All of these tensors are made once
+# and used for every batch. In `chapters/ch03_streams/io_buffers.py`, fill `IOBuffers.allocate_inputs`, three lines.
+# Then, in a terminal at the repository's root:
 #
 #     make check CH=3       # says what is tested, and what is still wrong
 #     make hint EX=3.1      # the next hint, three in all
 #
+# (The object has three events besides, `h2d_done`, `compute_done` and `d2h_done`. This chapter makes them and leaves
+# them alone; chapter 4 puts them to use.)
+#
 # As long as an exercise is unsolved, the notebook says so and goes on with the reference. The next cell shows your
-# slot.
+# buffers.
 
 # %%
 if is_simulated():
     accelerator.reset()
-slot = IOSlot(tokens=12, rows=4, width=3, trash_block=8, block_size=16, device=DEVICE)
+sizes = BufferSizes(tokens=12, rows=4, width=3, trash_block=8, block_size=16)
+buffers = IOBuffers(padding(sizes), DEVICE)
 print(f"{'input':15} {'shape':>8} {'dtype':>8}   host side   device side")
-for name, padding in slot.padding.items():
-    host, on_device = slot.host_inputs.get(name), slot.device_inputs.get(name)
+for name, values in buffers.padding.items():
+    host, on_device = buffers.host_inputs.get(name), buffers.device_inputs.get(name)
     pinned = "missing" if host is None else "pinned" if host.is_pinned() else "PAGEABLE"
     where = "missing" if on_device is None else str(on_device.device)
-    dtype = str(padding.dtype).removeprefix("torch.")
-    print(f"{name:15} {tuple(padding.shape)!s:>8} {dtype:>8}   {pinned:9}   {where}")
+    dtype = str(values.dtype).removeprefix("torch.")
+    print(f"{name:15} {tuple(values.shape)!s:>8} {dtype:>8}   {pinned:9}   {where}")
 
 # %% [markdown]
 # ### Exercise 3.2: copies that do not wait (10 minutes)
 #
-# In the same file: `IOSlot.copy_in` and `IOSlot.copy_out`, three lines together. `make hint EX=3.2`.
+# In the same file: `IOBuffers.copy_in` and `IOBuffers.copy_out`, three lines together. `make hint EX=3.2`.
 #
 # The next cell keeps the device busy for 20 ms and then calls both. It prints how long the host was away, and where it
 # waited.
@@ -219,9 +236,9 @@ timeline = new_timeline()
 waits_before = len(accelerator.synchronisations()) if is_simulated() else 0
 sleep(20)
 with timeline.host("copy_in"):
-    slot.copy_in()
+    buffers.copy_in()
 with timeline.host("copy_out"):
-    slot.copy_out()
+    buffers.copy_out()
 accelerator.synchronize()
 for span in timeline.finish().spans:
     print(f"{span.name:9} gave the host back after {(span.end - span.start) * 1e3:6.3f} ms")
@@ -235,23 +252,25 @@ if is_simulated():
 # ### Finding a hidden wait
 #
 # In a program of some thousand lines, the call that waits is hard to see. The simulated GPU writes each one down.
-# Below, somebody wants to log the largest sampled id of each batch.
+# Below, a colleague wants to log the largest sampled id of each batch, and changes this chapter's executor, which
+# section 5 describes. (`engine_with(executor)` is this chapter's `build` with another executor; `serve` runs the engine
+# that it builds.)
 #
 # **Predict first.** What does that cost?
 
 
 # %%
-class LoggingEngine(StreamEngine):
-    """Somebody's change."""
+class LoggingExecutor(StreamExecutor):
+    """A colleague's change."""
 
-    def run_forward(self, batch, slot):
-        super().run_forward(batch, slot)
-        self.largest_id = slot.device_ids.max().item()
+    def run(self, batch, buffers):
+        super().run(batch, buffers)
+        self.largest_id = buffers.device_ids.max().item()
 
 
-for engine in (StreamEngine, LoggingEngine):
-    served = serve(engine, load)
-    print(f"{engine.__name__:14} {served.ms_per_step:6.2f} ms per step, {len(served.hidden_waits)} hidden waits")
+for executor in (StreamExecutor, LoggingExecutor):
+    served = serve(engine_with(executor), load)
+    print(f"{executor.__name__:15} {served.ms_per_step:6.2f} ms per step, {len(served.hidden_waits)} hidden waits")
 print(f"on: {accelerator.get_device_name()}, clock: {served.recording.clock}")
 if is_simulated():
     last = served.hidden_waits[-1]
@@ -264,7 +283,7 @@ if is_simulated():
 #
 # ## 4. The forward in a sealed box
 #
-# One thing stands in the way. The forward of an 8B model consists of more than a thousand kernels. Launched one by one
+# One thing is in the way. The forward of an 8B model consists of more than a thousand kernels. Launched one by one
 # from Python, launching takes longer than computing: the *device* waits for the host, within each forward, and nothing
 # that this chapter does would be seen. So from here on the toolkit hands the forward over as a **sealed box**, with one
 # launch. On CUDA a decode step is a captured graph, on the simulated GPU every step a single operation. Chapter 6 opens
@@ -282,20 +301,35 @@ print(f"(simulated: {SIMULATED_KERNELS} kernels that keep the host for {SIMULATE
 # %% [markdown]
 # ## 5. Three streams
 #
-# Now the engine. Per batch there are three things to queue: copy the inputs in, run the forward, copy the sampled ids
+# Now the executor. Per batch there are three things to queue: copy the inputs in, run the forward, copy the sampled ids
 # out. A GPU has separate copy engines, one for each direction, so each of the three gets a stream: `h2d` (host to
 # device), `compute`, `d2h` (device to host).
 #
+# How does an engine with this executor differ from chapter 2's? That can be read off the two `build` functions. The
+# next cell prints what differs: lines of chapter 2 with a minus, lines of this chapter with a plus.
+#
+# **Predict first.** Which of the seven parts of chapter 2's table have changed?
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# The executor, and what it is made of: a `forward` that is one launch (section 4), and a `pool` with one set of IO
+# buffers. The handle that `launch` returns is now an `IOBuffers` object, as the return type says. One observer was
+# added, `HostPrices`, which tells the virtual clock what the host's work costs. The other parts are the same, and know
+# nothing of streams. **The difference of two builds is the chapter's idea**; each of the following chapters shows it.
+#
 # ### Exercise 3.3: a stream for each direction (10 minutes)
 #
-# In `chapters/ch03_streams/stream_engine.py`, fill `StreamEngine.queue`, six lines. Add no waits. `make check CH=3`,
+# In `chapters/ch03_streams/stream_executor.py`, fill `StreamExecutor.queue`, six lines. Its own `copy_in`, `run` and
+# `copy_out` queue the three pieces of work; you say on which streams. Add no waits. `make check CH=3`,
 # `make hint EX=3.3`.
 #
 # **Predict first.** The host waits for nothing now. What does the timeline show: when does the copy out of the first
 # batch start? And which batch does the host prepare while the device computes the first one?
 
 # %%
-streams = serve(StreamEngine, load)
+streams = serve(build, load)
 first_step = streams.recording.steps()[0]
 plot_timeline(streams.recording, title="Three streams, nothing orders them", steps=(first_step, first_step + 3))
 
@@ -310,7 +344,7 @@ plot_timeline(streams.recording, title="Three streams, nothing orders them", ste
 #
 # ![Three streams, nothing orders them](../../figures/ch03_steps.png)
 #
-# What did it gain? Compare with the same engine on a single stream, whose host waits at the end of each step:
+# What did it gain? Compare with the same parts on a single stream, with a host that waits at the end of each step:
 
 # %%
 one_stream = serve(one_stream_engine(), load)
@@ -338,7 +372,7 @@ def compare(name, served):
 compare("one stream", one_stream)
 if is_simulated():
     for policy in ("eager", "lazy", "random:0", "random:1"):
-        compare(f"three streams, {policy}", serve(StreamEngine, load, policy))
+        compare(f"three streams, {policy}", serve(build, load, policy))
 else:
     compare("three streams", streams)
 
@@ -347,21 +381,21 @@ else:
 # as legal, nearly every token is wrong. The random ones are wrong in different ways.
 #
 # A real GPU is something in between. Copies of a few hundred bytes take microseconds, so the inputs may well be there
-# when the forward starts. The sampled ids cannot: they take a whole forward, and nobody waits for that. To see what a
+# when the forward starts. The sampled ids cannot: they take a whole forward, and nothing waits for that. To see what a
 # program *allows*, and not what happens to happen, make one stream late: `sleep` keeps it busy, and nothing else.
 
 
 # %%
-class LateEngine(StreamEngine):
+class LateExecutor(StreamExecutor):
     """The copies in come 5 ms later than they could."""
 
-    def copy_in(self, batch, slot):
+    def copy_in(self, batch, buffers):
         sleep(5)
-        super().copy_in(batch, slot)
+        super().copy_in(batch, buffers)
 
 
 for run in range(3):
-    compare(f"copies in late, run {run}", serve(LateEngine, load, "threads"))
+    compare(f"copies in late, run {run}", serve(engine_with(LateExecutor), load, "threads"))
 
 # %% [markdown]
 # On the simulated GPU this ran under `threads`: real threads, sleeping in real time, and no dice. The same experiment
@@ -387,7 +421,7 @@ for recording in recorded("ch03_wrong"):
 
 # %%
 if is_simulated():
-    served = serve(StreamEngine, load, "eager")
+    served = serve(build, load, "eager")
     compare("three streams, eager", served)
     races = {}
     for race in accelerator.races():
@@ -401,7 +435,7 @@ if is_simulated():
 # 1. **RACE on ...**: the memory that both touch, by name, shape, dtype and place: the input ids of the first batch, on
 #    the device.
 # 2. **1st writes**: what was launched first, on which stream, and the line of *your* code that launched it: the copy to
-#    the device, on h2d. (Where your line called something that launched it, that line stands below, after *inside*.)
+#    the device, on h2d. (Where your line called something that launched it, that line follows below, after *inside*.)
 # 3. **2nd reads**: the other one: the forward, on compute.
 # 4. **Missing edge**: what to add. An *edge* is an order between two queues. The words "event", "record" and
 #    "wait_event" are those of chapter 4.
@@ -416,8 +450,8 @@ if is_simulated():
 
 # %% [markdown]
 # Three of them you could have drawn: the forward needs the inputs, the copy out needs the ids, the host needs the copy
-# out. The other three go from one batch to the next: the slot is filled again while the work of the last batch may
-# still use it.
+# out. The other three go from one batch to the next: the IO buffers are filled again while the work of the last batch
+# may still use them.
 #
 # Keep the number in mind. Chapter 4 adds three edges, not six, and all six kinds are gone. Can you say why?
 #
@@ -453,11 +487,11 @@ if is_simulated():
 # %% [markdown]
 # ## 9. What this step cost, and what comes next
 #
-# - **Memory**: each input exists twice, and pinned memory cannot be swapped out. For one slot of this notebook:
+# - **Memory**: each input exists twice, and pinned memory cannot be swapped out. For the IO buffers of section 3:
 
 # %%
-pinned = sum(host.nbytes for host in slot.host_inputs.values()) + slot.host_ids.nbytes
-on_device = sum(each.nbytes for each in slot.device_inputs.values()) + slot.device_ids.nbytes
+pinned = sum(host.nbytes for host in buffers.host_inputs.values()) + buffers.host_ids.nbytes
+on_device = sum(each.nbytes for each in buffers.device_inputs.values()) + buffers.device_ids.nbytes
 print(f"{pinned} bytes pinned, {on_device} bytes on the device")
 
 # %% [markdown]
