@@ -15,12 +15,14 @@
 #
 # Since chapter 3 the whole forward has been *one launch*, and you were asked not to look inside. In this chapter you
 # open the box. Inside are CUDA graphs: lists of kernels that the device walks through by itself. You capture them, for
-# each slot and for a few batch sizes, choose the right one for a batch, and put all of them into one memory pool. You
-# will also see the two conditions under which that pool is legal, and what happens to whoever forgets one.
+# each set of IO buffers and for a few batch sizes, choose the right one for a batch, and put all of them into one memory
+# pool. You will also see the two conditions under which that pool is legal, and what happens to whoever forgets one.
 #
-# - `buckets.py`: which sizes are captured, and which of them a batch uses
-# - `graph_forward.py`: capture, launch, one pool
-# - `graph_engine.py`: chapter 5's engine with the box opened (nothing to fill in)
+# - `buckets.py`: which sizes are captured, and which of them a batch uses (exercise 6.1)
+# - `graph_forward.py`: the **forward**: capture, launch, one pool (exercises 6.2 to 6.4)
+# - `build.py`: chapter 5's parts, with your forward in the place of the sealed box (nothing to fill in)
+#
+# The first two are yours, in `chapters/ch06_graphs/`. The third is given; read it in `solutions/ch06_graphs/`.
 #
 # About an hour and a half with the four exercises.
 
@@ -33,15 +35,22 @@ from toolkit.course import open_chapter
 open_chapter("ch06")  # whose code runs (COURSE_CODE); switches autoreload on
 
 # %%
+from functools import partial
+
 import torch
 
-from ch05_double_buffering import DoubleBufferedEngine
-from ch06_graphs import GraphEngine, GraphForward, bucket_for, bucket_sizes
+from ch03_streams import IOBuffers
+from ch05_double_buffering.build import build as build_before
+from ch06_graphs import GraphForward, bucket_for, bucket_sizes, decode_step
+from ch06_graphs.build import build
+from ch08_full_engine.museum.build import graph_engine
 from figures.ch06.record import eager_engine, forward, large_model_costs, memory
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.models import load_model
+from toolkit.sealed_forward import Sizes
+from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -61,7 +70,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 #
 # A forward is a long list of small operations: more than a thousand kernels for an 8B model. The host launches them one
 # by one, each some tens of microseconds of Python and driver. While a kernel takes longer than the launch of the next
-# one, nobody notices. In a decode step it is often the other way round: the device is done before the next launch
+# one, that does no harm. In a decode step it is often the other way round: the device is done before the next launch
 # arrives.
 #
 # A **graph** is that list, written down once. *Capturing* runs your code on a stream that records instead of running:
@@ -101,15 +110,15 @@ if is_simulated():
 
 # %% [markdown]
 # `x + 100` is a new tensor at a new address, and the old one was given back to the allocator. The simulated GPU says
-# so. CUDA says nothing: it reads whatever lies at the old address by now. Hence slots with static tensors, since
-# chapter 3, filled by `copy_`.
+# so. CUDA says nothing: it reads whatever lies at the old address by now. That is why IO buffers have had static tensors
+# since chapter 3, filled by `copy_`.
 #
 # ## 2. What it saves
 #
 # **Predict first.** The next cell times a decode forward twice for each batch size: launched operation by operation,
 # and as a graph. On the simulated GPU a launch is declared to keep the host for 0.1 ms and each of the tiny model's 135
-# kernels to take about 0.06 ms, so that they stand for a large model's many more. What will the host's and the device's
-# times be?
+# kernels to take about 0.06 ms, so that they represent a large model's many more. What will the host's and the
+# device's times be?
 
 # %%
 print(f"{'rows':>4}  {'':22} {'host':>9} {'until the device is done':>26}")
@@ -196,9 +205,9 @@ for recording in recorded("roofline_step"):
 # and memory. So a few sizes are captured, the **buckets**: 1, 2, 4, 8, ... and `max_rows`. A batch uses the smallest
 # bucket that holds it. The rows left over are *padding*: they compute nonsense.
 #
-# Nonsense that must harm nobody. A padding row writes keys and values like any other row. Where? `IOSlot.load` (chapter
-# 3) has put the answer behind each batch since then: into the **trash block**, one block more than the block manager
-# knows of. And nobody reads what a padding row samples.
+# Nonsense that must do no harm to any request. A padding row writes keys and values like any other row. Where?
+# `IOBuffers.load` has put the answer behind each batch since chapter 3: into the **trash block**, one block more than
+# the block manager knows of. And what a padding row samples is never read.
 #
 # ### Exercise 6.1: a few sizes for all batches (10 minutes)
 #
@@ -254,17 +263,14 @@ def small_forward(inputs, storage, sizes):
 
 
 def small_box():
-    """A box around small_forward, and the tensors of two slots with 4 rows."""
+    """A box around small_forward, and the tensors of two sets of IO buffers with 4 rows."""
     start_afresh()
     calls.clear()
     made = GraphForward(small_forward, torch.zeros(1, device=DEVICE))
-    inputs = [{"input_ids": torch.arange(4, device=DEVICE) + 10 * slot} for slot in range(2)]
+    inputs = [{"input_ids": torch.arange(4, device=DEVICE) + 10 * number} for number in range(2)]
     outputs = [torch.zeros(4, dtype=torch.int64, device=DEVICE) for _ in range(2)]
     return made, inputs, outputs
 
-
-from ch06_graphs import decode_step
-from toolkit.sealed_forward import Sizes
 
 full = Sizes(tokens=4, rows=4, samples=4, width=1, num_decode_rows=4, max_query_length=1, greedy=True)
 box, inputs, outputs = small_box()
@@ -279,9 +285,9 @@ print("the ids after the replay:       ", outputs[0].tolist())
 # %% [markdown]
 # ## 5. The right graph
 #
-# Two slots, several buckets, greedy or sampled: each combination is a graph of its own. They are kept in a dictionary.
-# What belongs into the key? *Everything that a capture fixes and that differs between the graphs.* What is forgotten
-# does not raise an error. It replays another batch's graph, quickly and reliably.
+# Two sets of IO buffers, several buckets, greedy or sampled: each combination is a graph of its own. They are kept in a
+# dictionary. What belongs into the key? *Everything that a capture fixes and that differs between the graphs.* What is
+# forgotten does not raise an error. It replays another batch's graph, quickly and reliably.
 #
 # ### Exercise 6.3: the right graph for a batch (15 minutes)
 #
@@ -290,22 +296,34 @@ print("the ids after the replay:       ", outputs[0].tolist())
 #
 # ### Exercise 6.4: one pool for all graphs (15 minutes)
 #
-# In the same file: `__init__` makes the pool and the capturing stream, `seal` captures every bucket of a slot, the
-# largest first. `make hint EX=6.4`. The next cell seals two slots and looks at the keys.
+# In the same file: `GraphForward.__init__` makes the pool and the capturing stream, `GraphForward.seal` captures every
+# bucket of one set of IO buffers, the largest first. `make hint EX=6.4`. The next cell seals two sets of buffers and
+# looks at the keys.
 
 # %%
 box, inputs, outputs = small_box()
-for slot in range(2):
-    box.seal(inputs[slot], outputs[slot], full)
+for number in range(2):
+    box.seal(inputs[number], outputs[number], full)
 print("calls of the forward:", *calls, sep="\n    ")
-names = {output.data_ptr(): f"slot {slot}" for slot, output in enumerate(outputs)}
+names = {output.data_ptr(): f"buffers {number}" for number, output in enumerate(outputs)}
 print("keys:", *([names.get(part, part) for part in key] for key in box.graphs), sep="\n    ")
 
 # %% [markdown]
 # ## 6. The engine
 #
-# `GraphEngine` is chapter 5's engine with your box. On the simulated GPU its model is moved to the device, and the
-# model's own operations are what is captured: each of them by itself, as on CUDA.
+# An engine is its parts, and this chapter swaps one of them. `source_diff` prints what one `build` has that another has
+# not, docstrings left out. The lines without a sign are there to find your way, and `...` is what both have.
+#
+# **Predict first.** Which lines of chapter 5's `build` have to change, so that its forwards are graphs?
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# The difference of two builds is the chapter's idea, here in two lines. `GraphForward` takes the place of the sealed
+# box; it has the same two methods, `seal` and `launch`, so the executor that calls them (chapter 4's) is the same, and
+# so are buffers, scheduler and loop. And the model has to be on the accelerator: on the simulated GPU it is moved there,
+# and the model's own operations are what is captured, each of them by itself, as on CUDA.
 #
 # **Predict first.** Two runs of the same engine: with forwards launched operation by operation, and with your graphs.
 # How large is the device's idle share in either? Which lane will be full?
@@ -313,15 +331,15 @@ print("keys:", *([names.get(part, part) for part in key] for key in box.graphs),
 # %%
 eager = serve(eager_engine(), load, costs=large_model_costs())
 print(f"one by one: device idle {eager.recording.idle_share():6.1%}, {eager.ms_per_step:6.2f} ms per step")
-plot_timeline(eager.recording, title="Two slots, forwards launched one by one")
+plot_timeline(eager.recording, title="Two batches in flight, forwards launched one by one")
 
 # %%
-graphs = serve(GraphEngine, load, costs=large_model_costs())
+graphs = serve(build, load, costs=large_model_costs())
 print(f"graphs:     device idle {graphs.recording.idle_share():6.1%}, {graphs.ms_per_step:6.2f} ms per step")
 print(f"tokens that differ: {graphs.wrong_share(eager.outputs):.1%}")
 if is_simulated():
     print(f"races: {len(accelerator.races())}")
-plot_timeline(graphs.recording, title="Two slots, each forward one graph")
+plot_timeline(graphs.recording, title="Two batches in flight, each forward one graph")
 
 # %% [markdown]
 # Launched one by one, the *host* lane is full: it launches all the time, and every prepare and commit makes the device
@@ -346,9 +364,11 @@ for recording in recorded("ch06_engines"):
     print(f"    graphs give {quick['tokens_per_s'] / slow['tokens_per_s']:.1f} times the tokens of single launches")
 
 # %% [markdown]
-# ![Two slots, forwards launched one by one](../../figures/ch06_eager_steps.png)
+# ![Two batches in flight, forwards launched one by one](../../figures/ch06_eager_steps.png)
 #
-# ![Two slots, each forward one graph](../../figures/ch06_steps.png)
+# ![Two batches in flight, each forward one graph](../../figures/ch06_steps.png)
+#
+# (Where these pictures and the recordings say *slot*, they mean a set of IO buffers.)
 #
 # Graphs bring several times the tokens. *Buckets* bring nothing here: 16 rows take almost as long as 32, as
 # section 2 has shown. They are for batches that are nearly empty, and for loads whose time goes into the rows and not
@@ -361,20 +381,20 @@ for recording in recorded("ch06_engines"):
 # ## 7. One pool
 #
 # A graph keeps the memory of its temporaries as long as it exists, since their addresses are written down in it. With
-# 32 rows (six buckets), two slots, greedy and sampled, that is 24 times. Unless they share.
+# 32 rows (six buckets), two sets of IO buffers, greedy and sampled, that is 24 times. Unless they share.
 #
-# **Predict first.** A pool for each graph, a pool for each slot, one pool for all: how much memory do the graphs of 1
-# and of 2 slots hold, relative to each other?
+# **Predict first.** A pool for each graph, a pool for each set of buffers, one pool for all: how much memory do the
+# graphs of 1 and of 2 sets hold, relative to each other?
 
 # %%
-print(f"{'':24} {'1 slot':>10} {'2 slots':>10}")
+print(f"{'IO buffers:':24} {'1 set':>10} {'2 sets':>10}")
 rows = memory(load)
 for pools in dict.fromkeys(row["pools"] for row in rows):
     held = [row["reserved_mb"] for row in rows if row["pools"] == pools]
     print(f"{pools:24} {held[0]:7.2f} MB {held[1]:7.2f} MB   ({rows[0]['graphs']} and {rows[1]['graphs']} graphs)")
 
 # %% [markdown]
-# With one pool a second slot costs hardly more than its own tensors.
+# With one pool a second set of buffers costs hardly more than its own tensors.
 #
 # **Predict first.** The same on a GPU, for 32 rows of an 8B shape. A part of each graph, its list of kernels, lives in
 # the driver, outside torch's accounting. So memory is counted twice: by torch's allocator, and by what the driver says
@@ -389,14 +409,14 @@ for recording in recorded("ch06_memory"):
     for pools in dict.fromkeys(row["pools"] for row in rows):
         one, two = (row for row in rows if row["pools"] == pools)
         ratio = two["reserved_mb"] / one["reserved_mb"]
-        print(f"    {pools:22} {one['reserved_mb']:9.1f} MB, two slots {two['reserved_mb']:9.1f} MB: {ratio:.2f} times")
+        print(f"    {pools:22} {one['reserved_mb']:9.1f} MB, two sets {two['reserved_mb']:9.1f} MB: {ratio:.2f} times")
     if rows[0]["in_use_mb"] is not None:
         apart = max(abs(row["in_use_mb"] - row["reserved_mb"]) for row in rows)
         print(f"    the driver's count differs from torch's by at most {apart:.1f} MB")
 
 # %% [markdown]
-# Two slots in the memory of one, on the GPU too: that is what the pool is for. With a pool for each slot it is twice as
-# much, with a pool for each graph more than that again.
+# The graphs of two sets of buffers in the memory of one, on the GPU too: that is what the pool is for. With a pool for
+# each set it is twice as much, with a pool for each graph more than that again.
 #
 # And the graphs' lists? Where the two counts agree, the lists are not to be seen. That does not prove that they take no
 # memory. Before anything was counted, an engine had been made and thrown away, so that kernels and workspaces were
@@ -413,100 +433,103 @@ for recording in recorded("ch06_memory"):
 # are needed:
 #
 # 1. **Two graphs of a pool never run at the same time.** All replays are queued on the one compute stream.
-# 2. **No graph reads what another one has left in the pool,** nor does anybody else. What outlives a replay, the
+# 2. **No graph reads what another one has left in the pool,** nor does any other reader. What outlives a replay, the
 #    sampled ids, was allocated *before* the capture, outside the pool. So were the inputs and the KV cache.
 #
 # (PyTorch's notes on graphs ask for a third: that they be replayed in the order of their capture. That protects a
 # tensor which one graph leaves in the pool for a later one. Condition 2 rules out such tensors, so here any order will
 # do.)
 #
-# Break the first one. Your box, two slots, each replayed on a stream of its own. **Predict first:** what is reported?
+# Break the first one. Your box, two sets of buffers, each replayed on a stream of its own. **Predict first:** what is
+# reported?
 
 # %%
 if is_simulated():
     box, inputs, outputs = small_box()
-    for slot in range(2):
-        box.seal(inputs[slot], outputs[slot], decode_step(full, rows=1, greedy=True))
+    for number in range(2):
+        box.seal(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
     accelerator.synchronize()
     try:
-        for slot in range(2):
-            with accelerator.stream(new_stream(f"compute {slot}")):
-                box.launch(inputs[slot], outputs[slot], decode_step(full, rows=1, greedy=True))
+        for number in range(2):
+            with accelerator.stream(new_stream(f"compute {number}")):
+                box.launch(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
     except accelerator.RaceError as race:
         print(race)
 
 # %% [markdown]
-# Now the second one. Somebody saves an allocation: the sampled ids of each slot are made *in* a capture. All replays
-# are on one stream, and each step's ids are copied out on `d2h`, behind an event, as always. Meanwhile the other slot's
-# graph runs. **Predict first:** where do slot 1's ids lie?
+# Now the second one. Somebody saves an allocation: the sampled ids of each set of buffers are made *in* a capture. All
+# replays are on one stream, and each step's ids are copied out on `d2h`, behind an event, as always. Meanwhile the graph
+# of the other buffers runs. **Predict first:** where do the ids of buffers 1 lie?
 
 # %%
 if is_simulated():
     box, inputs, outputs = small_box()
-    for slot in range(2):
+    for number in range(2):
         with accelerator.graph(accelerator.CUDAGraph(), pool=box.pool, stream=box.capturing):
-            outputs[slot] = torch.zeros(4, dtype=torch.int64, device=DEVICE)
-        box.seal(inputs[slot], outputs[slot], decode_step(full, rows=4, greedy=True))
+            outputs[number] = torch.zeros(4, dtype=torch.int64, device=DEVICE)
+        box.seal(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
     accelerator.synchronize()
     compute, d2h = new_stream("compute"), new_stream("d2h")
     try:
-        for slot in (0, 1, 0):
+        for number in (0, 1, 0):
             with accelerator.stream(compute):
-                box.launch(inputs[slot], outputs[slot], decode_step(full, rows=4, greedy=True))
+                box.launch(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
             d2h.wait_stream(compute)
             with accelerator.stream(d2h):
-                outputs[slot].to("cpu", non_blocking=True)
+                outputs[number].to("cpu", non_blocking=True)
     except accelerator.RaceError as race:
         print(race)
 
 # %% [markdown]
-# When slot 1's ids were allocated, the pool had free memory: the temporaries of slot 0's graphs. There they lie, and
-# slot 0's next replay writes over them while they are being copied. With a pool for each slot it would have gone well,
-# which is how such a bug gets into an engine: it was right until somebody saved memory.
+# When the ids of buffers 1 were allocated, the pool had free memory: the temporaries of the graphs of buffers 0. There
+# they lie, and the next replay of buffers 0 writes over them while they are being copied. With a pool for each set of
+# buffers it would have gone well, which is how such a bug gets into an engine: it was right until somebody saved memory.
 #
 # ## 9. Find the bug
 #
-# Somebody finds `copy_in` clumsy: allocate and copy, when `.to(...)` does both? Without graphs it works.
+# Somebody finds `IOBuffers.copy_in` clumsy: allocate once and copy at every step, when `.to(...)` does both? Without
+# graphs it works. (`graph_engine` is this chapter's `build`, with the buffers as an argument.)
 
 
 # %%
-class TidyEngine(GraphEngine):
+class TidyBuffers(IOBuffers):
     """One call instead of two."""
 
-    def copy_in(self, batch, slot):
-        for name, host in slot.host_inputs.items():
-            slot.device_inputs[name] = host.to(DEVICE, non_blocking=True)
+    def copy_in(self):
+        for name, host in self.host_inputs.items():
+            self.device_inputs[name] = self.forward_inputs[name] = host.to(DEVICE, non_blocking=True)
 
 
+tidy = partial(graph_engine, buffers=TidyBuffers)
 if is_simulated():
     try:
-        serve(TidyEngine, load)
+        serve(tidy, load)
     except accelerator.CaptureError as error:
         print("CaptureError:", error)
 else:
-    print(f"wrong tokens: {serve(TidyEngine, load).wrong_share(graphs.outputs):.0%}")
+    print(f"wrong tokens: {serve(tidy, load).wrong_share(graphs.outputs):.0%}")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# `.to` makes a *new* tensor, and the slot's dictionary now holds that one. The graph still reads the old address, which
-# belongs to nobody, or to somebody else. A prefill step is launched eagerly and reads the new tensors, so the first
-# token of each request is right. On CUDA all further ones would be computed from whatever lies there, without any
-# message. The simulated GPU knows that the memory was freed, and says so.
+# `.to` makes a *new* tensor, and the buffers' dictionaries now hold that one. The graph still reads the old address,
+# which belongs to no tensor any more, or to another one. A prefill step is launched eagerly and reads the new tensors,
+# so the first token of each request is right. On CUDA all further ones would be computed from whatever lies there,
+# without any message. The simulated GPU knows that the memory was freed, and says so.
 #
 # </details>
 
 # %% [markdown]
 # ## 10. What this step cost, and what comes next
 #
-# - **Time at the start.** Each graph is warmed up and captured, before the first request: two slots, a handful of
-#   buckets, greedy and sampled. On a GPU:
+# - **Time at the start.** Each graph is warmed up and captured, before the first request: two sets of IO buffers, a
+#   handful of buckets, greedy and sampled. On a GPU:
 
 # %%
 for recording in recorded("ch06_memory"):
     for row in recording["rows"]:
         if row["setup_s"] is not None and row["pools"] == "one pool":
-            what = f"{row['slots']} slot{'s' * (row['slots'] > 1)}, {row['graphs']} graphs"
+            what = f"{row['slots']} set{'s' * (row['slots'] > 1)} of IO buffers, {row['graphs']} graphs"
             print(f"{recording['device']}, {what}: the engine is ready after {row['setup_s']:.1f} s")
 
 # %% [markdown]
@@ -516,10 +539,11 @@ for recording in recorded("ch06_memory"):
 #   it, as the plain one does, works as hard for a short context as for the longest. (That is why `make run` leaves this
 #   engine out: on the simulated GPU it would take most of the time. The Triton kernels, on a GPU, read only as far as
 #   each row goes.)
-# - **Steps with prompts** are still launched one by one, and take several times as long as a decode step, for
-#   everybody. They can be captured too, by their number of tokens; chapter 8 does it (`step_graphs.py`).
+# - **Steps with prompts** are still launched one by one, and take several times as long as a decode step, for all
+#   requests in them. They can be captured too, by their number of tokens; chapter 8 does it (`step_graphs.py`).
 # - **Whatever a Python `if` decided in the capture is decided for ever.** Greedy or sampled had to go into the key for
 #   that reason.
 #
 # The box is open, and small half batches have graphs of their own size. But they are still half batches: chapter 7
-# lets a request be in batch N and in batch N + 1, with a row map that is applied *inside* the graph.
+# lets a request be in batch N and in batch N + 1, with a map that is applied *inside* the graph. Your graphs come with
+# you: chapter 7's engine runs over them, too (section 6 there).
