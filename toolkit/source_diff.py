@@ -1,4 +1,4 @@
-"""What one function's source has that another's has not: lessons show so how a chapter's build differs from the last."""
+"""What one function's source has that another's has not: lessons show how a build differs from the one before."""
 
 import ast
 import difflib
