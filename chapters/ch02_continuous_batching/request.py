@@ -156,8 +156,8 @@ class RequestOutput:
         finish_reason: None while the request runs. An output with a reason is its last, and each request gets one.
         output_ids, text: the complete result, on the last output only. `text` is "" without a tokenizer.
         error: what went wrong, with FinishReason.ERROR.
-        new_text: the text that has become certain since the last output, for a caller who shows text as it comes
-            (from chapter 8 on; "" before). All of them together make `text`.
+        new_text: the text that has become certain since the last output, for a caller who shows text as it comes. All
+            of them together make `text`. Before chapter 8 it all comes with the last output.
     """
 
     request_id: str

@@ -39,7 +39,8 @@ class Texts:
         """
         text = self.so_far(request)
         ends = [text.index(stop) for stop in request.params.stop if stop in text]
-        return text[: min(ends, default=len(text))], "", ""
+        text = text[: min(ends, default=len(text))]
+        return text, text, ""
 
     def restart(self, requests: Iterable[Request]) -> None:
         """A step was taken back: these requests are open, with the tokens that they have now."""
