@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching import Engine, RequestOutput, SamplingParams
 from ch02_continuous_batching.build import build as build_ch02
 from ch04_events.build import build as build_ch04
 from ch05_double_buffering.build import build as build_ch05
@@ -267,3 +267,31 @@ def test_generate_can_be_interrupted():
     ends = [output for output in engine.step() if output.finish_reason is not None]
     assert [list(output.output_ids) for output in sorted(ends, key=lambda end: end.request_id)] == expected()
     assert not engine.has_work
+
+
+def test_generate_loses_no_output_of_others():
+    """Ctrl-C at each line of `generate`: outputs that were kept for the next step still come with it."""
+    from toolkit import simgpu
+
+    def engine_with_kept_outputs() -> Engine[Any]:
+        simgpu.reset("eager")
+        engine = build_ch02(model(), **ROOMY)
+        engine.add_request("kept", PROMPTS[0], SamplingParams(max_tokens=MAX_TOKENS))
+        engine.generate(PROMPTS[1:2], SamplingParams(max_tokens=MAX_TOKENS))
+        assert engine.has_work, "the outputs of the first request come with the next step"
+        return engine
+
+    def generate(engine: Engine[Any]) -> list[RequestOutput]:
+        return engine.generate(PROMPTS[2:], SamplingParams(max_tokens=MAX_TOKENS))
+
+    engine = engine_with_kept_outputs()
+    lines = [line for line in lines_of(lambda: generate(engine)) if line[0].co_name == "generate"]
+    assert len(lines) > 15
+    for line in lines:
+        engine = engine_with_kept_outputs()
+        assert interrupt(lambda engine=engine: generate(engine), line, KeyboardInterrupt())
+        outputs: list[RequestOutput] = []
+        while engine.has_work:
+            outputs += engine.step()
+        tokens = [token for output in outputs if output.request_id == "kept" for token in output.new_token_ids]
+        assert tokens == expected()[0], f"interrupted at line {line[1]} of {line[0].co_filename}"

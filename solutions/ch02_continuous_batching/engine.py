@@ -159,21 +159,18 @@ class Engine(Generic[Handle]):
         free_names = (name for name in map(str, itertools.count(book.num_requests)) if name not in book.requests)
         names = list(itertools.islice(free_names, len(prompts)))
         checked = [self.check_request(name, prompt, params) for name, prompt in zip(names, prompts, strict=True)]
-        kept, book.outputs = book.outputs, []  # before our names exist: one of these may have been called the same
-        for name, prompt in zip(names, checked, strict=True):
-            self.add_request(name, prompt, params)
+        last: dict[str, RequestOutput | None] = dict.fromkeys(names)
+        kept: list[RequestOutput] = []
         brought: list[RequestOutput] = []
         try:
+            kept, book.outputs = book.outputs, []  # before our names exist: one of these may have been called the same
+            for name, prompt in zip(names, checked, strict=True):
+                self.add_request(name, prompt, params)
             while self.has_work:
                 brought += self.step()
+            last |= {output.request_id: output for output in brought if output.request_id in last}
+            book.outputs = [*kept, *(output for output in brought if output.request_id not in last)]
         except BaseException:  # no list is returned, so what came must come with the steps to follow
             book.outputs = [*kept, *brought, *book.outputs]
             raise
-        last: dict[str, RequestOutput | None] = dict.fromkeys(names)
-        book.outputs = kept
-        for output in brought:
-            if output.request_id in last:
-                last[output.request_id] = output
-            else:
-                book.outputs.append(output)
         return [output for output in last.values() if output is not None]

@@ -41,11 +41,20 @@ def ends() -> Iterator[None]:
 
 
 class WatchedBook(RequestBook):
-    """Says so where a token is missing, instead of what becomes of it."""
+    """Says so where a token is missing, or a request is not finished, instead of what becomes of it."""
 
     def finish_reason(self, request):
         assert request.output_ids, "finish_reason looks at the newest token, but output_ids is empty: append it before"
         return super().finish_reason(request)
+
+    def last_output(self, request, *arguments, **options):
+        assert self.requests.get(request.request_id) is request, (
+            f"request {request.request_id} has had its last output, and one more token has come for it. "
+        ) + likely(
+            (request.status is RequestStatus.RUNNING, "It still runs: call scheduler.finish(request) when it ends."),
+            otherwise="Rows whose epoch is not the request's any more are dropped.",
+        )
+        return super().last_output(request, *arguments, **options)
 
 
 class Limited(Engine):

@@ -141,7 +141,7 @@ def test_d2h_done_stands_behind_the_copy_out():
 
 @pytest.mark.exercise("4.1")
 def test_nothing_waits_for_more_than_it_needs():
-    """Two batches in buffers of their own: the second's copies in and forward wait neither for the first's ids nor copies.
+    """Two batches, each in buffers of its own: the second one waits for neither ids nor copies of the first.
 
     The second batch's inputs are copied while the first one is computed, and its forward runs while the first one's
     ids are copied out.
