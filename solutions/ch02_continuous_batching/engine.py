@@ -48,7 +48,6 @@ class Engine(Generic[Handle]):
         in_flight: (batch, handle) of the launched batches that are not committed yet, oldest first. Empty between two
             steps, until chapter 5.
         num_steps: batches so far.
-        torn: a step has raised, and it is not certain yet that everything of it was taken back.
     """
 
     def __init__(self, parts: Parts[Handle]) -> None:
@@ -57,7 +56,6 @@ class Engine(Generic[Handle]):
         self.book = parts.book
         self.in_flight: deque[tuple[Batch, Handle]] = deque()
         self.num_steps = 0
-        self.torn = False
 
     def check_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> list[int]:
         """Refuse what can never be served, before it is queued. Returns the prompt, copied; see `Entrance.check`."""
@@ -69,6 +67,11 @@ class Engine(Generic[Handle]):
         request = self.book.add(request_id, self.check_request(request_id, prompt_ids, params), params)
         self.observers.added(request)
         return request
+
+    @property
+    def torn(self) -> bool:
+        """Between two steps: whether one has raised, and not everything of it was taken back yet."""
+        return self.book.undo is not None
 
     @property
     def has_work(self) -> bool:
@@ -88,7 +91,7 @@ class Engine(Generic[Handle]):
             self.book.outputs, self.book.undo = [], None
             return outputs
         except BaseException:
-            self.torn, self.book.undo = True, undo
+            self.book.undo = undo  # Ctrl-C may have come right before the return
             self.settle()
             raise
 
@@ -125,7 +128,7 @@ class Engine(Generic[Handle]):
         """Get over a step that has raised, or, if a second Ctrl-C came meanwhile, over what is left of it."""
         if self.torn:
             self.take_back()
-            self.torn, self.book.undo = False, None
+            self.book.undo = None
 
     def take_back(self) -> None:
         """Undo the step that is going on: requests wait or run as before, and nothing of them is computed.

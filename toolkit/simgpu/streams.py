@@ -4,9 +4,10 @@ As in PyTorch (whose streams are "non-blocking"), the default stream is a stream
 the others nor do they wait for it. Not modelled: priorities (accepted and ignored), external streams.
 """
 
+from contextlib import suppress
 from types import TracebackType
 
-from toolkit.simgpu.errors import CaptureError
+from toolkit.simgpu.errors import CaptureError, DeviceError
 from toolkit.simgpu.events import Mark
 from toolkit.simgpu.ordering import Wait
 from toolkit.simgpu.queues import Queue
@@ -157,8 +158,10 @@ def set_stream(stream: Stream) -> None:
 
 
 def synchronize(device: object = None) -> None:
-    """The host waits until everything queued on every stream is done."""
+    """The host waits until everything queued on every stream is done. Raises DeviceError then, if something failed."""
     runtime.refuse_in_capture("synchronize")
     default_stream()
     for each in list(runtime.streams):
-        runtime.host_wait(each.moment(), "synchronize")
+        with suppress(DeviceError):  # the others are waited for all the same
+            runtime.host_wait(each.moment(), "synchronize")
+    runtime.raise_device_error()

@@ -49,6 +49,19 @@ def test_a_failure_in_another_stream_does_not_hang_who_waits_for_it(policy):
         b.synchronize()
 
 
+def test_all_streams_are_waited_for_though_one_has_failed():
+    """After a synchronisation that raises, host memory of other streams' copies is free: to write there is no race."""
+    simgpu.reset("lazy")
+    fail()
+    host = torch.zeros(4, pin_memory=True)
+    with simgpu.stream(simgpu.Stream(name="copies")):
+        torch.zeros(4, device="sim").copy_(host, non_blocking=True)
+    with pytest.raises(simgpu.DeviceError):
+        simgpu.synchronize()
+    host.fill_(1.0)
+    assert not simgpu.races()
+
+
 def test_the_device_stays_unusable_until_reset():
     fail()
     with pytest.raises(simgpu.DeviceError):
