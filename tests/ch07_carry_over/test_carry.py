@@ -215,3 +215,30 @@ def test_nothing_is_read_on_the_host():
         except Exception as error:
             pytest.fail(f"it looks at values ({type(error).__name__}): use torch.where, not if, a mask or .item()")
     assert seen.shape == (5,)
+
+
+@pytest.mark.both
+@pytest.mark.exercise("7.2")
+def test_a_graph_applies_the_map_of_each_replay():
+    """Captured once, on device tensors, and replayed: what counts is what index and ids hold then."""
+    from toolkit.captures import clean_capture
+    from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
+
+    if is_simulated():
+        accelerator.reset("lazy")
+    ids, index, previous = (torch.tensor(values, device=DEVICE) for values in ([0, 11, 0], [1, KEEP, 0], [70, 71]))
+    carried, stream, graph = torch.zeros_like(ids), new_stream("capture"), accelerator.CUDAGraph()
+    stream.wait_stream(accelerator.current_stream())
+    with accelerator.stream(stream):
+        carried.copy_(apply_carry(ids, index, previous))  # what is captured is run once before
+    with clean_capture() as pool, accelerator.graph(graph, pool=pool, stream=stream):
+        carried.copy_(apply_carry(ids, index, previous))
+    accelerator.synchronize()
+    for tensor, values in ((ids, [0, 0, 13]), (index, [0, 1, KEEP]), (previous, [80, 81])):
+        tensor.copy_(torch.tensor(values))
+    graph.replay()
+    seen = carried.tolist()
+    assert seen == [80, 81, 13], (
+        f"captured with index [1, -1, 0], replayed with [0, 1, -1], previous ids [80, 81] and tokens [0, 0, 13]: the "
+        f"result is [80, 81, 13], seen {seen}. Compute it from the three tensors, with operations on the device alone"
+    )

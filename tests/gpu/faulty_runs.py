@@ -5,19 +5,22 @@ python -m tests.gpu.faulty_runs NAME        # prints "fine" at the end
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from toolkit import course
 
 course.use("solutions")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from ch02_continuous_batching import SamplingParams  # noqa: E402
-from ch07_carry_over import AsyncEngine  # noqa: E402
+from ch04_events import EventExecutor  # noqa: E402
+from ch07_carry_over.build import build  # noqa: E402
 from ch08_full_engine import FullEngine  # noqa: E402
 from tests.ch05_double_buffering.test_forced_races import ComputeDoesNotWait  # noqa: E402
-from tests.helpers import random_prompts, tiny_model  # noqa: E402
+from tests.helpers import random_prompts, swapped, tiny_model  # noqa: E402
 from toolkit.commands.ledger import Ledger  # noqa: E402
 from toolkit.device import DEVICE  # noqa: E402
 from toolkit.errors import UserError  # noqa: E402
@@ -40,13 +43,13 @@ def device_assert() -> None:
     ledger = start(engine)
     for _ in range(4):
         ledger.take(engine.step())
-    four, nine, run_forward = torch.zeros(4, device=DEVICE), torch.full((1,), 9, device=DEVICE), engine.run_forward
+    four, nine, run = torch.zeros(4, device=DEVICE), torch.full((1,), 9, device=DEVICE), engine.executor.run
 
-    def with_assert(batch: Any, slot: Any) -> None:
+    def with_assert(batch: Any, buffers: Any) -> None:
         four[nine]  # an index outside, found on the device
-        run_forward(batch, slot)
+        run(batch, buffers)
 
-    engine.run_forward = with_assert
+    engine.executor.run = with_assert
     for _ in range(8):
         ledger.take(engine.step())
     assert not ledger.open, f"no terminal output for {sorted(ledger.open)}"
@@ -61,27 +64,28 @@ def device_assert() -> None:
         raise AssertionError("after a device assert no request can be served; this one was taken")
 
 
-class Launched(AsyncEngine):
+class Launched(SealedForward):
     """Every step kernel by kernel: the sanitizer does not see into graphs."""
 
-    def make_box(self, storage: torch.Tensor) -> SealedForward:
-        box = SealedForward(self.forward, storage)
-        box.seal = lambda *arguments: None
-        return box
+    def seal(self, *arguments: Any) -> None:
+        pass
 
 
-class LaunchedFull(FullEngine):
-    make_box = Launched.make_box
-
-
-class LaunchedUnordered(Launched):
+class Unordered(EventExecutor):
     queue = ComputeDoesNotWait.queue
 
 
-def sanitized(engine_class: Any) -> None:
+def launched_full(*arguments: Any, **limits: Any) -> FullEngine:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ch08_full_engine.build.quickest_forward", lambda step, storage, _: Launched(step, storage))
+        return FullEngine(*arguments, **limits)
+
+
+def sanitized(build: Callable[..., Any]) -> None:
     """A run under torch's stream sanitizer, which raises at a race between streams (TORCH_CUDA_SANITIZER=1)."""
     assert os.environ.get("TORCH_CUDA_SANITIZER"), "set TORCH_CUDA_SANITIZER=1"
-    engine = engine_class(tiny_model().to(DEVICE), **LIMITS)
+    engine = build(tiny_model().to(DEVICE), **LIMITS)
+    assert isinstance(engine.executor.forward, Launched)
     if isinstance(engine, FullEngine):
         engine.recover = raise_it  # the report must not be taken for an error of one step
     ledger = start(engine)
@@ -96,9 +100,9 @@ def raise_it(error: Exception) -> None:
 
 RUNS = {
     "device_assert": device_assert,
-    "sanitized_full": lambda: sanitized(LaunchedFull),
-    "sanitized_async": lambda: sanitized(Launched),
-    "sanitized_unordered": lambda: sanitized(LaunchedUnordered),
+    "sanitized_full": lambda: sanitized(launched_full),
+    "sanitized_async": lambda: sanitized(swapped(build, SealedForward=Launched)),
+    "sanitized_unordered": lambda: sanitized(swapped(build, SealedForward=Launched, EventExecutor=Unordered)),
 }
 
 if __name__ == "__main__":

@@ -80,22 +80,24 @@ def test_memory_is_given_back():
     assert held < 2**26, f"{held / 2**20:.0f} MiB are still reserved"
 
 
-def test_a_model_whose_forward_waits():
+@pytest.mark.parametrize("graphs", [False, True], ids=["one launch", "graphs of chapter 6"])
+def test_a_model_whose_forward_waits(graphs: bool):
     """An engine cannot be made of it; the next engine can."""
     from ch02_continuous_batching import SamplingParams
-    from ch07_carry_over import AsyncEngine
-    from tests.helpers import tiny_model
+    from ch07_carry_over import carry_step
+    from ch07_carry_over.build import build
+    from tests.helpers import swapped, tiny_model
 
-    class Waiting(AsyncEngine):
-        def forward(self, *arguments: Any) -> torch.Tensor:
-            ids = super().forward(*arguments)
-            ids.sum().item()
-            return ids
+    def waiting_step(*arguments: Any) -> torch.Tensor:
+        ids = carry_step(*arguments)
+        ids.sum().item()
+        return ids
 
     stream, model = torch.cuda.current_stream(), tiny_model().to("cuda")
     with pytest.raises(RuntimeError):
-        Waiting(model, num_blocks=20, block_size=4)
+        swapped(build, carry_step=waiting_step)(model, num_blocks=20, block_size=4, graphs=graphs)
     x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
     assert_as_before(stream, x, y)
-    [output] = AsyncEngine(model, num_blocks=20, block_size=4).generate([[5, 6, 7]], SamplingParams(max_tokens=4))
+    engine = build(model, num_blocks=20, block_size=4, graphs=graphs)
+    [output] = engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))
     assert len(output.output_ids) == 4

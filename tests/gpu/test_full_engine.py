@@ -4,16 +4,17 @@ import copy
 import random
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from ch02_continuous_batching import Batch, SamplingParams
-from ch04_events import EventEngine
-from ch05_double_buffering import DoubleBufferedEngine
-from ch06_graphs import GraphEngine
-from ch07_carry_over import AsyncEngine
+from ch04_events.build import build as chapter_4
+from ch05_double_buffering.build import build as chapter_5
+from ch06_graphs.build import build as chapter_6
+from ch07_carry_over.build import build as chapter_7
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine import test_sweeps as sweeps
 from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected, new_engine
@@ -64,7 +65,7 @@ def test_the_librarys_model_would_have_taken_these_tokens(name: str, asynchronou
     prompts = random_prompts(name, count, longest)
     engine = FullEngine(engine_model(name), asynchronous=asynchronous, **limits)
     if torch.cuda.get_device_capability() >= (8, 0):
-        assert attention_kernel_name(engine.box.storage) == "triton paged attention"
+        assert attention_kernel_name(engine.executor.forward.storage) == "triton paged attention"
     answers = answers_of(engine, prompts, new_tokens)
     seen = gaps(name, prompts, answers)
     warnings.warn(f"{name}, gaps to the library's best tokens: {seen}", stacklevel=1)
@@ -115,13 +116,13 @@ def test_synchronous_and_asynchronous_are_equal_bit_for_bit(new_tokens: int, com
     def run(asynchronous: bool) -> tuple[list[Any], list[list[int]]]:
         options = {"asynchronous": asynchronous, "compiled": compiled, "prefix_sharing": False}
         engine = FullEngine(model, **options, **limits)
-        batches, make_batch = [], engine.make_batch
+        batches, pack = [], engine.packer.pack
 
-        def noting(rows: Any) -> Batch:
+        def noting(step: int, rows: Any, previous: Batch | None) -> Batch:
             batches.append([(row.request.request_id, row.start, row.num_tokens) for row in rows])
-            return make_batch(rows)
+            return pack(step, rows, previous)
 
-        engine.make_batch = noting
+        engine.packer.pack = noting
         return batches, answers_of(engine, prompts, new_tokens)
 
     batches, answers = run(asynchronous=False)
@@ -157,14 +158,25 @@ def in_full() -> FullEngine:
     return FullEngine(engine_model("small"), **limits)
 
 
-@pytest.mark.parametrize("kind", [EventEngine, DoubleBufferedEngine, GraphEngine, AsyncEngine, FullEngine, in_full])
-def test_no_launch_makes_the_host_wait(kind: Any):
+BUILDS = {
+    "chapter 4": chapter_4,
+    "chapter 5": chapter_5,
+    "chapter 6": chapter_6,
+    "chapter 7": chapter_7,
+    "chapter 7 over graphs": partial(chapter_7, graphs=True),
+    "FullEngine": FullEngine,
+    "in full": in_full,
+}
+
+
+@pytest.mark.parametrize("kind", BUILDS)
+def test_no_launch_makes_the_host_wait(kind: str):
     """Prompts in chunks, decode and mixed steps, greedy and sampled: nothing in `launch` waits for the device."""
-    if kind is in_full:
+    if kind == "in full":
         engine = in_full()  # with Triton and graphs for mixed steps
     else:
-        engine = kind(tiny_model().to("cuda"), num_blocks=60, block_size=4, max_rows=4, token_budget=12)
-    engine.launch = strict(engine.launch)
+        engine = BUILDS[kind](tiny_model().to("cuda"), num_blocks=60, block_size=4, max_rows=4, token_budget=12)
+    engine.executor.launch = strict(engine.executor.launch)
     engine.recover = raise_it  # a full engine would start anew
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=6, temperature=0.8 * (i == 1)))
@@ -213,8 +225,8 @@ def test_a_storm_in_bfloat16():
             prompts[name] = waiting.pop()
             engine.add_request(name, prompts[name], SamplingParams(max_tokens=rng.randint(1, 40)))
             ledger.add(name)
-        if engine.requests and rng.random() < 0.05:
-            engine.cancel(rng.choice(list(engine.requests)))
+        if engine.book.requests and rng.random() < 0.05:
+            engine.cancel(rng.choice(list(engine.book.requests)))
         if engine.scheduler.running and rng.random() < 0.05:
             engine.scheduler.preempt(rng.choice(engine.scheduler.running))
         outputs = engine.step()

@@ -1,52 +1,60 @@
 """Graphs on a GPU: two slots in the memory of one, and why two graphs of one pool must not run at once."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from ch03_streams import IOBuffers
+from ch04_events import EventExecutor
 from ch06_graphs import GraphForward
-from ch08_full_engine import FullEngine
+from ch07_carry_over import link
+from ch08_full_engine.build import build
 from figures.ch06.record import held
 from tests.gpu.bfloat16 import engine_model
+from tests.helpers import swapped
 from toolkit.device import sleep
 from toolkit.sealed_forward import Sizes, Tensors
 
 pytestmark = pytest.mark.gpu
 
 
-class TwoSlots(FullEngine):
+class NotingExecutor(EventExecutor):
     """Notes what was held before its graphs were made."""
 
-    def make_box(self, storage: Tensor) -> Any:
+    def __init__(self, *parts: Any) -> None:
         self.before = held()
-        return super().make_box(storage)
+        super().__init__(*parts)
 
 
-class OneSlot(TwoSlots):
-    num_slots = 1
+def alone(first: IOBuffers, second: IOBuffers) -> list[IOBuffers]:
+    """One of them; the batch before has left its ids in the same tensor."""
+    first.forward_inputs["previous_ids"] = first.device_ids
+    return [first]
 
-    def inputs_of(self, slot: Any) -> Tensors:
-        return slot.device_inputs | {"previous_ids": slot.device_ids}
 
+def graphs_hold(link: Callable[..., list[IOBuffers]]) -> tuple[int, int]:
+    """Bytes by the allocator's account, and of the device at all, that the graphs of a 1b engine take.
 
-def graphs_hold(engine_class: type) -> tuple[int, int]:
-    """Bytes by the allocator's account, and of the device at all, that the graphs of a 1b engine take."""
-    engine = engine_class(
+    Args:
+        link: makes of two IO buffers the one or two that the engine has.
+    """
+    parts = swapped(build, EventExecutor=NotingExecutor, link=link)(
         engine_model("1b"), num_blocks=128, block_size=16, max_rows=32, token_budget=512, max_length=1024
     )
-    (reserved, in_use), (reserved_before, in_use_before) = held(), engine.before
-    del engine
+    (reserved, in_use), (reserved_before, in_use_before) = held(), parts.executor.before
+    del parts
     held()
     return reserved - reserved_before, in_use - in_use_before
 
 
 def test_two_slots_take_the_memory_of_one():
     """With one pool the second slot's graphs use the first one's memory: at most 1.05 times as much is held."""
-    graphs_hold(OneSlot)  # kernels and workspaces are there before it counts
-    one, two = graphs_hold(OneSlot), graphs_hold(TwoSlots)
+    graphs_hold(alone)  # kernels and workspaces are there before it counts
+    one, two = graphs_hold(alone), graphs_hold(link)
     ratios = two[0] / one[0], two[1] / one[1]
     warnings.warn(
         f"graphs of one slot: {one[0] / 1e6:.1f} MB by the allocator, {one[1] / 1e6:.1f} MB by mem_get_info; of two: "
