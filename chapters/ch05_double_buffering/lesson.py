@@ -23,7 +23,8 @@
 # - `buffer_ring.py`: IO buffers for two batches, used in turns (5.2)
 # - `pipelined_engine.py`: the loop with two batches in flight (5.3)
 #
-# The executor is that of chapter 4. About 50 minutes with the three exercises.
+# `build.py` puts them together (given, in `solutions/ch05_double_buffering/`). The executor is that of chapter 4. About
+# 50 minutes with the three exercises.
 
 # %%
 import sys
