@@ -18,7 +18,7 @@
 # Orca (Yu et al., OSDI 2022), and the inference engines of today are built on it.
 #
 # You build the engine that the rest of the course makes asynchronous. It consists of **parts**, such as a scheduler, a
-# request book and an executor, and each later chapter swaps one or two of them. Section 8 shows all parts side by side.
+# request book and an executor, and each later chapter swaps a few of them. Section 8 shows all parts side by side.
 # Fourteen small files, in this order:
 #
 # | file | what it knows | exercise |

@@ -204,8 +204,8 @@ print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
 #     make check CH=3       # says what is tested, and what is still wrong
 #     make hint EX=3.1      # the next hint, three in all
 #
-# (The object has three events besides, `h2d_done`, `compute_done` and `d2h_done`. This chapter makes them and leaves
-# them alone; chapter 4 puts them to use.)
+# (The object also has three events, `h2d_done`, `compute_done` and `d2h_done`. This chapter makes them and leaves them
+# alone; chapter 4 puts them to use.)
 #
 # As long as an exercise is unsolved, the notebook says so and goes on with the reference. The next cell shows your
 # buffers.
@@ -308,16 +308,17 @@ print(f"(simulated: {SIMULATED_KERNELS} kernels that keep the host for {SIMULATE
 # How does an engine with this executor differ from chapter 2's? That can be read off the two `build` functions. The
 # next cell prints what differs: lines of chapter 2 with a minus, lines of this chapter with a plus.
 #
-# **Predict first.** Which of the seven parts of chapter 2's table have changed?
+# **Predict first.** The executor is one part that has changed. Which of the others in chapter 2's table have?
 
 # %%
 print(source_diff(build_before, build))
 
 # %% [markdown]
-# The executor, and what it is made of: a `forward` that is one launch (section 4), and a `pool` with one set of IO
-# buffers. The handle that `launch` returns is now an `IOBuffers` object, as the return type says. One observer was
-# added, `HostPrices`, which tells the virtual clock what the host's work costs. The other parts are the same, and know
-# nothing of streams. **The difference of two builds is the chapter's idea**; each of the following chapters shows it.
+# One, and only by an addition: the observers have `HostPrices` among them, which tells the virtual clock what the
+# host's work costs. All else belongs to the executor and to what it is made of: a `forward` that is one launch (section
+# 4), and a `pool` with one set of IO buffers. The handle that `launch` returns is an `IOBuffers` object now, as the
+# return type says. The other parts are the same, and know nothing of streams. **The difference of two builds is the
+# chapter's idea**; each of the following chapters shows it.
 #
 # ### Exercise 3.3: a stream for each direction (10 minutes)
 #

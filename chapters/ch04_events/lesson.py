@@ -18,7 +18,8 @@
 # right again, under every policy. And the engine is no faster than with one stream. You will see why, and that reason
 # is the subject of chapter 5.
 #
-# - `event_engine.py`: chapter 3's engine with three events per slot
+# - `event_executor.py`: chapter 3's executor, with three events to order its streams (exercises 4.1 and 4.2)
+# - `build.py`: the engine with this executor (given, in `solutions/ch04_events/`)
 #
 # About 40 minutes with the two exercises.
 
@@ -35,14 +36,16 @@ from collections import Counter
 
 import torch
 
-from ch03_streams import StreamEngine
-from ch04_events import EventEngine
-from figures.accelerated import one_stream_engine
+from ch03_streams.build import build as build_before
+from ch04_events import EventExecutor
+from ch04_events.build import build
+from figures.accelerated import engine_with, one_stream_engine
 from figures.ch04.record import engine_without
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, now_ms, sleep
 from toolkit.models import load_model
+from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
@@ -60,17 +63,17 @@ print("this notebook runs on:", accelerator.get_device_name())
 #
 # | call | what it does |
 # |---|---|
-# | `event.record(stream)` | puts the marker behind all that the stream has been given *so far*; nobody waits |
+# | `event.record(stream)` | puts the marker behind all that the stream has been given *so far*; nothing waits |
 # | `stream.wait_event(event)` | what is queued on `stream` *from now on* waits until the marker is reached |
 # | `event.synchronize()` | the host waits until the marker is reached |
 #
-# Inside `with accelerator.stream(s):`, `event.record()` records on `s`. An event can be recorded anew for each batch; a
-# wait means the last record before it. An event that was never recorded holds up nobody, and nobody is told.
+# Inside `with accelerator.stream(s):`, `event.record()` records on `s`. An event can be recorded again for each batch,
+# and a wait means the last record before it. An event that was never recorded holds up nothing, and no error says so.
 #
 # Below: 10 ms of work on one stream (A), an event behind it, and a second stream that waits for the event before its
 # own 4 ms (B).
 #
-# **Predict first.** For how long does `wait_event` keep the *host*? And where does B stand in the picture?
+# **Predict first.** For how long does `wait_event` keep the *host*? And where is B in the picture?
 
 # %%
 if is_simulated():
@@ -112,13 +115,25 @@ plot_timeline(timeline.finish(), title="B waits for an event behind A")
 #                                                             \
 #     host                                                     [commit]
 #
-# An event for each end. Every wait stands *before* the work that needs it, every record right *behind* the work that it
-# stands for.
+# An event for each edge. Every wait goes *before* the work that needs it, every record right *behind* the work that it
+# marks the end of.
+#
+# Three edges, and how many parts have to change for them? As in chapter 3, the next cell prints how this chapter's
+# `build` differs from the one before:
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# One part, the executor. `EventExecutor` is derived from chapter 3's `StreamExecutor`: it keeps the three streams,
+# `copy_in`, `run` and `copy_out`, and replaces `queue` and `wait`. The pool is the same, since its IO buffers have had
+# their three events since chapter 3: `buffers.h2d_done`, `buffers.compute_done` and `buffers.d2h_done`. They belong to
+# the buffers, and not to the executor, because an event speaks of the one batch that goes through these buffers.
 #
 # ### Exercise 4.1: say what must come first on the device (15 minutes)
 #
-# In `chapters/ch04_events/event_engine.py`, fill `EventEngine.queue`, eleven lines. `self.events[id(slot)]` has the
-# three events of a slot. In a terminal at the repository's root:
+# In `chapters/ch04_events/event_executor.py`, fill `EventExecutor.queue`, eleven lines. In a terminal at the
+# repository's root:
 #
 #     make check CH=4
 #     make hint EX=4.1
@@ -128,11 +143,12 @@ plot_timeline(timeline.finish(), title="B waits for an event behind A")
 
 
 # %%
-class WaitingForAll(EventEngine):
+class WaitingForAll(EventExecutor):
     """Your queue; the host takes no risk."""
 
-    def wait_for(self, slot):
+    def wait(self, batch, buffers):
         accelerator.synchronize()
+        return buffers.read_ids(len(batch.sampling_rows))
 
 
 def edge(first, second):
@@ -141,7 +157,7 @@ def edge(first, second):
     return f"{first:>8} -> {second:8} {f'{races} RACES' if races else 'ordered'}"
 
 
-served = serve(WaitingForAll, load)
+served = serve(engine_with(WaitingForAll), load)
 if is_simulated():
     print(edge("h2d", "compute"), edge("compute", "d2h"), sep="\n")
 print(f"wrong tokens: {served.wrong_share(right):.1%}")
@@ -149,11 +165,12 @@ print(f"wrong tokens: {served.wrong_share(right):.1%}")
 # %% [markdown]
 # ### Exercise 4.2: the one place where the host waits (5 minutes)
 #
-# In the same file, fill `EventEngine.wait_for`, one line. `make hint EX=4.2`. Wait for what the host needs, and for
-# nothing else. Now all six kinds of race are put to the test, and the engine is drawn:
+# In the same file, fill `EventExecutor.wait`: one line, in front of the given one that reads the ids.
+# `make hint EX=4.2`. Wait for what the host needs, and for nothing else. Now all six kinds of race are put to the test,
+# and the engine is drawn:
 
 # %%
-served = serve(EventEngine, load)
+served = serve(build, load)
 if is_simulated():
     for pair in (("h2d", "compute"), ("compute", "d2h"), ("d2h", "host")):
         print(edge(*pair))
@@ -167,8 +184,8 @@ plot_timeline(served.recording, title="Three streams and events")
 # starts, and the host commits after that. (The small copies are there; look for the thin bars.)
 #
 # The other three kinds of race are gone too, without an edge of their own. The host waits for d2h_done before it
-# touches the slot again, d2h_done comes after compute_done, and that after h2d_done. Order is **transitive**. One wait
-# on the host orders everything that led to it.
+# touches the IO buffers again, d2h_done comes after compute_done, and that after h2d_done. Order is **transitive**. One
+# wait on the host orders everything that led to it.
 #
 # And this is all the waiting that the host does in its steps:
 
@@ -190,13 +207,13 @@ if is_simulated():
     print(f"{'policy':10} {'chapter 3: tokens':>18} {'races':>6} {'chapter 4: tokens':>19} {'races':>6}")
     for policy in ("eager", "lazy", "threads", *(f"random:{seed}" for seed in range(6))):
         cells = []
-        for engine in (StreamEngine, EventEngine):
-            wrong = serve(engine, load, policy).wrong_share(right)
+        for chapters_build in (build_before, build):
+            wrong = serve(chapters_build, load, policy).wrong_share(right)
             cells.append(f"{'right' if wrong == 0 else f'{wrong:.0%} wrong':>18} {len(accelerator.races()):6}")
         print(f"{policy:10} {' '.join(cells)}")
 else:
-    for engine in (StreamEngine, EventEngine):
-        print(f"{engine.__name__}: {serve(engine, load).wrong_share(right):.0%} of the tokens wrong")
+    for chapter, chapters_build in ((3, build_before), (4, build)):
+        print(f"chapter {chapter}: {serve(chapters_build, load).wrong_share(right):.0%} of the tokens wrong")
 
 # %% [markdown]
 # The first row is the one to remember. Under `eager`, chapter 3's engine gives **right numbers by luck**, and the
@@ -204,7 +221,7 @@ else:
 # *promised*. That is why a clean report under one policy means more than right numbers under ten.
 #
 # Real GPUs can be lucky in this way, too. Here each event was taken out in turn. The engine ran as it comes, and with
-# the work that the event stands for made late:
+# the work that the event marks made late:
 #
 # ![One event left out](../../figures/ch04_edges.png)
 
@@ -223,8 +240,8 @@ for recording in recorded("ch04_edges"):
 
 # %% [markdown]
 # On the GPU, the engine without `h2d_done` is right as it comes, run after run: the copies are so small that they win
-# their race every time. Made late, every run is wrong. With larger inputs or a busier machine, nobody would have to
-# make them late. The other two have no such luck, since a forward takes milliseconds. (On the simulated GPU "as it
+# their race every time. Made late, every run is wrong. With larger inputs or a busier machine they would be late by
+# themselves. The other two have no such luck, since a forward takes milliseconds. (On the simulated GPU "as it
 # comes" is the policy `eager`, and "late" is `random`.)
 
 # %% [markdown]
@@ -245,8 +262,8 @@ if is_simulated():
 # else. How much of the gain is left: all, half, none?
 
 # %%
-streams = serve(StreamEngine, load)
-events = serve(EventEngine, load)
+streams = serve(build_before, load)
+events = serve(build, load)
 for name, run in (("one stream", one_stream), ("three streams", streams), ("and events", events)):
     print(f"{name:14} {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():6.1%}")
 print(f"on: {accelerator.get_device_name()}, clock: {events.recording.clock}")
@@ -254,11 +271,11 @@ print(f"on: {accelerator.get_device_name()}, clock: {events.recording.clock}")
 # %% [markdown]
 # None. Look at the host's lane in the picture of section 2: `prepare`, a thin `launch`, then **wait** until the forward
 # is done, then `commit`. While the device works, the host could work too, but it has nothing to do. The next batch
-# needs the tokens of this one, and there is one slot only, which is in use.
+# needs the tokens of this one, and there is one set of IO buffers only, which is in use.
 #
 # So chapter 3's gain came from the races themselves: the host was early because it did not wait for the answer. Streams
-# and events do not make anything faster. They make it *possible* to do two things at once. Somebody has to provide the
-# second thing.
+# and events do not make anything faster. They make it *possible* to do two things at once. What is missing is the
+# second thing to do.
 #
 # The same, recorded with an 8B shape (random weights) and 32 requests; the titles name the device:
 #
@@ -273,7 +290,7 @@ for recording in recorded("ch04_engines"):
     print(f"{recording['device']}, clock {one['clock']}")
     print(f"    one stream {one['ms_per_step']:.2f} ms per step, events {with_events['ms_per_step']:.2f} ms", end="")
     print(f", {abs(difference):.1%} apart")
-for recording in recorded("ch05_price") + recorded("ch07_engines"):  # "one slot" there is this chapter's engine
+for recording in recorded("ch05_price") + recorded("ch07_engines"):  # they call this chapter's engine "one slot"
     for row in recording["rows"]:
         if (row["model"], row["requests"], row["engine"]) == ("8b", 32, "one slot"):
             print(f"{recording['device']}: events, on another occasion: {row['ms_per_step']:.2f} ms per step")
@@ -301,27 +318,27 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 
 
 # %%
-class TidyEngine(EventEngine):
+class TidyExecutor(EventExecutor):
     """A colleague's version of exercise 4.1."""
 
-    def queue(self, batch, slot):
-        events = self.events[id(slot)]
+    def queue(self, batch, buffers):
         with accelerator.stream(self.h2d):
-            events.h2d_done.record()
-            self.copy_in(batch, slot)
+            buffers.h2d_done.record()
+            self.copy_in(batch, buffers)
         with accelerator.stream(self.compute):
-            self.compute.wait_event(events.h2d_done)
-            self.run_forward(batch, slot)
-            events.compute_done.record()
+            self.compute.wait_event(buffers.h2d_done)
+            self.run(batch, buffers)
+            buffers.compute_done.record()
         with accelerator.stream(self.d2h):
-            self.d2h.wait_event(events.compute_done)
-            self.copy_out(batch, slot)
-            events.d2h_done.record()
+            self.d2h.wait_event(buffers.compute_done)
+            self.copy_out(batch, buffers)
+            buffers.d2h_done.record()
 
 
 if is_simulated():
     for policy in ("eager", "lazy"):
-        print(f"{policy}: {serve(TidyEngine, load, policy).wrong_share(right):.0%} of the tokens wrong")
+        wrong = serve(engine_with(TidyExecutor), load, policy).wrong_share(right)
+        print(f"{policy}: {wrong:.0%} of the tokens wrong")
 
 # %% [markdown]
 # Write down your answer. Then ask the detector:
@@ -333,8 +350,8 @@ if is_simulated():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# `h2d_done` is recorded before the copies are queued. An event covers what the stream has got *so far*, so it stands
-# for the copies of the batch before. The forward does wait, for something that is long done. The last line of the
+# `h2d_done` is recorded before the copies are queued. An event covers what the stream has got *so far*, so it covers
+# the copies of the batch before. The forward does wait, for something that is long done. The last line of the
 # report says exactly this. With three streams and many batches this mistake is common, and on a quiet GPU it is never
 # seen.
 #
@@ -352,7 +369,8 @@ if is_simulated():
 
 # %% [markdown]
 # On a GPU such calls take microseconds as well; the measurement of section 4 is too coarse to show them. In code it
-# costs more: a slot now belongs to whoever waited for its event, and nothing in Python's syntax says so.
+# costs more: only whoever has waited for `d2h_done` may touch the IO buffers now, and nothing in Python's syntax says
+# so.
 #
 # On the virtual clock the idle share is that of the single stream. It is still the ceiling of what can be gained:
 
@@ -361,4 +379,4 @@ idle = events.recording.idle_share()
 print(f"device idle {idle:.1%}: at most {1 / (1 - idle):.2f} times as fast (clock: {events.recording.clock})")
 
 # %% [markdown]
-# In chapter 5 the host gets something to do while it waits: a second batch, in a second slot.
+# In chapter 5 the host gets something to do while it waits: a second batch, in a second set of IO buffers.

@@ -61,8 +61,8 @@ def test_the_table_of_engines_is_that_of_the_recordings():
         "one stream, the host waits": chapter4["one stream"],
         "chapter 3: three streams, no order": chapter4["three streams"],
         "chapter 4: events": events | picture_row("ch04_steps", 32),
-        "chapter 5: two slots, half batches": double | {"wrong_share": wrong},
-        "chapter 7: carry-over, everybody in every batch": carried["asynchronous"] | picture_row("ch07_steps", 32),
+        "chapter 5: two in flight, half batches": double | {"wrong_share": wrong},
+        "chapter 7: carry-over, all requests in every batch": carried["asynchronous"] | picture_row("ch07_steps", 32),
     }.items():
         line = (
             f"| {label} | {row['idle_share'] * 100:.1f} % | {row['ms_per_step']:.1f} | {row['tokens_per_s']:.0f} "
@@ -109,7 +109,7 @@ def test_the_price_and_how_it_is_lifted_are_recorded():
         if (r["model"], r["requests"], r["engine"]) == ("1b", 128, "one slot")
     ]
     assert f"the device idles for {idle * 100:.0f} % of the time without it" in text, f"recorded: {idle}"
-    assert f"{one:.0f} with one slot, {half:.0f} with two half batches" in text, f"recorded: {seen}"
+    assert f"{one:.0f} with one batch in flight, {half:.0f} with two half batches" in text, f"recorded: {seen}"
     assert f"lifts that price (there: {carry:.0f})" in text, f"recorded: {seen}"
     assert half < one < carry
 
