@@ -69,8 +69,8 @@ print("this notebook runs on:", accelerator.get_device_name())
 # %% [markdown]
 # ## 1. What is there to gain?
 #
-# This time the work stays the same: one forward for all requests, as in chapter 4. Only the gaps go. So chapter 4's idle
-# share *i* is the ceiling of the gain, and the best that can come of it is 1 / (1 - *i*) times the tokens.
+# This time the work stays the same: one forward for all requests, as in chapter 4. Only the gaps go. So chapter 4's
+# idle share *i* is the ceiling of the gain, and the best that can come of it is 1 / (1 - *i*) times the tokens.
 #
 # **Predict first.** Here are the idle shares of chapter 4's engine, which has one set of IO buffers, as they were
 # recorded. How much faster will the new engine be in each case? Which of them will *not* reach the ceiling? (Compare
@@ -155,7 +155,7 @@ carry_map(["of P", "of A", "of B"], ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"
 # %% [markdown]
 # **Why the key is (request object, epoch) and not a name.** Names are the caller's. A caller may use one again as soon
 # as its request has ended. At that moment a row of the *dead* request may still be in flight (section 7). A map that
-# goes by names hands the dead one's token to the newcomer. This is no invention. It was seen with transformers 5.17,
+# goes by names hands the dead one's token to the newcomer. This isn't made up. It was seen with transformers 5.17,
 # continuous batching in asynchronous mode. A request whose id was used again right after its end answered
 #
 #     [78, 78, 78, 78, 78, 78]   instead of   [15, 21, 15, 21, 80, 44]
@@ -210,8 +210,8 @@ print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else 
 
 # %% [markdown]
 # In the engine, `apply_carry` is the first thing in the forward, inside the sealed box (`carry_step` in
-# `carry_packer.py`, given). `previous_ids` is the tensor of the ids in the *other* set of IO buffers: `link` in the same
-# file gives each set the other's. Three questions about that:
+# `carry_packer.py`, given). `previous_ids` is the tensor of the ids in the *other* set of IO buffers: `link` in the
+# same file gives each set the other's. Three questions about that:
 #
 # **Does it need an event?** No. Forward N writes the ids and forward N + 1 reads them, and both are in the compute
 # stream. Work in one stream runs in order. (Section 9 takes that away.)
@@ -259,8 +259,9 @@ for step in range(5):
 
 
 # %% [markdown]
-# Positions 6 and 7 are scheduled while the host knows 6 tokens. And this is who is in which batch now. (An engine tells
-# its observers what it does, so what watches it need not be a part of it.)
+# Positions 6 and 7 are scheduled while the host knows 6 tokens. And this is who is in which batch now. (`Watch` is an
+# observer: the engine tells it what it does. It also wants to see each batch right before its tokens are committed, so
+# it puts itself in front of the book's `commit_tokens`.)
 
 
 # %%
@@ -327,8 +328,8 @@ verdict = "right" if tokens == [answer[:8] for answer in right[:7]] else "WRONG"
 print(f"rows sampled: {seen.sampled}, dropped: {seen.dropped}, tokens {verdict}")
 
 # %% [markdown]
-# Compare it with the same picture in chapter 5. There every second place was empty. Here all requests are in every batch
-# (`#`), and all end by length: not one row is computed for nothing.
+# Compare it with the same picture in chapter 5. There every second place was empty. Here all requests are in every
+# batch (`#`), and all end by length: not one row is computed for nothing.
 #
 # ## 5. The engine, and the switch
 #
@@ -339,13 +340,14 @@ print(f"rows sampled: {seen.sampled}, dropped: {seen.dropped}, tokens {verdict}"
 print(source_diff(build_before, build))
 
 # %% [markdown]
-# The difference of two builds is the chapter's idea. A token that has no value yet must be *scheduled* (`CarryScheduler`
-# where half batches were), *packed* as a placeholder with a map (`CarryPacker`), *carried* to the device (IO buffers
-# with one input more, each linked to the other's ids), and *filled in* there (`carry_step`, the forward's first lines).
-# What runs batches and what ends requests need not know: executor and request book are the same, and so is the loop.
+# The difference of two builds is the chapter's idea. A token that has no value yet must be *scheduled*
+# (`CarryScheduler` where half batches were), *packed* as a placeholder with a map (`CarryPacker`), *carried* to the
+# device (IO buffers with one input more, each linked to the other's ids), and *filled in* there (`carry_step`, the
+# forward's first lines). What runs batches and what ends requests need not know: executor and request book are the
+# same, and so is the loop.
 #
-# (There are two switches as well. `graphs` chooses between the given forward and chapter 6's, which section 6 runs over;
-# without it the simulated GPU runs the forward as one operation, which is quicker to simulate.)
+# (There are two switches as well. `graphs` chooses between the given forward and chapter 6's, which section 6 runs
+# over; without it the simulated GPU runs the forward as one operation, which is quicker to simulate.)
 #
 # So there is no new loop. `PipelinedEngine.advance` is chapter 5's: prepare and launch the next batch, then commit the
 # oldest. With `asynchronous=False` at most one batch is in flight, so it is committed before the next is prepared. The
@@ -435,16 +437,17 @@ for recording in recorded("ch07_engines"):
 # from the order alone, not from the second set of buffers. On a GPU they differ to either side, as the host is now
 # quicker and now slower.
 #
-# The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and so
-# the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
+# The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and
+# so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
 # time, matrix products of another shape add in another order, and bfloat16 rounds the sums differently. A model with
 # random weights chooses among nearly equal scores, and after one other choice the whole answer is another one.
 #
 # ## 6. Over your graphs
 #
-# So far the forward was the one that is given. With `graphs=True` it is chapter 6's `GraphForward`, and what it captures
-# is `carry_step`: your `apply_carry` is recorded as the first operations of every graph. Since then no line of it runs in
-# Python any more. How can a graph, which is the same list of operations for ever, carry other tokens at every step?
+# So far the forward was the one that is given. With `graphs=True` it is chapter 6's `GraphForward`, and what it
+# captures is `carry_step`: your `apply_carry` is recorded as the first operations of every graph. When a graph is
+# replayed, no line of it runs in Python. How can a graph, which is the same list of operations for ever, carry other
+# tokens at every step?
 #
 # Because a graph knows addresses, and all that changes from step to step lies at addresses that do not:
 #
@@ -471,7 +474,7 @@ given = serve(build, few)
 for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
     graphs = serve(over_graphs, few, policy, costs=large_model_costs())
     idle, wrong = graphs.recording.idle_share(), graphs.wrong_share(given.outputs)
-    print(f"graphs, {policy:9} {graphs.ms_per_step:6.2f} ms per step, device idle {idle:.1%}, tokens that differ: {wrong:.0%}")
+    print(f"graphs, {policy:9} {graphs.ms_per_step:.2f} ms per step, idle {idle:.1%}, tokens that differ: {wrong:.0%}")
     if is_simulated():
         print(f"{'':17} races: {len(accelerator.races())}")
 
@@ -479,11 +482,11 @@ for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
 # The same tokens, and no gap. (How long a step takes is not to be compared with section 5: here each operation of the
 # model has a declared price of its own.)
 #
-# Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is captured,
-# instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list of Python
-# numbers in the forward is enough, or an `if` that asks whether there is anything to carry, or a copy of the tensor that
-# somebody makes beforehand to be on the safe side. The cell does the last: it captures the engine's graphs once more,
-# with a copy of each map.
+# Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is
+# captured, instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list
+# of Python numbers in the forward is enough, or an `if` that asks whether there is anything to carry, or a copy of the
+# tensor that somebody makes beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
+# once more, with a copy of each map.
 #
 # **Predict first.** What is in the map at the time of the capture? Which tokens of an answer will be wrong, the first,
 # the second, all? And what will the race detector say?
@@ -511,11 +514,11 @@ print(f"{stale.wrong_share(given.outputs):.0%} of the tokens are wrong", end="")
 print(f", races: {len(accelerator.races())}" if is_simulated() else "")
 
 # %% [markdown]
-# When an engine captures, nothing is in flight and the buffers hold their padding: the map is `KEEP` throughout. So these
-# graphs keep every token, and what they keep is the placeholder. Every decode step computes as if token 0 had been
-# sampled before it. Only the first token of an answer is certain to be right: it comes from a step with prompts, which
-# is launched operation by operation and reads the true map. And there is no race and no error, since every access is in
-# order and every address is valid. Only a comparison with the right tokens finds it.
+# When an engine captures, nothing is in flight and the buffers hold their padding: the map is `KEEP` throughout. So
+# these graphs keep every token, and what they keep is the placeholder. Every decode step computes as if token 0 had
+# been sampled before it. Only the first token of an answer is certain to be right: it comes from a step with prompts,
+# which is launched operation by operation and reads the true map. And there is no race and no error, since every access
+# is in order and every address is valid. Only a comparison with the right tokens finds it.
 #
 # The rule from chapter 6 once more: **what was decided in the capture is decided for ever.** What differs from step to
 # step is *data*, in static memory, or it is part of the graph's key.
@@ -561,8 +564,8 @@ for recording in recorded("ch07_overrun"):
 # %% [markdown]
 # Every request that ends with EOS has one row dropped, however long its answer was. With answers of four tokens that is
 # a fifth of all rows, and on the simulated GPU most of the gain goes with them: a newcomer gets the place one step
-# later. With answers of fifty tokens it is hardly to be seen. And if no request waits for the place, it costs one row of
-# a batch, which is cheap.
+# later. With answers of fifty tokens it is hardly to be seen. And if no request waits for the place, it costs one row
+# of a batch, which is cheap.
 #
 # On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
 # answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
@@ -595,8 +598,8 @@ print(f"dropped (x): {seen.dropped};", "tokens right" if tokens == [t[:12] for t
 # ## 9. When it is got wrong
 #
 # Two "simplifications". The first one: the ids stay on the device anyway, so **one set of IO buffers will do**. The
-# second one: two batches in flight, so **two compute streams** will be faster. Each is another executor, so this section
-# needs the engine with a part exchanged: `async_engine` is this chapter's `build`, with its parts as arguments.
+# second one: two batches in flight, so **two compute streams** will be faster. Each is another executor, so this
+# section needs the engine with a part exchanged: `async_engine` is this chapter's `build`, with its parts as arguments.
 #
 # **Predict first.** For both: are the tokens right? What will the detector name?
 
@@ -637,7 +640,11 @@ def reports(*wanted):
 
 
 if is_simulated():
-    variants = {"one set of buffers": one_set, "two compute streams": TwoComputeStreams, "the same, made late": MadeLate}
+    variants = {
+        "one set of buffers": one_set,
+        "two compute streams": TwoComputeStreams,
+        "the same, made late": MadeLate,
+    }
     for name, executor in variants.items():
         for policy in ("eager", "lazy", "random:2"):
             wrong = serve(partial(async_engine, executor=executor), load, policy).wrong_share(right)

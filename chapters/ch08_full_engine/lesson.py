@@ -13,18 +13,18 @@
 # %% [markdown]
 # # Chapter 8: The full engine
 #
-# Chapter 7's engine is as fast as it gets. It serves no callers yet. Callers change their minds, ask for text and not for
-# numbers, send what cannot be served, come too fast, and something breaks now and then. All of that happens *while a
-# batch is in flight*. This chapter makes an engine out of the pieces:
+# Chapter 7's engine is as fast as it gets. It serves no callers yet. Callers change their minds, ask for text and not
+# for numbers, send what cannot be served, come too fast, and something breaks now and then. All of that happens *while
+# a batch is in flight*. This chapter makes an engine out of the pieces:
 #
 # - `prefix_blocks.py`: requests that begin alike share the blocks of their beginning (exercise 8.1)
 # - `service_book.py`: a request book that takes requests back (8.2)
 # - `text_stream.py`: tokens become text as they come (8.3)
 # - `full_engine.py`: the loop, in which a step may raise (8.4; `culprit.py`: whose fault it is)
 # - `gate.py`: back-pressure (8.5); `engine_thread.py`, `server.py`: many callers, one thread
-# - given parts: `streamed_texts.py`, the texts of all requests; `metrics.py`, the engine's figures; `packed_buffers.py`,
-#   all inputs in one copy; `step_graphs.py`, graphs for steps with prompts in them, on a GPU; `build.py`, all of it put
-#   together
+# - given parts: `streamed_texts.py`, the texts of all requests; `metrics.py`, the engine's figures;
+#   `packed_buffers.py`, all inputs in one copy; `step_graphs.py`, graphs for steps with prompts in them, on a GPU;
+#   `build.py`, all of it put together
 # - `museum/`: twelve engines with one bug each, for you to find
 #
 # What has an exercise is yours, in `chapters/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
@@ -116,10 +116,10 @@ print(source_diff(build_before, build))
 # | `RequestBook`, `Texts` | `ServiceBook`, `StreamedTexts` | cancelling (3), text as it comes (5) |
 # | no observers but the clock's prices | `Metrics`, `CulpritSearch` | figures (8), who is at fault (6) |
 # | `IOBuffers` | `PackedBuffers` | one copy in instead of a dozen |
-# | the given forward, or `GraphForward` | `quickest_forward`: the most graphs that a device can have | steps with prompts as graphs |
+# | the given forward, or `GraphForward` | `quickest_forward` | as many graphs as the device can have |
 #
-# Packer, executor, carry-over and the ring of buffers are what they were. This `build` gives *parts* and no engine.
-# The loop around them is the class `FullEngine`, which callers know by its name; it adds what happens when a step raises
+# Packer, executor, carry-over and the ring of buffers are what they were. This `build` gives *parts* and no engine. The
+# loop around them is the class `FullEngine`, which callers know by its name; it adds what happens when a step raises
 # (section 6).
 #
 # ## 2. The loop has three phases
@@ -209,9 +209,9 @@ while engine.has_work:
 #
 # ### Exercise 8.2: end a request wherever it is (15 minutes)
 #
-# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by way
-# of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. (8.1 comes in section
-# 4; the order of the numbers is that of the files.) In a terminal at the repository's root:
+# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
+# way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. (8.1 comes in
+# section 4; the order of the numbers is that of the files.) In a terminal at the repository's root:
 #
 #     make check EX=8.2
 #     make hint EX=8.2
@@ -320,10 +320,10 @@ print(f"steps: {plain.num_steps} and {sharing.num_steps}, tokens not computed: {
 print("the same answers" if shared_answers == plain_answers else "OTHER ANSWERS")
 
 # %% [markdown]
-# The first request gains nothing, since one of them has to compute the beginning. The others come in as soon as its blocks are
-# named, and are there with the first one's next tokens. What is not shared is what was still in flight when they came:
-# rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is worth depends
-# on how long beginnings are; it costs one hash for each block.)
+# The first request gains nothing, since one of them has to compute the beginning. The others come in as soon as its
+# blocks are named, and are there with the first one's next tokens. What is not shared is what was still in flight when
+# they came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is
+# worth depends on how long beginnings are; it costs one hash for each block.)
 #
 # The same with 16 requests and beginnings of three lengths, recorded:
 #
@@ -658,9 +658,10 @@ for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
-# With the context, because a row of 2,048 tokens has 128 blocks, and `Packer.inputs` (chapter 2) writes all block tables
-# again in every step, though hardly anything in them has changed. Engines for long contexts keep the tables from step to step
-# and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
+# With the context, because a row of 2,048 tokens has 128 blocks, and `Packer.inputs` (chapter 2) writes all block
+# tables again in every step, though hardly anything in them has changed. Engines for long contexts keep the tables from
+# step to step and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in
+# `vllm/v1/worker/block_table.py`.
 #
 # Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
 # over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
@@ -701,12 +702,12 @@ for path in recordings:
 #
 # ## 12. The whole engine in one file
 #
-# You have built some parts of this engine and read others, over seven chapters. Now read them one behind the other, once,
-# from front to back: `solutions/engine_in_one_file.py`. It has every module that `FullEngine` consists of, each behind
-# those that it needs, and each block begins with its chapter and its file. Of the docstrings the first paragraph is left;
-# imports and the markers of exercises are gone. A command makes the file from the chapters, and a test sees to it that
-# the two agree. (`Server` is not in it: that is what is in front of an engine. Nor is the toolkit: the model, its
-# attention, the simulated GPU.)
+# You have built some parts of this engine and read others, over seven chapters. Now read them one behind the other,
+# once, from front to back: `solutions/engine_in_one_file.py`. It has every module that `FullEngine` consists of, each
+# behind those that it needs, and each block begins with its chapter and its file. Of the docstrings the first paragraph
+# is left; imports and the markers of exercises are gone. A command makes the file from the chapters, and a test sees to
+# it that the two agree. (`Server` is not in it: that is what is in front of an engine. Nor is the toolkit: the model,
+# its attention, the simulated GPU.)
 
 # %%
 blocks = (ROOT / "solutions" / "engine_in_one_file.py").read_text().split("# ==== chapter ")[1:]
@@ -719,8 +720,8 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 # It takes about an hour. Do not stop at what you do not see at once; mark it and go on, most of it is answered further
 # down. Keep these five questions beside you, and write down a class and a method for each *before* you open the answer.
 #
-# **Question 1. Where would a repetition penalty go?** It lowers the logits of all tokens that a request has said before.
-# Which classes and functions change, and what cannot stay on the host?
+# **Question 1. Where would a repetition penalty go?** It lowers the logits of all tokens that a request has said
+# before. Which classes and functions change, and what cannot stay on the host?
 #
 # <details><summary>Answer</summary>
 #
@@ -745,23 +746,24 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 #
 # <details><summary>Answer</summary>
 #
-# `self.run(batch, buffers)` in `EventExecutor.queue`, because of the line above it: `with accelerator.stream(self.compute)`.
-# It is the only place where a forward is queued, so all forwards, graphs and single launches, old rows and new ones, are
+# `self.run(batch, buffers)` in `EventExecutor.queue`, because it is inside `with accelerator.stream(self.compute)`. It
+# is the only place where a forward is queued, so all forwards, graphs and single launches, old rows and new ones, are
 # on *one* stream. The next owner's row is launched later, so it writes later, over what the old one left. Neither
 # `finish` nor `BlockManager.free` has to know what is in flight.
 #
 # The others compare epochs. `if row.epoch != request.epoch: continue` in `RequestBook.commit_tokens` drops the token;
 # `if row.epoch == row.request.epoch` in `PrefixScheduler.written` sees to it that no block gets a name for what such a
 # row wrote. Take the second one away and cancel a request in the very step in which it fills a block:
-# `PrefixBlockManager.mark_written` looks for that block in a table that is empty by now, and raises an `IndexError`. The
-# engine gets over it (section 6), and all running requests start over. Had the request been preempted and let in again,
-# its table would not be empty, and a block could get a name before it is written. That would be worse: no error, and
-# wrong tokens for whoever shares it.
+# `PrefixBlockManager.mark_written` looks for that block in a table that is empty by now, and raises an `IndexError`.
+# The engine gets over it (section 6), and all running requests start over. Had the request been preempted and let in
+# again, its table would not be empty. Then there is no error, and a block may get its name while the step that writes
+# it is still in flight. That is against the first rule of section 4, and wrong from the moment when that step fails:
+# `PrefixBlockManager.take_all_back` keeps all names.
 #
 # </details>
 #
-# **Question 3. What would a second stream for computing break?** The forwards of even and odd steps on two streams: name
-# four things that rest on the order of one.
+# **Question 3. What would a second stream for computing break?** The forwards of even and odd steps on two streams:
+# name four things that rest on the order of one.
 #
 # <details><summary>Answer</summary>
 #
@@ -794,26 +796,26 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 # *before* it. A wrong neighbour raises nothing, and gives wrong tokens without a race.
 #
 # And `carry_index` is wrong, in a way that usual loads do not show. It looks for a pending token among the sampled ids
-# of one batch, the last one that was launched (`Engine.prepare` passes `in_flight[-1]`). With two batches in flight that
-# is the only one whose tokens the host does not know. With three there are two of these. A request that was in N and had
-# to sit N + 1 out has its token in N's buffers, and in N + 2 the lookup raises a `KeyError`. It takes a step that has no
-# budget left for a running request: tried with chapter 7's engine, three sets of buffers linked in a ring and the load of
-# this lesson, everything is right, until the policy is `prefill_first` and the token budget 12. So the map would have to
-# say *which* buffers as well, or the scheduler leave such a request out until its token is committed.
+# of one batch, the last one that was launched (`Engine.prepare` passes `in_flight[-1]`). With two batches in flight
+# that is the only one whose tokens the host does not know. With three there are two of these. A request that was in N
+# and had to sit N + 1 out has its token in N's buffers, and in N + 2 the lookup raises a `KeyError`. It takes a step
+# that has no budget left for a running request: tried with chapter 7's engine, three sets of buffers linked in a ring
+# and the load of this lesson, everything is right, until the policy is `prefill_first` and the token budget 12. So the
+# map would have to say *which* buffers as well, or the scheduler leave such a request out until its token is committed.
 #
 # What is gained by it? On the simulated GPU, a step takes as long as before: the device was never idle.
 #
 # </details>
 #
-# **Question 5. Where does the token go?** A request is cancelled between two steps, and a row of it was launched one step
-# ago. Follow the id that this row samples. How far does it come? What happens to its neighbours: its keys and values, the
-# request's name, the place in the map?
+# **Question 5. Where does the token go?** A request is cancelled between two steps, and a row of it was launched one
+# step ago. Follow the id that this row samples. How far does it come? What happens to its neighbours: its keys and
+# values, the request's name, the place in the map?
 #
 # <details><summary>Answer</summary>
 #
 # `FullEngine.cancel` leads to `ServiceBook.end`. `Scheduler.finish` takes the blocks back and advances the epoch, and
-# `RequestBook.last_output` makes the terminal output, strikes the request out and so frees its name. The output waits in
-# `RequestBook.outputs`; the next step returns it before its own. All that is done on the host, at once.
+# `RequestBook.last_output` makes the terminal output, strikes the request out and so frees its name. The output waits
+# in `RequestBook.outputs`; the next step returns it before its own. All that is done on the host, at once.
 #
 # The row does not know. Its id is sampled, written into `device_ids`, copied to `host_ids`, waited for in
 # `EventExecutor.wait`, read by `IOBuffers.read_ids` and handed to `RequestBook.commit` with the others. There it ends:
