@@ -15,8 +15,9 @@
 #
 # Since chapter 3 the whole forward has been *one launch*, and you were asked not to look inside. In this chapter you
 # open the box. Inside are CUDA graphs: lists of kernels that the device walks through by itself. You capture them, for
-# each set of IO buffers and for a few batch sizes, choose the right one for a batch, and put all of them into one memory
-# pool. You will also see the two conditions under which that pool is legal, and what happens to whoever forgets one.
+# each set of IO buffers and for a few batch sizes, choose the right one for a batch, and put all of them into one
+# memory pool. You will also see the two conditions under which that pool is legal, and what happens to whoever forgets
+# one.
 #
 # - `buckets.py`: which sizes are captured, and which of them a batch uses (exercise 6.1)
 # - `graph_forward.py`: the **forward**: capture, launch, one pool (exercises 6.2 to 6.4)
@@ -110,8 +111,8 @@ if is_simulated():
 
 # %% [markdown]
 # `x + 100` is a new tensor at a new address, and the old one was given back to the allocator. The simulated GPU says
-# so. CUDA says nothing: it reads whatever lies at the old address by now. That is why IO buffers have had static tensors
-# since chapter 3, filled by `copy_`.
+# so. CUDA says nothing: it reads whatever lies at the old address by now. That is why IO buffers have had static
+# tensors since chapter 3, filled by `copy_`.
 #
 # ## 2. What it saves
 #
@@ -322,8 +323,8 @@ print(source_diff(build_before, build))
 # %% [markdown]
 # The difference of two builds is the chapter's idea, here in two lines. `GraphForward` takes the place of the sealed
 # box; it has the same two methods, `seal` and `launch`, so the executor that calls them (chapter 4's) is the same, and
-# so are buffers, scheduler and loop. And the model has to be on the accelerator: on the simulated GPU it is moved there,
-# and the model's own operations are what is captured, each of them by itself, as on CUDA.
+# so are buffers, scheduler and loop. And the model has to be on the accelerator: on the simulated GPU it is moved
+# there, and the model's own operations are what is captured, each of them by itself, as on CUDA.
 #
 # **Predict first.** Two runs of the same engine: with forwards launched operation by operation, and with your graphs.
 # How large is the device's idle share in either? Which lane will be full?
@@ -458,8 +459,8 @@ if is_simulated():
 
 # %% [markdown]
 # Now the second one. Somebody saves an allocation: the sampled ids of each set of buffers are made *in* a capture. All
-# replays are on one stream, and each step's ids are copied out on `d2h`, behind an event, as always. Meanwhile the graph
-# of the other buffers runs. **Predict first:** where do the ids of buffers 1 lie?
+# replays are on one stream, and each step's ids are copied out on `d2h`, behind an event, as always. Meanwhile the
+# graph of the other buffers runs. **Predict first:** where do the ids of buffers 1 lie?
 
 # %%
 if is_simulated():
@@ -483,7 +484,8 @@ if is_simulated():
 # %% [markdown]
 # When the ids of buffers 1 were allocated, the pool had free memory: the temporaries of the graphs of buffers 0. There
 # they lie, and the next replay of buffers 0 writes over them while they are being copied. With a pool for each set of
-# buffers it would have gone well, which is how such a bug gets into an engine: it was right until somebody saved memory.
+# buffers it would have gone well, which is how such a bug gets into an engine: it was right until somebody saved
+# memory.
 #
 # ## 9. Find the bug
 #

@@ -15,12 +15,15 @@
 #
 # Chapter 5 closed the gap and read the weights twice for it, because a request could not be in two batches in a row.
 # In this chapter it can. The token that it lacks goes from one batch into the next *on the device*, and the host never
-# sees it in time. Everybody is in every batch, and the device does not wait.
+# sees it in time. All requests are in every batch, and the device does not wait.
 #
-# - `carry.py`: which token comes from the batch before, and how it gets there
-# - `async_engine.py`: a scheduler that counts tokens in flight, and the engine; its loop is that of chapter 5
+# - `carry.py`: which token comes from the batch before, and how it gets there (exercises 7.1 and 7.2)
+# - `carry_scheduler.py`: a scheduler that counts tokens in flight (exercise 7.3)
+# - `carry_packer.py`: your map as one input more, from the packer through the IO buffers into the forward (given)
+# - `build.py`: all of it put together; the loop is that of chapter 5 (given)
 #
-# About 70 minutes with the three exercises.
+# The first two are yours, in `chapters/ch07_carry_over/`. The others are given; read them in
+# `solutions/ch07_carry_over/`. About 75 minutes with the three exercises.
 
 # %%
 import sys
@@ -37,35 +40,42 @@ from functools import partial
 
 import torch
 
-from ch02_continuous_batching import BlockManager, Request, Row, SamplingParams
-from ch04_events import EventEngine
-from ch05_double_buffering import DoubleBufferedEngine
-from ch07_carry_over import KEEP, AsyncEngine, CarryScheduler, apply_carry, carry_index
+from ch02_continuous_batching import BlockManager, Observer, Request, Row, SamplingParams
+from ch03_streams import BufferPool
+from ch04_events import EventExecutor
+from ch04_events.build import build as build_events
+from ch05_double_buffering.build import build as build_half_batches
+from ch06_graphs.build import build as build_before
+from ch07_carry_over import KEEP, CarryPacker, CarryScheduler, apply_carry, carry_index
+from ch07_carry_over.build import build
+from ch08_full_engine.museum.build import async_engine
+from figures.ch06.record import large_model_costs
 from figures.ch07.draw import carry_map
 from figures.ch07.record import per_step
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_stream, sleep
 from toolkit.models import load_model
+from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
-one_slot = serve(EventEngine, load)
-right = one_slot.outputs
+right = serve(build_events, load).outputs
 
 print("this notebook runs on:", accelerator.get_device_name())
 
 # %% [markdown]
 # ## 1. What is there to gain?
 #
-# This time the work stays the same: one forward for everybody, as in chapter 4. Only the gaps go. So chapter 4's idle
-# share *i* is the ceiling of the gain, and the best that can come of it is 1 / (1 - *i*) times the tokens.
+# This time the work stays the same: one forward for all requests, as in chapter 4. Only the gaps go. So chapter 4's
+# idle share *i* is the ceiling of the gain, and the best that can come of it is 1 / (1 - *i*) times the tokens.
 #
-# **Predict first.** Here are the idle shares of one slot, as they were recorded. How much faster will the new engine
-# be in each case? Which of them will *not* reach the ceiling? (Compare what the host does in a step with what the
-# device does.) Write your numbers down; section 5 has the measurement.
+# **Predict first.** Here are the idle shares of chapter 4's engine, which has one set of IO buffers, as they were
+# recorded. How much faster will the new engine be in each case? Which of them will *not* reach the ceiling? (Compare
+# what the host does in a step with what the device does.) Write your numbers down; section 5 has the measurement. (The
+# recordings and their pictures call chapter 4's engine *one slot*: where they say slot, they mean a set of IO buffers.)
 
 # %%
 for recording in recorded("ch07_engines"):
@@ -83,7 +93,7 @@ for recording in recorded("ch07_engines"):
 # The GPU's rows are of shapes with random weights. On the simulated GPU all prices are declared, in the range of an 8B
 # model.
 #
-# Mind how much less there is to gain on a fast GPU with a large model: its forward is long beside the host's work. A
+# Note how much less there is to gain on a fast GPU with a large model: its forward is long beside the host's work. A
 # smaller model, or more requests, and the gap is a large part of each step.
 #
 # ## 2. The token that does not exist yet
@@ -97,7 +107,7 @@ for recording in recorded("ch07_engines"):
 # device has these ids when N + 1 starts, and puts them where they belong.
 #
 # An example by hand. In N there are P, A and B, which sample, and an unfinished chunk of Q's prompt, which does not. In
-# N + 1 the rows stand in another order, Q's prompt ends, and R is new:
+# N + 1 the rows are in another order, Q's prompt ends, and R is new:
 #
 #     batch N         rows             P    A    B    Q: q0 q1 q2
 #                     samples?         yes  yes  yes  no, an unfinished chunk
@@ -108,7 +118,7 @@ for recording in recorded("ch07_engines"):
 #                     carry index      1    2    0       -1 -1       -1 -1 -1
 #
 # Three things are easy to get wrong. The row numbers of N and N + 1 have nothing to do with each other. An index counts
-# *sampled ids*, not rows: had Q's chunk stood first, it would not count. And tokens that are known stay.
+# *sampled ids*, not rows: had Q's chunk come first, it would not count. And tokens that are known stay.
 #
 # ### Exercise 7.1: which token comes from the batch before (20 minutes)
 #
@@ -144,14 +154,14 @@ carry_map(["of P", "of A", "of B"], ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"
 
 # %% [markdown]
 # **Why the key is (request object, epoch) and not a name.** Names are the caller's. A caller may use one again as soon
-# as its request has ended. At that moment a row of the *dead* request may still be in flight (section 6). A map that
-# goes by names hands the dead one's token to the newcomer. This is no invention. It was seen with transformers 5.17,
+# as its request has ended. At that moment a row of the *dead* request may still be in flight (section 7). A map that
+# goes by names hands the dead one's token to the newcomer. This isn't made up. It was seen with transformers 5.17,
 # continuous batching in asynchronous mode. A request whose id was used again right after its end answered
 #
 #     [78, 78, 78, 78, 78, 78]   instead of   [15, 21, 15, 21, 80, 44]
 #
 # which its synchronous mode gives, and a fresh id too. It was the dead request's row. (Later releases may differ: try
-# it with yours.) Section 9 builds a bug of this kind.
+# it with yours.) Section 10 builds a bug of this kind.
 #
 # The *epoch* is chapter 2's counter: it advances when a request finishes or is preempted, so that a row of an earlier
 # life is not taken for one of this life. The position test is a first lock (what is known is kept), the key a second
@@ -191,7 +201,7 @@ except IndexError as error:
 # %%
 names = ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"]
 input_ids = torch.tensor([0, 0, 0, 103, 104, 100, 101, 102])
-sampled = torch.tensor([70, 71, 72, 99])  # of P, A and B; the slot has room for one more
+sampled = torch.tensor([70, 71, 72, 99])  # of P, A and B; the buffers have room for one more
 carried = apply_carry(input_ids, torch.tensor([1, 2, 0, *[KEEP] * 5]), sampled)
 print("token     " + " ".join(f"{name:>4}" for name in names))
 print("packed    " + " ".join(f"{token:4}" for token in input_ids.tolist()))
@@ -199,20 +209,21 @@ print("carried   " + " ".join(f"{token:4}" for token in carried.tolist()))
 print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else "WRONG: 71 is A's, 72 B's, 70 P's")
 
 # %% [markdown]
-# In the engine, `apply_carry` is the first thing in the forward, inside the sealed box (`AsyncEngine.forward`, given).
-# `previous_ids` is the ids' tensor of the *other* slot. Three questions about that:
+# In the engine, `apply_carry` is the first thing in the forward, inside the sealed box (`carry_step` in
+# `carry_packer.py`, given). `previous_ids` is the tensor of the ids in the *other* set of IO buffers: `link` in the
+# same file gives each set the other's. Three questions about that:
 #
 # **Does it need an event?** No. Forward N writes the ids and forward N + 1 reads them, and both are in the compute
-# stream. Work in one stream runs in order. (Section 8 takes that away.)
+# stream. Work in one stream runs in order. (Section 9 takes that away.)
 #
 # **Who else touches these ids?** The copy out of N reads them, on its own stream. Two readers do not disturb each
-# other. The next *writer* is forward N + 2, in the same slot. It is launched after N was committed, and the commit
+# other. The next *writer* is forward N + 2, in the same buffers. It is launched after N was committed, and the commit
 # waited for N's `d2h_done`. It is the rule of chapter 5, and it is enough here, too.
 #
 # **Where do they lie?** In a tensor of their own, allocated once, before any graph is captured. A captured graph may
-# use the memory of its pool anew whenever a graph of that pool runs. Ids inside the pool would be the next graph's
+# use the memory of its pool again whenever a graph of that pool runs. Ids inside the pool would be the next graph's
 # scratch memory at the moment when it wants to read them. Inputs, ids, KV cache: what outlives a graph lies outside the
-# pool. That is chapter 6's rule, and carry-over is one reason for it.
+# pool. That is chapter 6's rule, and carry-over is one reason for it. (Section 6 runs over your graphs.)
 #
 # ## 4. What can be scheduled, and what cannot be known
 #
@@ -224,13 +235,13 @@ print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else 
 # - **The length limit can be known.** Outputs so far and pending samples together: when they reach `max_tokens`, the
 #   request is not scheduled again. No row is computed for nothing.
 # - **EOS cannot be known**, nor a stop string. Whether N samples EOS is seen when N is committed, and by then N + 1 is
-#   launched. Such a request runs one step too far. Section 6 counts what that costs.
+#   launched. Such a request runs one step too far. Section 7 counts what that costs.
 #
 # A chunk of an unfinished prompt does not sample. It is not pending and is never carried over.
 #
 # ### Exercise 7.3: schedule what is still in flight (20 minutes)
 #
-# In `async_engine.py`, fill `CarryScheduler.num_tokens_for` and `CarryScheduler._row`, nine lines in all. Start from
+# In `carry_scheduler.py`, fill `CarryScheduler.num_tokens_for` and `CarryScheduler._row`, nine lines in all. Start from
 # chapter 2's. `make hint EX=7.3`. Here is one request with a prompt of 6 tokens, a budget of 4 tokens per step and
 # `max_tokens` 3. Nothing is ever committed:
 
@@ -248,38 +259,38 @@ for step in range(5):
 
 
 # %% [markdown]
-# Positions 6 and 7 are scheduled while the host knows 6 tokens. And this is who is in which batch now:
+# Positions 6 and 7 are scheduled while the host knows 6 tokens. And this is who is in which batch now. (`Watch` is an
+# observer: the engine tells it what it does. It also wants to see each batch right before its tokens are committed, so
+# it puts itself in front of the book's `commit_tokens`.)
 
 
 # %%
-class Tracing(AsyncEngine):
-    """Your engine, writing down what it does."""
+class Watch(Observer):
+    """Writes down what an engine does: what its host calls, and who was in which batch."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, engine):
         self.calls, self.batches, self.sampled, self.dropped = [], [], 0, 0
-        super().__init__(*args, **kwargs)
+        engine.observers.others += (self,)
+        self.commit_tokens, engine.book.commit_tokens = engine.book.commit_tokens, self.look
 
-    def prepare(self):
-        batch = super().prepare()
-        self.calls.append("prepare nothing" if batch is None else f"prepare {batch.step}")
-        return batch
+    def host(self, phase, *, step):
+        if phase != "wait":
+            self.step = step
+            self.calls.append("prepare nothing" if phase == "prepare" else f"{phase} {step}")
+        return super().host(phase, step=step)
 
-    def launch(self, batch):
-        self.calls.append(f"launch {batch.step}")
+    def work(self, phase, *, rows):
+        self.calls[-1] = f"{phase} {self.step}"  # it has rows, so it is not nothing
+
+    def look(self, batch, token_ids):
+        """Look at a batch right before its tokens are committed."""
         self.batches.append({row.request.request_id: "#" if row.samples else "c" for row in batch.rows})
-        return super().launch(batch)
-
-    def commit(self, batch, slot):
-        self.calls.append(f"commit {batch.step}")
-        return super().commit(batch, slot)
-
-    def commit_tokens(self, batch, token_ids):
         for row in batch.sampling_rows:
             self.sampled += 1
             if row.epoch != row.request.epoch:
                 self.dropped += 1
-                self.batches[batch.step][row.request.request_id] = "x"
-        return super().commit_tokens(batch, token_ids)
+                self.batches[-1][row.request.request_id] = "x"
+        return self.commit_tokens(batch, token_ids)
 
 
 def run_to_end(engine):
@@ -292,38 +303,55 @@ def run_to_end(engine):
 
 
 def trace(requests, new_tokens, *, asynchronous=True, eos=(), **limits):
-    """Run your engine on the first few prompts to the end. Returns it and the tokens of each request."""
+    """Run your engine on the first few prompts to the end. Returns what was seen and the tokens of each request."""
     if is_simulated():
         accelerator.reset("eager", on_race="collect")
-    engine = Tracing(model, asynchronous=asynchronous, **(load.limits | limits))
-    engine.eos_ids = set(eos)
+    engine = build(model, asynchronous=asynchronous, **(load.limits | limits))
+    watch = Watch(engine)
+    engine.book.eos_ids = set(eos)
     for i, prompt in enumerate(load.prompts[:requests]):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=new_tokens))
     answers = {out.request_id: list(out.output_ids) for out in run_to_end(engine) if out.finish_reason is not None}
-    return engine, [answers[str(i)] for i in range(requests)]
+    return watch, [answers[str(i)] for i in range(requests)]
 
 
-def draw(engine):
+def draw(seen):
     """Who was in which batch, and what came of it."""
-    print("batch     " + " ".join(f"{step:2}" for step in range(len(engine.batches))))
-    for name in sorted({name for batch in engine.batches for name in batch}):
-        print(f"request {name} " + " ".join(f" {batch.get(name, '.')}" for batch in engine.batches))
+    print("batch     " + " ".join(f"{step:2}" for step in range(len(seen.batches))))
+    for name in sorted({name for batch in seen.batches for name in batch}):
+        print(f"request {name} " + " ".join(f" {batch.get(name, '.')}" for batch in seen.batches))
 
 
-traced, tokens = trace(requests=7, new_tokens=8)
-draw(traced)
+seen, tokens = trace(requests=7, new_tokens=8)
+draw(seen)
 verdict = "right" if tokens == [answer[:8] for answer in right[:7]] else "WRONG"
-print(f"rows sampled: {traced.sampled}, dropped: {traced.dropped}, tokens {verdict}")
+print(f"rows sampled: {seen.sampled}, dropped: {seen.dropped}, tokens {verdict}")
 
 # %% [markdown]
-# Compare it with the same picture in chapter 5. There every second place was empty. Here everybody is in every batch
-# (`#`), and all end by length: not one row is computed for nothing.
+# Compare it with the same picture in chapter 5. There every second place was empty. Here all requests are in every
+# batch (`#`), and all end by length: not one row is computed for nothing.
 #
-# ## 5. The loop, and the switch
+# ## 5. The engine, and the switch
 #
-# There is no new loop. `AsyncEngine.advance` is chapter 5's: prepare and launch the next batch, then commit the oldest.
-# With `asynchronous=False` at most one batch is in flight, so it is committed before the next is prepared. The same
-# functions in another order:
+# **Predict first.** Scheduler, packer, IO buffers, forward, executor, request book, engine loop: which parts of chapter
+# 6's `build` does carry-over swap, and which stay?
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# The difference of two builds is the chapter's idea. A token that has no value yet must be *scheduled*
+# (`CarryScheduler` where half batches were), *packed* as a placeholder with a map (`CarryPacker`), *carried* to the
+# device (IO buffers with one input more, each linked to the other's ids), and *filled in* there (`carry_step`, the
+# forward's first lines). What runs batches and what ends requests need not know: executor and request book are the
+# same, and so is the loop.
+#
+# (There are two switches as well. `graphs` chooses between the given forward and chapter 6's, which section 6 runs
+# over; without it the simulated GPU runs the forward as one operation, which is quicker to simulate.)
+#
+# So there is no new loop. `PipelinedEngine.advance` is chapter 5's: prepare and launch the next batch, then commit the
+# oldest. With `asynchronous=False` at most one batch is in flight, so it is committed before the next is prepared. The
+# same functions in another order:
 
 # %%
 for asynchronous in (False, True):
@@ -344,12 +372,12 @@ for asynchronous in (False, True):
 
 # %%
 engines = {
-    "one slot (ch04)": EventEngine,
-    "two half batches (ch05)": DoubleBufferedEngine,
-    "asynchronous": AsyncEngine,
-    "asynchronous=False": partial(AsyncEngine, asynchronous=False),
+    "one batch (ch04)": build_events,
+    "two half batches (ch05)": build_half_batches,
+    "asynchronous": build,
+    "asynchronous=False": partial(build, asynchronous=False),
 }
-served = {name: serve(engine, load) for name, engine in engines.items()}
+served = {name: serve(build_it, load) for name, build_it in engines.items()}
 print(f"{'':24} {'idle':>6} {'ms/step':>8} {'tokens/s':>9}  wrong tokens")
 for name, run in served.items():
     rows_per_step = load.requests / 2 if "half" in name else load.requests
@@ -369,7 +397,7 @@ plot_timeline(served["asynchronous"].recording, title="Carry-over")
 # The same recorded with 32 requests, and then the comparison of the four engines in every case of section 1. The titles
 # name the device:
 #
-# ![Carry-over, everybody in each batch](../../figures/ch07_steps.png)
+# ![Carry-over, all requests in each batch](../../figures/ch07_steps.png)
 #
 # ![The same load through four engines](../../figures/ch07_engines.png)
 
@@ -390,42 +418,123 @@ for recording in recorded("ch07_engines"):
         longer = "host" if ours["host_ms_per_step"] > device_ms else "device"
         print(
             f"    {one['model']:2} {one['requests']:3} requests: promised at most {ceiling:.2f}, got {gain:.2f} times"
-            f" one slot, {ours['tokens_per_s'] / half['tokens_per_s']:.2f} times two half batches;"
+            f" chapter 4, {ours['tokens_per_s'] / half['tokens_per_s']:.2f} times two half batches;"
             f" the longer part: the {longer}"
         )
 
 # %% [markdown]
 # Compare the promise with what came of it, case by case.
 #
-# Where the *device* is the longer part, the ceiling is reached: as many steps as with one slot, half as many as with
-# two half batches, and no gap. (It may be a hundredth or two more than promised: with one slot a forward takes a little
-# longer between its two events, since the host is still launching it when the first one passes.)
+# Where the *device* is the longer part, the ceiling is reached: as many steps as in chapter 4, half as many as with two
+# half batches, and no gap. (It may be a hundredth or two more than promised: in chapter 4's order a forward takes a
+# little longer between its two events, since the host is still launching it when the first one passes.)
 #
 # Where the *host* is the longer part, there is a gap again. The host's work grows with every row. Now the host is the
 # one that is never idle, and the device waits for it. Overlap hides the shorter of the two behind the longer one. It
 # cannot hide the longer one. From there on, only a quicker host helps.
 #
 # On the virtual clock `asynchronous=False` is as fast as chapter 4's engine, to within a hundredth. So the gain comes
-# from the order alone, not from the second slot. On a GPU they differ to either side, as the host is now quicker and
-# now slower.
+# from the order alone, not from the second set of buffers. On a GPU they differ to either side, as the host is now
+# quicker and now slower.
 #
-# The last column of the table compares the tokens with those of one slot. The asynchronous engine has the same batches,
-# and so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
+# The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and
+# so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
 # time, matrix products of another shape add in another order, and bfloat16 rounds the sums differently. A model with
 # random weights chooses among nearly equal scores, and after one other choice the whole answer is another one.
 #
-# ## 6. The price: one step too far
+# ## 6. Over your graphs
+#
+# So far the forward was the one that is given. With `graphs=True` it is chapter 6's `GraphForward`, and what it
+# captures is `carry_step`: your `apply_carry` is recorded as the first operations of every graph. When a graph is
+# replayed, no line of it runs in Python. How can a graph, which is the same list of operations for ever, carry other
+# tokens at every step?
+#
+# Because a graph knows addresses, and all that changes from step to step lies at addresses that do not:
+#
+# - **the map** is an input, like the token ids. Each set of IO buffers has its `carry_index` in static memory, and the
+#   copy in writes the batch's own map there, before the replay, ordered by `h2d_done`;
+# - **the ids of the batch before** lie in the other set's `device_ids`. The graphs of buffers 0 have the address of
+#   buffers 1's ids in them, and the other way round. That is why `build` calls `link` before it makes the executor: the
+#   executor's constructor captures;
+# - **which buffers** a batch uses decides which graph is replayed. Chapter 6's key has the address of the output in it,
+#   so it tells the two sets apart, and needs nothing more for carry-over.
+#
+# And `apply_carry` decides nothing in Python: no `if`, no length that depends on the map, nothing that waits. That is
+# why section 3 asked for one expression for all tokens.
+#
+# The simulated GPU records a graph operation by operation, so this takes few requests and a short `max_length` (the
+# block table, which the graphs read as a whole, is as wide as the longest request). **Predict first.** Are the tokens
+# equal with and without graphs? And how much idle time is there, if a replay is one launch?
+
+# %%
+few = Load(model, requests=4)
+longest = few.prompt_len + few.new_tokens
+over_graphs = partial(build, graphs=True, max_length=longest)
+given = serve(build, few)
+for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
+    graphs = serve(over_graphs, few, policy, costs=large_model_costs())
+    idle, wrong = graphs.recording.idle_share(), graphs.wrong_share(given.outputs)
+    print(f"graphs, {policy:9} {graphs.ms_per_step:.2f} ms per step, idle {idle:.1%}, tokens that differ: {wrong:.0%}")
+    if is_simulated():
+        print(f"{'':17} races: {len(accelerator.races())}")
+
+# %% [markdown]
+# The same tokens, and no gap. (How long a step takes is not to be compared with section 5: here each operation of the
+# model has a declared price of its own.)
+#
+# Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is
+# captured, instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list
+# of Python numbers in the forward is enough, or an `if` that asks whether there is anything to carry, or a copy of the
+# tensor that somebody makes beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
+# once more, with a copy of each map.
+#
+# **Predict first.** What is in the map at the time of the capture? Which tokens of an answer will be wrong, the first,
+# the second, all? And what will the race detector say?
+
+# %%
+copies = []  # they stay alive, so the addresses stay good
+
+
+def by_value(*arguments, **limits):
+    """Your engine, with graphs that have the map of their capture in them."""
+    engine = over_graphs(*arguments, **limits)
+    for buffers in engine.executor.pool.buffers:
+        copies.append(buffers.device_inputs["carry_index"].clone())
+        with_a_copy = buffers.forward_inputs | {"carry_index": copies[-1]}
+        engine.executor.forward.seal(with_a_copy, buffers.device_ids, buffers.full_decode)
+    accelerator.synchronize()
+    return engine
+
+
+stale = serve(by_value, few, costs=large_model_costs())
+print("the map in the graphs:", sorted(set(copies[0].tolist())))
+print("right:   ", given.outputs[0])
+print("by value:", stale.outputs[0])
+print(f"{stale.wrong_share(given.outputs):.0%} of the tokens are wrong", end="")
+print(f", races: {len(accelerator.races())}" if is_simulated() else "")
+
+# %% [markdown]
+# When an engine captures, nothing is in flight and the buffers hold their padding: the map is `KEEP` throughout. So
+# these graphs keep every token, and what they keep is the placeholder. Every decode step computes as if token 0 had
+# been sampled before it. Only the first token of an answer is certain to be right: it comes from a step with prompts,
+# which is launched operation by operation and reads the true map. And there is no race and no error, since every access
+# is in order and every address is valid. Only a comparison with the right tokens finds it.
+#
+# The rule from chapter 6 once more: **what was decided in the capture is decided for ever.** What differs from step to
+# step is *data*, in static memory, or it is part of the graph's key.
+#
+# ## 7. The price: one step too far
 #
 # **Predict first.** Request 0 samples an EOS token in batch 3. In which batches is it? What do the others notice?
 
 # %%
-traced, tokens = trace(requests=5, new_tokens=10, eos={right[0][3]})
-draw(traced)
+seen, tokens = trace(requests=5, new_tokens=10, eos={right[0][3]})
+draw(seen)
 print("request 0:", tokens[0], "ends with EOS", right[0][3])
-print(f"rows sampled: {traced.sampled}, tokens: {sum(map(len, tokens))}, dropped at commit (x): {traced.dropped}")
+print(f"rows sampled: {seen.sampled}, tokens: {sum(map(len, tokens))}, dropped at commit (x): {seen.dropped}")
 
 # %% [markdown]
-# The row marked x was launched before batch 3 was committed. It has computed something that nobody wanted. At commit
+# The row marked x was launched before batch 3 was committed. It has computed something that no caller wanted. At commit
 # its epoch is not the request's any more, and it is dropped: no token after EOS, no second end. The others notice
 # nothing.
 #
@@ -455,8 +564,8 @@ for recording in recorded("ch07_overrun"):
 # %% [markdown]
 # Every request that ends with EOS has one row dropped, however long its answer was. With answers of four tokens that is
 # a fifth of all rows, and on the simulated GPU most of the gain goes with them: a newcomer gets the place one step
-# later. With answers of fifty tokens it is hardly to be seen. And if nobody waits for the place, it costs one row of a
-# batch, which is cheap.
+# later. With answers of fifty tokens it is hardly to be seen. And if no request waits for the place, it costs one row
+# of a batch, which is cheap.
 #
 # On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
 # answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
@@ -464,7 +573,7 @@ for recording in recorded("ch07_overrun"):
 # answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost all the same,
 # and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.
 #
-# ## 7. Preempted in flight
+# ## 8. Preempted in flight
 #
 # When blocks run out, chapter 2's scheduler takes those of the latest request away. Now that request may have a token
 # in flight. What happens to it?
@@ -475,9 +584,9 @@ for recording in recorded("ch07_overrun"):
 
 # %%
 blocks = {"block_size": 4, "num_blocks": 20}
-traced, tokens = trace(requests=5, new_tokens=12, **blocks)
-draw(traced)
-print(f"dropped (x): {traced.dropped};", "tokens right" if tokens == [t[:12] for t in right[:5]] else "tokens WRONG")
+seen, tokens = trace(requests=5, new_tokens=12, **blocks)
+draw(seen)
+print(f"dropped (x): {seen.dropped};", "tokens right" if tokens == [t[:12] for t in right[:5]] else "tokens WRONG")
 
 # %% [markdown]
 # Requests 4 and 3 are preempted with a token in flight (x). They come back in batch 12, when blocks are free again, and
@@ -486,45 +595,41 @@ print(f"dropped (x): {traced.dropped};", "tokens right" if tokens == [t[:12] for
 # For greedy requests the lost token comes again because the model is the same; for sampled ones because the random
 # number belongs to (seed, position), as chapter 2 has it.
 #
-# ## 8. When it is got wrong
+# ## 9. When it is got wrong
 #
-# Two "simplifications". The first one: the ids stay on the device anyway, so **one slot will do**. The second one: two
-# batches in flight, so **two compute streams** will be faster.
+# Two "simplifications". The first one: the ids stay on the device anyway, so **one set of IO buffers will do**. The
+# second one: two batches in flight, so **two compute streams** will be faster. Each is another executor, so this
+# section needs the engine with a part exchanged: `async_engine` is this chapter's `build`, with its parts as arguments.
 #
 # **Predict first.** For both: are the tokens right? What will the detector name?
 
 
 # %%
-class OneSlot(AsyncEngine):
-    """Two batches in flight through one slot."""
-
-    num_slots = 1
-
-    def free_slot(self, batch):
-        return self.slots[0]
-
-    def inputs_of(self, slot):
-        return slot.device_inputs | {"previous_ids": slot.device_ids}
+def one_set(pool, forward, observers):
+    """An executor that takes two batches in flight through one set of IO buffers."""
+    only = pool.buffers[0]
+    only.forward_inputs["previous_ids"] = only.device_ids
+    return EventExecutor(BufferPool([only]), forward, observers)
 
 
-class TwoComputeStreams(AsyncEngine):
+class TwoComputeStreams(EventExecutor):
     """The forwards take turns on two streams."""
 
-    def queue(self, batch, slot):
+    def queue(self, batch, buffers):
         if batch.step == 0:
             self.computes = self.compute, new_stream("compute 2")
         self.compute = self.computes[batch.step % 2]
-        super().queue(batch, slot)
+        super().queue(batch, buffers)
 
 
 class MadeLate(TwoComputeStreams):
-    """The same, and every second forward stands behind 20 ms of other work in its stream."""
+    """The same, and every second forward is queued behind 20 ms of other work in its stream."""
 
-    def run_forward(self, batch, slot):
+    def run(self, batch, buffers):
         if batch.step % 2 == 0:
             for _ in range(20):
                 sleep(1)
-        super().run_forward(batch, slot)
+        super().run(batch, buffers)
 
 
 def reports(*wanted):
@@ -535,23 +640,27 @@ def reports(*wanted):
 
 
 if is_simulated():
-    variants = {"one slot": OneSlot, "two compute streams": TwoComputeStreams, "the same, made late": MadeLate}
-    for name, engine in variants.items():
+    variants = {
+        "one set of buffers": one_set,
+        "two compute streams": TwoComputeStreams,
+        "the same, made late": MadeLate,
+    }
+    for name, executor in variants.items():
         for policy in ("eager", "lazy", "random:2"):
-            wrong = serve(engine, load, policy).wrong_share(right)
+            wrong = serve(partial(async_engine, executor=executor), load, policy).wrong_share(right)
             print(f"{name:20} {policy:9} {wrong:4.0%} of the tokens wrong, {len(accelerator.races()):3} races")
-    serve(OneSlot, load)
-    print("\nOne slot:")
+    serve(partial(async_engine, executor=one_set), load)
+    print("\nOne set of buffers:")
     reports(("h2d", "host"), ("compute", "h2d"), ("d2h", "compute"))
 
 # %% [markdown]
-# One slot: the host writes inputs while they are copied, the copies write what a forward reads, and the next forward
-# writes ids that are being copied out. Carry-over saved the way through the host for *one* number. All other inputs
-# still go through the slot.
+# One set of buffers: the host writes inputs while they are copied, the copies write what a forward reads, and the next
+# forward writes ids that are being copied out. Carry-over saved the way through the host for *one* number. All other
+# inputs still go through the buffers.
 
 # %%
 if is_simulated():
-    serve(TwoComputeStreams, load)
+    serve(partial(async_engine, executor=TwoComputeStreams), load)
     print("Two compute streams:")
     reports(("compute", "compute 2"))
     kv_cache = [race.buffer for race in accelerator.races() if "float32" in race.buffer]
@@ -564,21 +673,20 @@ if is_simulated():
 # the next: exactly the edge that section 3 got for nothing, from the order of one stream. The KV cache has the same
 # problem. And there is nothing to gain, since each forward needs the one before.
 #
-# ## 9. Find the bug
+# ## 10. Find the bug
 #
 # A colleague finds the position test needless: "Whoever was in the batch before gets its last token from there. All
 # others keep theirs. I look the request up by its id; ids are unique."
 
 
 # %%
-class ByName(AsyncEngine):
-    """A colleague's version of exercise 7.1."""
+class ByName(CarryPacker):
+    """A colleague's version of exercise 7.1, in a packer of its own."""
 
-    def make_batch(self, rows):
-        batch = super().make_batch(rows)
-        if not self.in_flight:
+    def pack(self, step, rows, previous):
+        batch = super().pack(step, rows, previous)
+        if previous is None:
             return batch
-        previous = self.in_flight[-1][0]
         place = {row.request.request_id: number for number, row in enumerate(previous.sampling_rows)}
         index = []
         for row in batch.rows:
@@ -586,17 +694,18 @@ class ByName(AsyncEngine):
         return replace(batch, inputs=replace(batch.inputs, carry_index=torch.tensor(index)))
 
 
-print(f"on the usual load {serve(ByName, load).wrong_share(right):.0%} of the tokens are wrong")
+by_name = partial(async_engine, packer=ByName)
+print(f"on the usual load {serve(by_name, load).wrong_share(right):.0%} of the tokens are wrong")
 if is_simulated():
     print("races:", len(accelerator.races()))
 
 
-def second_answer(engine_class, second_id):
+def second_answer(build_it, second_id):
     """Request "a" ends with EOS; at once another prompt is added under `second_id`. Returns its tokens."""
     if is_simulated():
         accelerator.reset("eager", on_race="collect")
-    engine = engine_class(model, **load.limits)
-    engine.eos_ids = {right[0][3]}
+    engine = build_it(model, **load.limits)
+    engine.book.eos_ids = {right[0][3]}
     engine.add_request("a", load.prompts[0], SamplingParams(max_tokens=16))
     answers = []
     for output in run_to_end(engine):
@@ -607,10 +716,9 @@ def second_answer(engine_class, second_id):
     return answers[1]
 
 
-for engine_class in (AsyncEngine, ByName):
+for whose, build_it in (("yours", build), ("colleague's", by_name)):
     for second_id in ("b", "a"):
-        answer = second_answer(engine_class, second_id)
-        print(f"{engine_class.__name__:12} second request named {second_id!r}: {answer}")
+        print(f"{whose:12} second request named {second_id!r}: {second_answer(build_it, second_id)}")
 
 # %% [markdown]
 # The usual load is right. No race is reported: every access is in order, and what is read is the wrong number. When
@@ -618,7 +726,7 @@ for engine_class in (AsyncEngine, ByName):
 #
 # <details><summary>Answer</summary>
 #
-# Request "a" samples EOS in batch 3 and is in batch 4 all the same (section 6). The caller sees its end and adds a new
+# Request "a" samples EOS in batch 3 and is in batch 4 all the same (section 7). The caller sees its end and adds a new
 # request under the same name. It is prefilled in batch 5, while batch 4 is in flight, with the dead row in it. The map
 # finds "a" there, and replaces the last token *of the new prompt* by the token that the dead request sampled after its
 # end. From there on the answer is another one.
@@ -630,7 +738,7 @@ for engine_class in (AsyncEngine, ByName):
 # </details>
 
 # %% [markdown]
-# ## 10. What this step cost, and what comes next
+# ## 11. What this step cost, and what comes next
 #
 # - One row for each request that ends with EOS or a stop string, and its place is free one step later.
 # - A new request finds one batch under way and one behind it, so it gets into a batch one step later. (Answers are not
@@ -643,7 +751,7 @@ for engine_class in (AsyncEngine, ByName):
 # - A row in flight is a record of the past. Every place that finishes, cancels or preempts a request must advance its
 #   epoch. Forgetting it once gives a token too many, somewhere, some time.
 #
-# What is gained is the aim of this course: everybody in every batch, and a device that waits for nobody, as long as the
+# What is gained is the aim of this course: all requests in every batch, and a device that never waits, as long as the
 # host is the quicker one. The tests of this chapter hold the engine to `generate`'s tokens under every policy, with
 # preemption, and for EOS at every place: `make check CH=7`.
 #

@@ -13,19 +13,25 @@
 # %% [markdown]
 # # Chapter 8: The full engine
 #
-# Chapter 7's engine is as fast as it gets. It serves nobody yet. Callers change their minds, ask for text and not for
-# numbers, send what cannot be served, come too fast, and something breaks now and then. All of that happens *while a
-# batch is in flight*. This chapter makes an engine out of the pieces:
+# Chapter 7's engine is as fast as it gets. It serves no callers yet. Callers change their minds, ask for text and not
+# for numbers, send what cannot be served, come too fast, and something breaks now and then. All of that happens *while
+# a batch is in flight*. This chapter makes an engine out of the pieces:
 #
-# - `prefix_blocks.py`: requests that begin alike share the blocks of their beginning
-# - `managed_engine.py`: a request is taken back; a step raises (`culprit.py`: whose fault it is)
-# - `text_stream.py`: tokens become text as they come
-# - `metrics.py`, `full_engine.py`: everything in one class, with its figures (given); `packed_slot.py`: all inputs in
-#   one copy; `step_graphs.py`: graphs for steps with prompts in them, on a GPU (given)
-# - `gate.py`, `engine_thread.py`, `server.py`: many callers, one thread, and back-pressure
+# - `prefix_blocks.py`: requests that begin alike share the blocks of their beginning (exercise 8.1)
+# - `service_book.py`: a request book that takes requests back (8.2)
+# - `text_stream.py`: tokens become text as they come (8.3)
+# - `full_engine.py`: the loop, in which a step may raise (8.4; `culprit.py`: whose fault it is)
+# - `gate.py`: back-pressure (8.5); `engine_thread.py`, `server.py`: many callers, one thread
+# - given parts: `streamed_texts.py`, the texts of all requests; `metrics.py`, the engine's figures;
+#   `packed_buffers.py`, all inputs in one copy; `step_graphs.py`, graphs for steps with prompts in them, on a GPU;
+#   `build.py`, all of it put together
 # - `museum/`: twelve engines with one bug each, for you to find
 #
-# About two hours with the five exercises, and another three for the museum.
+# What has an exercise is yours, in `chapters/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
+# there is `solutions/engine_in_one_file.py`, the whole engine from chapter 2 on, to be read from front to back.
+#
+# About two hours with the five exercises, another hour to read the whole engine (section 12), and another three for the
+# museum.
 
 # %%
 import sys
@@ -43,24 +49,27 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from IPython.display import display
 
-from ch02_continuous_batching import SamplingParams
-from ch07_carry_over import AsyncEngine
+from ch02_continuous_batching import Observer, SamplingParams
+from ch07_carry_over.build import build as build_before
 from ch08_full_engine import FullEngine, Server, TextStream, held_back
+from ch08_full_engine.build import build
 from figures.recorded import recorded_figures
 from toolkit.commands.bench.report import gains, table
 from toolkit.commands.decoding import Load, serve
+from toolkit.commands.exercises.metadata import load as load_exercises
+from toolkit.course import ROOT
 from toolkit.device import accelerator, is_simulated, new_timeline
 from toolkit.errors import UserError
-from toolkit.commands.exercises.metadata import load as load_exercises
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
+from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 loaded = load_model("tiny", device="cpu" if is_simulated() else "cuda")
 model, tokenizer = loaded.model, loaded.tokenizer
 load = Load(model)  # 8 requests with prompts of 12 tokens, 16 new tokens each
-right = serve(AsyncEngine, load).outputs
+right = serve(build_before, load).outputs
 params = SamplingParams(max_tokens=16, ignore_eos=True)
 print("this notebook runs on:", accelerator.get_device_name())
 
@@ -68,8 +77,8 @@ print("this notebook runs on:", accelerator.get_device_name())
 # ## 1. What is left to gain, and what is there to lose?
 #
 # **Predict first**, and write it down. The transformers library has a continuous batching of its own, asynchronous,
-# with two slots, three streams, graphs and carry-over: the same ideas. On one H100, with the same 8B model, the same 32
-# requests and 1,024 new tokens each:
+# with two sets of IO buffers, three streams, graphs and carry-over: the same ideas. On one H100, with the same 8B
+# model, the same 32 requests and 1,024 new tokens each:
 #
 # 1. How many times the tokens per second of transformers' asynchronous engine will this course's engine make? Chapter
 #    7's ceiling says what *asynchrony* can bring. Where could more come from?
@@ -80,16 +89,38 @@ print("this notebook runs on:", accelerator.get_device_name())
 # chapter 7, and the full one with all it does.
 
 # %%
-for engine_class in (AsyncEngine, FullEngine):
-    run = serve(engine_class, load)
+for name, build_it in (("chapter 7", build_before), ("FullEngine", FullEngine)):
+    run = serve(build_it, load)
     idle, wrong = run.recording.idle_share(), run.wrong_share(right)
-    print(f"{engine_class.__name__:12} {run.ms_per_step:.2f} ms per step, idle {idle:.1%}, wrong tokens {wrong:.0%}")
+    print(f"{name:12} {run.ms_per_step:.2f} ms per step, idle {idle:.1%}, wrong tokens {wrong:.0%}")
 print("clock:", run.recording.clock)
 
 # %% [markdown]
 # Nothing, as long as the host has time to spare: all of it is host work, done while the device computes. (The virtual
 # clock charges host phases what they are declared to cost. What they really cost is measured apart; see the end of
 # section 11.)
+#
+# **Predict first.** All that this chapter adds is in parts, too. Go through the list of files above. Which part of
+# chapter 7's engine does each of them replace? Which of them only watch?
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# The difference of two builds is the chapter's idea. This chapter has several, so the difference is longer than any
+# before; but each of its lines is one part that takes the place of another:
+#
+# | in chapter 7 | in this chapter | what for |
+# |---|---|---|
+# | `BlockManager`, `CarryScheduler` | `PrefixBlockManager`, `PrefixScheduler` | shared beginnings (section 4) |
+# | `RequestBook`, `Texts` | `ServiceBook`, `StreamedTexts` | cancelling (3), text as it comes (5) |
+# | no observers but the clock's prices | `Metrics`, `CulpritSearch` | figures (8), who is at fault (6) |
+# | `IOBuffers` | `PackedBuffers` | one copy in instead of a dozen |
+# | the given forward, or `GraphForward` | `quickest_forward` | as many graphs as the device can have |
+#
+# Packer, executor, carry-over and the ring of buffers are what they were. This `build` gives *parts* and no engine. The
+# loop around them is the class `FullEngine`, which callers know by its name; it adds what happens when a step raises
+# (section 6).
 #
 # ## 2. The loop has three phases
 #
@@ -106,58 +137,59 @@ print("clock:", run.recording.clock)
 
 
 # %%
-class Tracing(FullEngine):
-    """Your engine, writing down what it does."""
+class Watch(Observer):
+    """Writes down what an engine does: what its host calls, and who was in which batch."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, engine):
         self.calls, self.batches = [], []
-        super().__init__(*args, **kwargs)
+        engine.observers.others += (self,)
+        self.commit_tokens, engine.book.commit_tokens = engine.book.commit_tokens, self.look
 
-    def prepare(self):
-        batch = super().prepare()
-        self.calls.append("nothing to run" if batch is None else f"prepare {batch.step}")
-        return batch
+    def host(self, phase, *, step):
+        if phase != "wait":
+            self.step = step
+            self.calls.append("nothing to run" if phase == "prepare" else f"{phase} {step}")
+        return super().host(phase, step=step)
 
-    def launch(self, batch):
-        self.calls.append(f"launch {batch.step}")
-        self.batches.append({row.request.request_id: "#" if row.samples else "c" for row in batch.rows})
-        return super().launch(batch)
+    def work(self, phase, *, rows):
+        self.calls[-1] = f"{phase} {self.step}"  # it has rows, so it is not nothing
 
-    def commit_tokens(self, batch, token_ids):
-        self.calls.append(f"commit {batch.step}")
-        for row in batch.rows:
-            if row.epoch != row.request.epoch:
-                self.batches[batch.step][row.request.request_id] = "x"
-        return super().commit_tokens(batch, token_ids)
+    def look(self, batch, token_ids):
+        """Look at a batch right before its tokens are committed: # samples, c is a chunk, x is dropped."""
+        signs = {row.request.request_id: "#" if row.samples else "c" for row in batch.rows}
+        late = {row.request.request_id: "x" for row in batch.rows if row.epoch != row.request.epoch}
+        self.batches.append(signs | late)
+        return self.commit_tokens(batch, token_ids)
 
 
-def new_engine(engine_class=Tracing, **options):
+def new_engine(**options):
     """Your engine on a fresh device, with room for the load of this notebook."""
     if is_simulated():
         accelerator.reset("eager", on_race="raise")
-    return engine_class(model, tokenizer, **(load.limits | options))
+    return FullEngine(model, tokenizer, **(load.limits | options))
 
 
-def draw(engine):
+def draw(seen):
     """Who was in which batch, and what came of it."""
-    print("batch     " + " ".join(f"{step:2}" for step in range(len(engine.batches))))
-    for name in sorted({name for batch in engine.batches for name in batch}):
-        print(f"request {name} " + " ".join(f" {batch.get(name, '.')}" for batch in engine.batches))
+    print("batch     " + " ".join(f"{step:2}" for step in range(len(seen.batches))))
+    for name in sorted({name for batch in seen.batches for name in batch}):
+        print(f"request {name} " + " ".join(f" {batch.get(name, '.')}" for batch in seen.batches))
 
 
 engine = new_engine()
+seen = Watch(engine)
 for _ in range(2):
     print("step of an empty engine returns", engine.step())
 engine.add_request("A", load.prompts[0], SamplingParams(max_tokens=4, ignore_eos=True))
 while engine.has_work:
-    del engine.calls[:]
+    del seen.calls[:]
     tokens = [list(output.new_token_ids) for output in engine.step()]
-    phase = "cold start" if not tokens else "drain" if "nothing to run" in engine.calls else "steady state"
-    print(f"{phase:13} {', '.join(engine.calls):34} brings {tokens}")
+    phase = "cold start" if not tokens else "drain" if "nothing to run" in seen.calls else "steady state"
+    print(f"{phase:13} {', '.join(seen.calls):34} brings {tokens}")
 
 # %% [markdown]
 # Look at the drain: `nothing to run`, because request A will have its 4 tokens with what is in flight. That was known
-# beforehand, so nothing is launched in vain.
+# beforehand, so no launch is wasted.
 #
 # ## 3. Whatever happens to a request happens in flight
 #
@@ -170,58 +202,60 @@ while engine.has_work:
 #
 # The row will still write keys and values into blocks that are free by then. That does no harm, for two reasons. All
 # use of the cache is queued on *one* stream, so whoever gets the block next writes behind it. And such a row writes
-# behind what was committed, while a block can be shared only after the commit that filled it (section 4): nobody else
-# reads it.
+# behind what was committed, while a block can be shared only after the commit that filled it (section 4): no other
+# request reads it.
 #
 # What *each* request must get, whatever happens: exactly one terminal output, and no token after it.
 #
 # ### Exercise 8.2: end a request wherever it is (15 minutes)
 #
-# In `chapters/ch08_full_engine/managed_engine.py`, fill `ManagedEngine.end`, eight lines. (8.1 comes in section 4; the
-# order of the numbers is that of the files.) In a terminal at the repository's root:
+# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
+# way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. (8.1 comes in
+# section 4; the order of the numbers is that of the files.) In a terminal at the repository's root:
 #
 #     make check EX=8.2
 #     make hint EX=8.2
 #
 # **Predict first.** Five requests. B is cancelled after the fourth step, C is preempted at the same moment, D samples
-# an EOS token in batch 3. In which batches will there be rows that were computed in vain (x)?
+# an EOS token in batch 3. In which batches will there be rows whose work is wasted (x)?
 
 # %%
 engine = new_engine()
-engine.eos_ids = {right[3][3]}
+seen = Watch(engine)
+engine.book.eos_ids = {right[3][3]}
 for i, name in enumerate("ABCDE"):
     ignore = name != "D"
     engine.add_request(name, load.prompts[i], SamplingParams(max_tokens=12, ignore_eos=ignore))
 answers, ends = {name: [] for name in "ABCDE"}, {}
 while engine.has_work:
-    if engine.num_steps == 4 and "B" in engine.requests:
+    if engine.num_steps == 4 and "B" in engine.book.requests:
         engine.cancel("B")
-        engine.scheduler.preempt(engine.requests["C"])
+        engine.scheduler.preempt(engine.book.requests["C"])
     for output in engine.step():
         answers[output.request_id] += output.new_token_ids
         if output.finish_reason is not None:
             ends[output.request_id] = output.finish_reason.value
-draw(engine)
+draw(seen)
 for i, name in enumerate("ABCDE"):
     verdict = "right" if answers[name] == right[i][: len(answers[name])] else "WRONG"
     print(f"{name}: {len(answers[name]):2} tokens, {verdict}, ended by {ends[name]}")
-print("blocks free:", engine.blocks.num_free_blocks, "of", engine.config.num_blocks)
+print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entrance.config.num_blocks)
 
 # %% [markdown]
 # One row each for B, C and D. B's and C's were launched before the call, D's before anybody could know of its EOS. C
-# comes back, with its prompt and what it had said as one long prompt, and the dropped token comes again. Nobody waits,
-# nobody is asked; that is why a cancel can be taken at any moment between two steps.
+# comes back, with its prompt and what it had said as one long prompt, and the dropped token comes again. Nothing waits,
+# and the device is not asked; that is why a cancel can be taken at any moment between two steps.
 #
 # The same as a timeline: three requests of 6 tokens, one cancelled after the third step. Cold start on the left (the
 # device waits for the first batch, once), drain on the right.
 
 # %%
-engine = new_engine(FullEngine)
-engine.timeline = timeline = new_timeline()
+engine = new_engine()
+engine.observers.timeline = timeline = new_timeline()
 for i in range(3):
     engine.add_request(str(i), load.prompts[i], SamplingParams(max_tokens=6, ignore_eos=True))
 while engine.has_work:
-    if engine.num_steps == 3 and "1" in engine.requests:
+    if engine.num_steps == 3 and "1" in engine.book.requests:
         engine.cancel("1")
     engine.step()
 plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel after three steps", steps=(0, 5))
@@ -236,14 +270,14 @@ plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel 
 # Requests to one service often begin with the same text: instructions, a document, the conversation so far. A key or a
 # value depends on its own token and on those before it, and on nothing else. So a *full block* is determined by its
 # tokens and by the block before it. It can have a **name**: a hash of the two. A request whose own first names are
-# known takes these blocks into its table, and starts computing behind them. A block may stand in several tables; it is
+# known takes these blocks into its table, and starts computing behind them. A block may be in several tables; it is
 # written once and read by all.
 #
 # Three rules make it safe in an asynchronous engine:
 #
-# 1. **A block gets its name when the step that filled it is committed**, not when it is scheduled. Before, nobody knows
-#    that this step will ever happen.
-# 2. **Nobody writes into a block with a name.** Sharing ends at a block's edge and leaves at least the last token to
+# 1. **A block gets its name when the step that filled it is committed**, not when it is scheduled. Before, it is not
+#    certain that this step will ever happen.
+# 2. **No row writes into a block with a name.** Sharing ends at a block's edge and leaves at least the last token to
 #    compute. Rows write behind what is shared, always.
 # 3. **A block goes back when its last owner leaves.** And then it keeps name and content until it is needed for others:
 #    free, but not forgotten.
@@ -267,7 +301,7 @@ prompts = [beginning + [10 * i + j for j in range(8)] for i in range(1, 9)]
 
 def first_tokens(prefix_sharing):
     """Your engine on these prompts: milliseconds to each request's first token, and the engine."""
-    engine = new_engine(FullEngine, num_blocks=256, token_budget=64, prefix_sharing=prefix_sharing)
+    engine = new_engine(num_blocks=256, token_budget=64, prefix_sharing=prefix_sharing)
     for i, prompt in enumerate(prompts):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=8, ignore_eos=True))
     answers = {i: [] for i in range(8)}
@@ -286,14 +320,14 @@ print(f"steps: {plain.num_steps} and {sharing.num_steps}, tokens not computed: {
 print("the same answers" if shared_answers == plain_answers else "OTHER ANSWERS")
 
 # %% [markdown]
-# The first request gains nothing, somebody has to compute the beginning. The others come in as soon as its blocks are
-# named, and are there with the first one's next tokens. What is not shared is what was still in flight when they came:
-# rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is worth depends
-# on how long beginnings are; it costs one hash for each block.)
+# The first request gains nothing, since one of them has to compute the beginning. The others come in as soon as its
+# blocks are named, and are there with the first one's next tokens. What is not shared is what was still in flight when
+# they came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is
+# worth depends on how long beginnings are; it costs one hash for each block.)
 #
 # The same with 16 requests and beginnings of three lengths, recorded:
 #
-# ![Until everybody has a first token](../../figures/ch08_prefix.png)
+# ![Until all requests have a first token](../../figures/ch08_prefix.png)
 #
 # ## 5. From tokens to text
 #
@@ -324,12 +358,12 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 
 # %% [markdown]
 # None of this needs a new synchronisation. The text of batch N is made in its commit, while N + 1 computes. A stop
-# string is found one step late, like an EOS token, and one row runs in vain for it.
+# string is found one step late, like an EOS token, and one row's work is wasted for it.
 #
 # ## 6. When a step raises
 #
 # Sooner or later a step raises: out of memory, a mistake in somebody's code, a GPU that falls off its bus. Many engines
-# end there, with everybody's requests. What is the least that must be given up?
+# end there, with the requests of all callers. What is the least that must be given up?
 #
 # The host still knows each request's prompt, and the tokens that were committed. That is a complete state: it is what
 # a preempted request comes back with. What is *not* known is what the batches in flight have done. So:
@@ -337,8 +371,8 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 # 1. Wait for the device. If that raises too, the error was *sticky* (a device assert, an illegal address): CUDA refuses
 #    everything until the process ends. Every request ends with `ERROR`, once, and new ones are refused with the advice
 #    to restart.
-# 2. Otherwise forget what is in flight and preempt everybody who was running. They start anew, from shared blocks if
-#    these are still there.
+# 2. Otherwise forget what is in flight and preempt every request that was running. They start over, from shared blocks
+#    if these are still there.
 # 3. If it fails again at once, those who are running end with `ERROR`. Those who wait are served.
 #
 # Rule 3 would be hard on the innocent, if they were many: one request that makes every step fail would take all others
@@ -348,22 +382,30 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 #
 # ### Exercise 8.4: get over an error (25 minutes)
 #
-# In `managed_engine.py`, fill `ManagedEngine.recover`, 13 lines. `make hint EX=8.4`.
+# In `full_engine.py`, fill `FullEngine.recover`, 13 lines. `make hint EX=8.4`.
 #
+# To try it, the next cell puts an executor in front of the engine's own, one whose `launch` raises when it is told to.
 # **Predict first.** Four requests run, four wait. What do the eight get if launch number 5 raises; if 5 and 6 raise; if
 # every launch raises that has request 2 in it; if operation 5 fails *on the device*?
 
 
 # %%
-class Failing(FullEngine):
-    """Launches that raise: those of some steps, or all with one request in them."""
+class Failing:
+    """An executor in front of another one. Launches of some steps raise, or all those with one request in them."""
 
-    failing, bad = (), None
+    def __init__(self, executor, failing=(), bad=None):
+        self.executor, self.failing, self.bad = executor, failing, bad
 
     def launch(self, batch):
         if batch.step in self.failing or self.bad in [row.request.request_id for row in batch.rows]:
             raise MemoryError("made up")
-        return super().launch(batch)
+        return self.executor.launch(batch)
+
+    def wait(self, batch, handle):
+        return self.executor.wait(batch, handle)
+
+    def drain(self):
+        self.executor.drain()
 
 
 def serve_eight(engine):
@@ -383,28 +425,29 @@ def serve_eight(engine):
 
 for failing in ((5,), (5, 6)):
     print("launches that raise:", failing)
-    engine = new_engine(Failing, max_rows=4)
-    engine.failing = failing
+    engine = new_engine(max_rows=4)
+    engine.executor = Failing(engine.executor, failing=failing)
     serve_eight(engine)
 
 logging.getLogger("ch08_full_engine").setLevel(logging.CRITICAL)  # no traceback here: we know where it was raised
 print("launches with request 2 in them raise:")
-engine = new_engine(Failing, max_rows=4)
-engine.bad = "2"
+engine = new_engine(max_rows=4)
+engine.executor = Failing(engine.executor, bad="2")
 serve_eight(engine)
 
 # %%
 if is_simulated():
     print("an operation that fails on the device:")
-    engine = new_engine(FullEngine, max_rows=4)
-    forward, calls = engine.forward, iter(range(1000))
+    engine = new_engine(max_rows=4)
+    box, calls = engine.executor.forward, iter(range(1000))
+    step = box.forward
 
     def breaks_at_5(*arguments):
         if next(calls) == 5:
             raise RuntimeError("index out of bounds, made up")
-        return forward(*arguments)
+        return step(*arguments)
 
-    engine.box.forward = breaks_at_5
+    box.forward = breaks_at_5
     serve_eight(engine)
     try:
         engine.add_request("later", load.prompts[0], params)
@@ -425,7 +468,7 @@ if is_simulated():
 # to the caller's event loop. Three things to see to:
 #
 # - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that is none:
-#   the caller gets an error, everybody else gets tokens. What a caller hands over is copied and checked before `submit`
+#   the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
 #   returns: the engine's thread looks at it later, and by then the caller may have changed it.
 # - **A caller who leaves takes the request back.** A generator that is closed cancels in its `finally`.
 # - **Back-pressure.** A queue without a bound only hides that the engine is too slow. So at most `max_requests` are
@@ -461,7 +504,7 @@ def in_a_loop_of_its_own(coroutine):
         return pool.submit(asyncio.run, coroutine).result()
 
 
-with Server(new_engine(FullEngine), max_requests=2) as server:
+with Server(new_engine(), max_requests=2) as server:
     for number, heard in enumerate(in_a_loop_of_its_own(four_callers(server))):
         verdict = "right" if heard == right[number][: len(heard)] else "WRONG"
         print(f"caller {number} heard {len(heard):2} tokens, {verdict}: {heard[:6]} ...")
@@ -470,15 +513,17 @@ with Server(new_engine(FullEngine), max_requests=2) as server:
             server.submit(bad_prompt, params, print)
         except UserError as error:
             print("refused:", error)
-finished = dict(server.engine.metrics.finished)
-print(f"finished: {finished}, blocks free: {server.engine.blocks.num_free_blocks} of {server.engine.config.num_blocks}")
+engine = server.engine
+print("finished:", dict(engine.metrics.finished))
+print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entrance.config.num_blocks)
 
 # %% [markdown]
 # ## 8. What the engine says of itself
 #
 # A server looks at these figures all the time, so they must be cheap: counters, a clock that is read a few times a
 # step, and two device events around each forward. The events are read when the step is committed. By then they have
-# passed, so nobody waits for them.
+# passed, so the host does not wait for them. `Metrics` is an observer: the engine tells it what happens, and no line of
+# the loop is about figures.
 
 # %%
 for name, value in sharing.metrics.summary().items():
@@ -514,8 +559,8 @@ for name, value in sharing.metrics.summary().items():
 #
 # ## 10. How others carry a token over
 #
-# The same problem, several answers. All of this was read in the sources; names change, so the version stands beside
-# each.
+# The same problem, several answers. All of this was read in the sources; names change, so each has its version beside
+# it.
 #
 # **This course**: a 0 in the input, and beside it a tensor of indices, -1 for "keep". `apply_carry` (`carry.py`), a
 # `torch.where` inside the graph, replaces it. The key is request object and epoch.
@@ -543,7 +588,7 @@ for name, value in sharing.metrics.summary().items():
 # Some remarks:
 #
 # - The order of the loop is the same everywhere: launch N + 1, then process N. mini-sglang's `overlap_loop` and
-#   `normal_loop` stand side by side and can be read in ten minutes. nano-vllm (`nanovllm/engine/llm_engine.py`) has
+#   `normal_loop` are side by side and can be read in ten minutes. nano-vllm (`nanovllm/engine/llm_engine.py`) has
 #   only the synchronous one.
 # - What is too much is dropped everywhere, too. transformers skips rows of requests that are `FINISHED` or `PENDING` by
 #   then (`update_batch` in `continuous_api.py`). mini-sglang keeps a set of requests finished in the step before
@@ -613,9 +658,10 @@ for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
-# With the context, because a row of 2,048 tokens has 128 blocks, and `pack` (chapter 2) writes all block tables anew in
-# every step, though hardly anything in them has changed. Engines for long contexts keep the tables from step to step
-# and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
+# With the context, because a row of 2,048 tokens has 128 blocks, and `Packer.inputs` (chapter 2) writes all block
+# tables again in every step, though hardly anything in them has changed. Engines for long contexts keep the tables from
+# step to step and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in
+# `vllm/v1/worker/block_table.py`.
 #
 # Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
 # over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
@@ -654,7 +700,137 @@ for path in recordings:
 # 1,024 tokens: block tables are longer, and the host was a slower one. In the asynchronous order all that is hidden, as
 # long as the forward is longer.)
 #
-# ## 12. The bug museum
+# ## 12. The whole engine in one file
+#
+# You have built some parts of this engine and read others, over seven chapters. Now read them one behind the other,
+# once, from front to back: `solutions/engine_in_one_file.py`. It has every module that `FullEngine` consists of, each
+# behind those that it needs, and each block begins with its chapter and its file. Of the docstrings the first paragraph
+# is left; imports and the markers of exercises are gone. A command makes the file from the chapters, and a test sees to
+# it that the two agree. (`Server` is not in it: that is what is in front of an engine. Nor is the toolkit: the model,
+# its attention, the simulated GPU.)
+
+# %%
+blocks = (ROOT / "solutions" / "engine_in_one_file.py").read_text().split("# ==== chapter ")[1:]
+for chapter in sorted({block[0] for block in blocks}):
+    files = {block[3:].split(" ")[0]: block.count("\n") for block in blocks if block[0] == chapter}
+    print(f"chapter {chapter}: " + ", ".join(f"{file} {lines}" for file, lines in files.items()))
+print("lines in all:", sum(block.count("\n") for block in blocks))
+
+# %% [markdown]
+# It takes about an hour. Do not stop at what you do not see at once; mark it and go on, most of it is answered further
+# down. Keep these five questions beside you, and write down a class and a method for each *before* you open the answer.
+#
+# **Question 1. Where would a repetition penalty go?** It lowers the logits of all tokens that a request has said
+# before. Which classes and functions change, and what cannot stay on the host?
+#
+# <details><summary>Answer</summary>
+#
+# The penalty itself is one operation on the logits in `run_model`, in front of `sample_greedy` and `sample`: both must
+# see it. How strong it is comes the usual way of a sampling parameter: `SamplingParams` checks it, `BatchInputs` gets a
+# tensor more, `Packer.inputs` fills it, `padding` says what it is where there is no row, and `cut` shortens it. That is
+# the easy half.
+#
+# The other half is *what was said before*. When `CarryPacker.pack` packs N + 1, the host does not know the token of N
+# yet, so counts that the host makes always lack the newest one. (Tried with this lesson's load: about a fifth of the
+# tokens are others than in the synchronous order, where the counts are complete.) So the counts belong on the device,
+# in memory that was allocated before any capture. The place to update them is `carry_step`, right behind `apply_carry`:
+# there the carried token has a value for the first time. And since a request's row changes from batch to batch, the
+# counts need a place for each request that does not, with an index tensor beside the carry index. The place must be
+# cleared when it goes to another request, on the compute stream, behind the row of the old one that may be in flight.
+#
+# </details>
+#
+# **Question 2. Which line makes freeing at once safe?** `Scheduler.finish` gives blocks back while a row of the request
+# may still be on its way and will write into them. Which line sees to it that the next owner does not get its keys? And
+# which two others see to it that nothing else of that row counts?
+#
+# <details><summary>Answer</summary>
+#
+# `self.run(batch, buffers)` in `EventExecutor.queue`, because it is inside `with accelerator.stream(self.compute)`. It
+# is the only place where a forward is queued, so all forwards, graphs and single launches, old rows and new ones, are
+# on *one* stream. The next owner's row is launched later, so it writes later, over what the old one left. Neither
+# `finish` nor `BlockManager.free` has to know what is in flight.
+#
+# The others compare epochs. `if row.epoch != request.epoch: continue` in `RequestBook.commit_tokens` drops the token;
+# `if row.epoch == row.request.epoch` in `PrefixScheduler.written` sees to it that no block gets a name for what such a
+# row wrote. Take the second one away and cancel a request in the very step in which it fills a block:
+# `PrefixBlockManager.mark_written` looks for that block in a table that is empty by now, and raises an `IndexError`.
+# The engine gets over it (section 6), and all running requests start over. Had the request been preempted and let in
+# again, its table would not be empty. Then there is no error, and a block may get its name while the step that writes
+# it is still in flight. That is against the first rule of section 4, and wrong from the moment when that step fails:
+# `PrefixBlockManager.take_all_back` keeps all names.
+#
+# </details>
+#
+# **Question 3. What would a second stream for computing break?** The forwards of even and odd steps on two streams:
+# name four things that rest on the order of one.
+#
+# <details><summary>Answer</summary>
+#
+# 1. *Carry-over.* `carry_step` of N + 1 reads `previous_ids`, which the forward of N writes (`link`), with no event
+#    between them.
+# 2. *Keys and values.* A request that is in N and in N + 1 attends in N + 1 to what N wrote.
+# 3. *Freeing at once*: the answer to question 2.
+# 4. *The pool.* All graphs share the memory of their temporaries (`GraphForward.__init__`), which is legal only as long
+#    as no two of them run at the same time.
+#
+# On the simulated GPU the first two are reported at once (chapter 7, section 9), the third with a request that is
+# cancelled and another one that gets its blocks, and chapter 6 has shown the fourth. All four can be repaired with one
+# line, a wait for N's `compute_done` before the forward of N + 1 is queued: tried, and no race is left. But then one
+# forward runs behind the other as before, and the second stream has gained nothing. They could not run side by side in
+# any case, since each needs the tokens of the one before.
+#
+# </details>
+#
+# **Question 4. What must change if three batches were in flight?** The device would have another batch waiting when the
+# host is late for once. Some things are just a number. Which line is *wrong* with three, and when would you notice?
+#
+# <details><summary>Answer</summary>
+#
+# The numbers: `max_in_flight` in `FullEngine.__init__`, and `range(2)` in `build`. Several parts do not mind.
+# `BufferRing.buffers_for` counts modulo the number of its buffers, `StreamExecutor.__init__` captures for all of them,
+# and `CarryScheduler` adds `pending_samples`, however many they are. After an EOS token two rows are dropped instead of
+# one; the epoch does that as before.
+#
+# `link` must change: it pairs two sets of buffers. With three they are a ring, and each reads the ids of the one
+# *before* it. A wrong neighbour raises nothing, and gives wrong tokens without a race.
+#
+# And `carry_index` is wrong, in a way that usual loads do not show. It looks for a pending token among the sampled ids
+# of one batch, the last one that was launched (`Engine.prepare` passes `in_flight[-1]`). With two batches in flight
+# that is the only one whose tokens the host does not know. With three there are two of these. A request that was in N
+# and had to sit N + 1 out has its token in N's buffers, and in N + 2 the lookup raises a `KeyError`. It takes a step
+# that has no budget left for a running request: tried with chapter 7's engine, three sets of buffers linked in a ring
+# and the load of this lesson, everything is right, until the policy is `prefill_first` and the token budget 12. So the
+# map would have to say *which* buffers as well, or the scheduler leave such a request out until its token is committed.
+#
+# What is gained by it? On the simulated GPU, a step takes as long as before: the device was never idle.
+#
+# </details>
+#
+# **Question 5. Where does the token go?** A request is cancelled between two steps, and a row of it was launched one
+# step ago. Follow the id that this row samples. How far does it come? What happens to its neighbours: its keys and
+# values, the request's name, the place in the map?
+#
+# <details><summary>Answer</summary>
+#
+# `FullEngine.cancel` leads to `ServiceBook.end`. `Scheduler.finish` takes the blocks back and advances the epoch, and
+# `RequestBook.last_output` makes the terminal output, strikes the request out and so frees its name. The output waits
+# in `RequestBook.outputs`; the next step returns it before its own. All that is done on the host, at once.
+#
+# The row does not know. Its id is sampled, written into `device_ids`, copied to `host_ids`, waited for in
+# `EventExecutor.wait`, read by `IOBuffers.read_ids` and handed to `RequestBook.commit` with the others. There it ends:
+# in `commit_tokens` the row's epoch is not the request's, and the loop goes on with the next row. (Were the id
+# `NO_TOKEN`, `Batch.requests_without_token` would pass over it for the same reason, so a request that has ended cannot
+# fail a second time.) `Metrics` never hears of it, since it counts what outputs bring.
+#
+# Its key and value are written, into a block that is free or has another owner by then, who writes later (question 2).
+# The name may be used again at once: the map of the next batch is keyed by request object and epoch, and a newcomer's
+# tokens are known anyway. And no map will ever point to the id: a request that has ended is not scheduled, so no row of
+# the next batch asks for it.
+#
+# </details>
+#
+# ## 13. The bug museum
 #
 # Each of these engines has one bug that a real engine had, in a file of thirty to sixty lines. There is no gap to fill.
 # The engine runs, and a test fails. Find the line. `make check EX=8.6` shows what the tests see. Read it closely: where
@@ -668,7 +844,7 @@ for each in load_exercises().values():
         print(f"       {each.symptom}")
 
 # %% [markdown]
-# ## 13. What this step cost, and what comes next
+# ## 14. What this step cost, and what comes next
 #
 # - A name for each block: one hash of 16 tokens and of the name before. And three books (owners, names, reusable) that
 #   must agree after every move; the tests of 8.1 check them after every move.
@@ -677,8 +853,8 @@ for each in load_exercises().values():
 #   engine is somewhere in any case.
 # - Not offered: grammars, penalties, speculative decoding (section 9).
 #
-# What is gained: an engine that can be left alone. It starts with nobody there, serves whoever comes, gets over what
-# can be got over, says what it does, and each request gets one answer and one end.
+# What is gained: an engine that can be left alone. It starts with no request at all, serves whoever comes, gets over
+# what can be got over, says what it does, and each request gets one answer and one end.
 #
 # One GPU is full now. Chapter 9, which is not part of this repository yet, takes a second one.
 #
