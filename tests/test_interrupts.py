@@ -152,6 +152,10 @@ def test_an_error_at_any_line():
     interrupted_everywhere(FullEngine, STEPS, ZeroDivisionError)
 
 
+def ctrl_c(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 BOOK_FILES = {"request_book.py", "service_book.py", "streamed_texts.py", "texts.py"}
 
 
@@ -189,25 +193,27 @@ def test_no_request_is_lost_while_it_is_ended(engine: str):
 def test_a_second_interrupt_at_any_line_of_getting_over_the_first(engine: str):
     """Ctrl-C when requests have been ended, and again at each line while that is taken back."""
 
-    def interrupted_run(take_back: Callable[[Callable[[], None]], None]) -> Run:
-        """A run with a step that was interrupted at its end; `take_back` is given the engine's own."""
+    def interrupted_run(getting_over: Callable[[Callable[[], None]], None]) -> Run:
+        """A run with a step that was interrupted at its end; `getting_over` is given the engine's own `take_back`."""
         run = until_requests_end(engine)
         with pytest.MonkeyPatch.context() as patch:
-            own = run.engine.take_back
-            patch.setattr(run.engine, "take_back", lambda: take_back(own))
-            patch.setattr(run.engine.observers, "stepped", raises)
+            take_back = run.engine.take_back
+            patch.setattr(run.engine, "take_back", lambda: getting_over(take_back))
+            patch.setattr(run.engine.observers, "stepped", ctrl_c)
             with pytest.raises(KeyboardInterrupt):
                 run.step()
         return run
 
-    def raises(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     lines: list[Line] = []
-    interrupted_run(lambda own: lines.extend(lines_of(own))).to_the_end()
+    interrupted_run(lambda take_back: lines.extend(lines_of(take_back))).to_the_end()
     assert {"engine.py", "request_book.py", "scheduler.py"} <= files_of(set(lines))
     for line in lines:
-        run = interrupted_run(lambda own, line=line: raises() if interrupt(own, line, KeyboardInterrupt()) else None)
+
+        def again(take_back: Callable[[], None], line: Line = line) -> None:
+            if interrupt(take_back, line, KeyboardInterrupt()):
+                ctrl_c()
+
+        run = interrupted_run(again)
         assert run.engine.has_work, f"the second interrupt came at {line[0].co_filename}:{line[1]}"
         run.to_the_end()
 

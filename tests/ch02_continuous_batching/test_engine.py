@@ -2,7 +2,7 @@
 
 import pytest
 
-from ch02_continuous_batching import Engine, SamplingParams
+from ch02_continuous_batching import Engine, Request, SamplingParams
 from ch02_continuous_batching.build import build
 from tests.ch02_continuous_batching.idle import assert_idle
 from tests.helpers import FAMILIES, random_prompts, reference_outputs, shared_reference, tiny_model
@@ -50,7 +50,12 @@ def test_equals_generate_under_preemption(model, expected, policy, num_blocks):
     engine = build(model, policy=policy, block_size=4, num_blocks=num_blocks, token_budget=24)
     preempted = []
     preempt = engine.scheduler.preempt
-    engine.scheduler.preempt = lambda request: (preempted.append(request), preempt(request))
+
+    def noted(request: Request) -> None:
+        preempted.append(request)
+        preempt(request)
+
+    engine.scheduler.preempt = noted
     outputs = outputs_of(engine, PROMPTS, SamplingParams(max_tokens=20))
     for i, (seen, right) in enumerate(zip(outputs, expected, strict=True)):
         assert seen == right, (
