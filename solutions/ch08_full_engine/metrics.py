@@ -71,6 +71,8 @@ class Metrics(Observer):
         if phase == WAIT:
             self.waiting_ms += ms
             self.forward(*self._events.pop(step))
+            for taken_back in [earlier for earlier in self._events if earlier < step]:
+                del self._events[taken_back]
         else:
             self.host_ms += ms
 
@@ -98,7 +100,7 @@ class Metrics(Observer):
 
     def _output(self, output: RequestOutput, now: float) -> None:
         times = self._open.get(output.request_id)
-        if not times:  # an interrupt in here may cost a figure, and never more than that
+        if times is None:  # an interrupt in here may cost a figure, and never more than that
             return
         if output.new_token_ids:
             request = times[0]
@@ -107,8 +109,9 @@ class Metrics(Observer):
             self.tokens += len(output.new_token_ids)
         if output.finish_reason is not None:
             self.finished[output.finish_reason.value] += 1
-            times.popleft()
-            if not times:
+            if len(times) > 1:
+                times.popleft()
+            else:
                 del self._open[output.request_id]
 
     def forward(self, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
