@@ -40,21 +40,25 @@ def at_each_line(seen: Callable[[Line], None]) -> Iterator[None]:
         sys.settrace(before)
 
 
-def lines_of(step: Callable[[], object]) -> list[Line]:
-    """The distinct lines that `step` executes, in the order in which it reaches them."""
+def always() -> bool:
+    return True
+
+
+def lines_of(step: Callable[[], object], when: Callable[[], bool] = always) -> list[Line]:
+    """The distinct lines that `step` executes while `when` says so, in the order in which it reaches them."""
     lines: dict[Line, None] = {}
-    with at_each_line(lambda line: lines.setdefault(line)):
+    with at_each_line(lambda line: lines.setdefault(line) if when() else None):
         step()
     return list(lines)
 
 
-def interrupt(step: Callable[[], object], line: Line, error: BaseException) -> bool:
-    """Run `step` and raise `error` once, at this line. Returns whether the step was ended by it."""
+def interrupt(step: Callable[[], object], line: Line, error: BaseException, when: Callable[[], bool] = always) -> bool:
+    """Run `step` and raise `error` once, at this line, `when` it says so. Returns whether that ended the step."""
     raised = False
 
     def seen(reached: Line) -> None:
         nonlocal raised
-        if reached == line and not raised:
+        if reached == line and not raised and when():
             raised = True
             raise error
 

@@ -71,6 +71,8 @@ class Metrics(Observer):
         if phase == WAIT:
             self.waiting_ms += ms
             self.forward(*self._events.pop(step))
+            for taken_back in [earlier for earlier in self._events if earlier < step]:
+                del self._events[taken_back]
         else:
             self.host_ms += ms
 

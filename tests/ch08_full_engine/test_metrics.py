@@ -2,9 +2,12 @@
 
 import pytest
 
-from ch08_full_engine.metrics import Metrics
-from tests.ch08_full_engine.full_runs import NUM_BLOCKS, Watch, engine_on
+from ch02_continuous_batching import FinishReason, RequestOutput
+from ch08_full_engine import FullEngine, Metrics
+from tests.ch08_full_engine.full_runs import NUM_BLOCKS, Watch, engine_on, params
+from tests.interrupts import interrupt, lines_of
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
+from toolkit.commands.ledger import leftovers
 
 
 def test_without_a_step_there_is_no_idle_share():
@@ -104,3 +107,121 @@ def test_shared_tokens_are_counted():
         watch.add(name, prompt)
         watch.run()
     assert engine.metrics.shared_tokens == 12, f"shared tokens: {engine.metrics.shared_tokens}"
+
+
+# --- latencies are taken from what a step returns ---
+
+
+@needs_simulator
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_latencies_are_those_that_a_caller_sees(asynchronous: bool):
+    """From `add_request` to the return of the step with the first token, and from one such return to the next."""
+    from toolkit import simgpu
+
+    engine = engine_on(asynchronous=asynchronous)
+    engine.add_request("0", PROMPTS[0], params())
+    times, tokens = [simgpu.now_ms()], []
+    while engine.has_work:
+        for output in engine.step():
+            times.append(simgpu.now_ms())
+            tokens += output.new_token_ids
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert tokens == expected()[0]
+    assert list(engine.metrics.first_token_ms) == pytest.approx(gaps[:1])
+    assert list(engine.metrics.inter_token_ms) == pytest.approx(gaps[1:])
+
+
+@needs_simulator
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_a_name_that_is_used_again_at_once(steps: int):
+    """The first request's end is not out yet when the second comes: each gets its own figures."""
+    from toolkit import simgpu
+
+    engine = engine_on()
+    engine.add_request("0", PROMPTS[0], params())
+    outputs = [output for _ in range(steps) for output in engine.step()]
+    before = len(engine.metrics.first_token_ms), len(engine.metrics.inter_token_ms)
+    simgpu.host_work(5000, "a long wait")
+    assert engine.cancel("0")
+    engine.add_request("0", PROMPTS[1], params())
+    came = simgpu.now_ms()
+    while len(engine.metrics.first_token_ms) == before[0]:
+        outputs += engine.step()
+    assert engine.metrics.first_token_ms[-1] == pytest.approx(simgpu.now_ms() - came), "counted from the first one's"
+    while engine.has_work:
+        outputs += engine.step()
+    metrics = engine.metrics
+    assert metrics.finished == {"cancelled": 1, "length": 1}, f"ends: {metrics.finished}"
+    assert metrics.tokens == sum(len(output.new_token_ids) for output in outputs)
+    assert len(metrics.inter_token_ms) == before[1] + MAX_TOKENS - 1
+    assert max(metrics.inter_token_ms) < 5000, "from the first request's last token to the second's first one"
+    assert not metrics._open, f"nobody is left, and there are times of {list(metrics._open)}"
+
+
+@needs_simulator
+def test_an_output_without_an_entry_costs_a_figure_only():
+    """An interrupt has lost when a request came: it is served like any other, and not counted; the next one is."""
+    engine = engine_on()
+    watch = Watch(engine).add_prompts(2).run(steps=3)
+    counted = engine.metrics.tokens
+    engine.metrics._open.clear()
+    watch.run().assert_tokens(expected())
+    assert engine.metrics.tokens == counted and not engine.metrics.finished
+    watch.add("2", PROMPTS[2])
+    watch.run().assert_tokens(expected())
+    assert engine.metrics.tokens == counted + MAX_TOKENS and engine.metrics.finished == {"length": 1}
+
+
+def test_an_output_of_nobody():
+    """An output with a token and an end, of a request that the metrics never heard of."""
+    metrics = Metrics()
+    metrics._output(RequestOutput("?", (5,), FinishReason.LENGTH, (5,)), now=1.0)
+    assert not metrics._open and not metrics.first_token_ms and not metrics.inter_token_ms
+
+
+@needs_simulator
+@pytest.mark.parametrize("again", [False, True], ids=["one", "name used again"])
+def test_an_interrupt_while_figures_are_taken(again: bool):
+    """Ctrl-C at each line of the metrics, in a step that brings an end: tokens come, and nothing is left over."""
+
+    def before_the_end() -> FullEngine:
+        engine = engine_on()
+        engine.add_request("0", PROMPTS[0], params(max_tokens=2))
+        for _ in range(2):
+            engine.step()
+        if again:
+            engine.cancel("0")
+            engine.add_request("0", PROMPTS[1], params(max_tokens=2))
+        return engine
+
+    lines = [line for line in lines_of(before_the_end().step) if line[0].co_filename.endswith("metrics.py")]
+    assert len(lines) > 20
+    for line in lines:
+        engine = before_the_end()
+        assert interrupt(engine.step, line, KeyboardInterrupt())
+        ends = []
+        while engine.has_work:
+            ends += [output for output in engine.step() if output.finish_reason is not None]
+        assert len(ends) == 1 + again and list(ends[-1].output_ids) == expected()[int(again)][:2]
+        assert not leftovers(engine), f"interrupted at {line[0].co_filename}:{line[1]}: {leftovers(engine)}"
+
+
+@needs_simulator
+def test_events_of_steps_that_were_taken_back_do_not_pile_up():
+    """Every fourth launch fails behind its forward, and the engine is never idle meanwhile."""
+    engine = engine_on()
+    copy_out, count = engine.executor.copy_out, iter(range(1000))
+
+    def failing(*arguments):
+        if next(count) % 4 == 3:
+            raise RuntimeError("made up")
+        copy_out(*arguments)
+
+    engine.executor.copy_out = failing
+    watch = Watch(engine)
+    watch.add("0", PROMPTS[0], max_tokens=40)
+    kept = []
+    while not watch.ended:
+        watch.step()
+        kept.append(len(engine.metrics._events))
+    assert next(count) > 40 and max(kept) <= 3, f"events of so many steps are kept: {kept}"
