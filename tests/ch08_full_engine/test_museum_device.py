@@ -4,6 +4,7 @@ For each bug there is a test that it fails, and others that its wrong repairs fa
 race go away, and the overlap with it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from ch06_graphs import bucket_sizes
 from ch06_graphs.build import build as chapter6
 from ch07_carry_over.build import build as chapter7
+from tests.causes import has_result, likely
 from tests.ch06_graphs.toy_forward import graphs_are_found
 from tests.ch08_full_engine.museum_runs import (
     POLICIES,
@@ -142,6 +144,8 @@ def test_the_buffers_start_with_poison():
     poison = exhibit("poisoned_ids", "UNWRITTEN")
     ids = [buffers.host_ids.tolist() for buffers in engine.executor.pool.buffers]
     assert ids == [[poison] * 6] * 2, f"both buffers' host ids should be all {poison} at the start; they are {ids}"
+    dtypes = {buffers.host_ids.dtype for buffers in engine.executor.pool.buffers}
+    assert dtypes == {torch.int64}, f"the host ids are int64, as on the device; with the poison they are {dtypes}"
 
 
 @pytest.mark.exercise("8.9")
@@ -264,9 +268,15 @@ def test_a_step_writes_where_its_tokens_belong():
 def test_quick_load_gives_the_right_tokens():
     """The tokens equal those of generate: no request finds somebody else's keys and values in its blocks."""
     seen = run_simulated(exhibit("quick_load"))
+    assert_no_race(seen)
     wrong = [i for i, (mine, right) in enumerate(zip(seen.outputs, expected(), strict=True)) if mine != right]
+    foreign = foreign_writes(engine_on(exhibit("quick_load"))) if wrong else []
+    cause = likely(
+        (bool(foreign), "steps wrote into blocks that are not their own"),
+        otherwise="no step wrote into blocks that are not its own, so is every row's input what was packed for it?",
+    )
     assert not wrong, (
-        f"the tokens of requests {wrong} differ from generate's, with no race: somebody wrote into their blocks. "
+        f"the tokens of requests {wrong} differ from generate's, with no race: {cause}. "
         f"Request {wrong[0]} got {seen.outputs[wrong[0]]}, right is {expected()[wrong[0]]}"
     )
 
@@ -274,26 +284,41 @@ def test_quick_load_gives_the_right_tokens():
 # --- 8.13 ---
 
 
-def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[int]], list[tuple[Sizes, Sizes]]]:
-    """Run the prompts. Returns the tokens, and for each replay the sizes of the batch and of its graph."""
+@dataclass(frozen=True)
+class Replay:
+    """A decode step: what it needed, and what the graph that was replayed for it was captured for.
+
+    Attributes:
+        own_buffers: whether that graph was captured over the batch's own IO buffers.
+    """
+
+    needs: Sizes
+    has: Sizes
+    own_buffers: bool
+
+
+def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[int]], list[Replay]]:
+    """Run the prompts. Returns the tokens, and what was replayed."""
     forward = exhibit("narrow_graphs", "TwoWidths")
     capture, launch = forward.capture, forward.launch
-    needed: list[Sizes] = []
-    replays: list[tuple[Sizes, Sizes]] = []
+    needed: list[tuple[Any, Sizes]] = []
+    replays: list[Replay] = []
 
     def note_capture(self: Any, inputs: Any, output: Any, captured: Sizes) -> Any:
+        has_result(self.key(output, captured), "key(output, sizes)")
         graph = capture(self, inputs, output, captured)
         replay = graph.replay
 
         def note_replay() -> None:
-            replays.append((needed[-1], captured))
+            of_batch, needs = needed[-1]
+            replays.append(Replay(needs, captured, own_buffers=of_batch is output))
             replay()
 
         graph.replay = note_replay
         return graph
 
     def note_launch(self: Any, inputs: Any, output: Any, sizes: Sizes) -> None:
-        needed.append(sizes)
+        needed.append((output, sizes))
         with graphs_are_found(self):
             launch(self, inputs, output, sizes)
 
@@ -308,23 +333,28 @@ def replays_by_width(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[in
 def test_a_graph_is_as_wide_as_its_batch(monkeypatch: pytest.MonkeyPatch):
     """A batch replays a graph whose block table holds its longest context; short ones replay a narrow graph."""
     outputs, replays = replays_by_width(monkeypatch)
-    few = [(needs, has) for needs, has in replays if has.rows < needs.rows]
+    foreign = sum(not replay.own_buffers for replay in replays)
+    assert not foreign, (
+        f"{foreign} of {len(replays)} decode steps replayed a graph that was captured over the other IO buffers, so it "
+        "read another batch's inputs. How does a launch find its graph?"
+    )
+    few = [(replay.needs.rows, replay.has.rows) for replay in replays if replay.has.rows < replay.needs.rows]
     assert not few, (
         f"{len(few)} of {len(replays)} decode steps replayed a graph that computes too few rows: one had "
-        f"{few[0][0].rows}, and its graph was captured for {few[0][1].rows}. How does a launch find its graph?"
+        f"{few[0][0]}, and its graph was captured for {few[0][1]}. How does a launch find its graph?"
     )
-    cut = [(needs.width, has.width) for needs, has in replays if has.width < needs.width]
-    widths = sorted({has.width for _, has in replays})
+    cut = [(replay.needs.width, replay.has.width) for replay in replays if replay.has.width < replay.needs.width]
+    widths = sorted({replay.has.width for replay in replays})
     wrong = [str(i) for i, right in enumerate(expected()) if outputs.get(str(i)) != right]
     assert not cut, (
         f"{len(cut)} of {len(replays)} decode steps replayed a graph that reads too little of the block table: one "
         f"needed {cut[0][0]} columns and its graph reads {cut[0][1]}, so its context was cut. Graphs of the widths "
         f"{widths} were replayed; requests {wrong} got wrong tokens. How does a launch find its graph?"
     )
-    wide = [(needs.width, has.width) for needs, has in replays if needs.width <= 4 < has.width]
+    wide = [replay.has.width for replay in replays if replay.needs.width <= 4 < replay.has.width]
     assert not wide, (
         f"{len(wide)} of {len(replays)} decode steps needed at most 4 columns and replayed a graph that reads "
-        f"{wide[0][1]}: right tokens, but the narrow graphs are there for these"
+        f"{wide[0]}: right tokens, but the narrow graphs are there for these"
     )
     assert not wrong, f"the tokens of requests {wrong} differ from generate's"
 

@@ -4,9 +4,19 @@ from typing import Any
 
 import pytest
 
-from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching import Request, RequestStatus, Row, SamplingParams
 from ch07_carry_over.build import build as chapter7
-from tests.ch08_full_engine.museum_runs import add_prompts, assert_overlap, engine_on, exhibit, run_on, take
+from tests.causes import likely
+from tests.ch08_full_engine.museum_runs import (
+    add_prompts,
+    assert_all_tokens_right,
+    assert_overlap,
+    engine_on,
+    exhibit,
+    failed,
+    run_on,
+    take,
+)
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
 
@@ -37,11 +47,12 @@ def preempt_at(engine: Any, *steps: int, wait: bool = False) -> dict[str, list[i
             free.extend(taken)
         return run_on(engine, outputs)
     except ValueError as error:
-        pytest.fail(
+        raise failed(
             f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
             f"{type(error).__name__}: {error}. It waits, and commit has finished it all the same, as if it ran. What "
-            "becomes of that row, and of its token?"
-        )
+            "becomes of that row, and of its token?",
+            error,
+        ) from error
 
 
 def assert_preempted_right(outputs: dict[str, list[int]], step: int) -> None:
@@ -90,11 +101,33 @@ def test_a_prompt_of_one_token_is_no_token_in_flight():
     while engine.scheduler.running or engine.scheduler.waiting:
         engine.step()
     engine.add_request("0", [7], SamplingParams(max_tokens=4, ignore_eos=True))
-    seen, right = run_on(engine)["0"], reference_outputs(shared_reference(), [[7]], 4)[0]
+    seen, right = run_on(engine)["0"], one_token_right()
     assert seen == right, (
         "a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens "
         f"should be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token "
         "put in the place of the last token of its prompt?"
+    )
+
+
+def one_token_right() -> list[int]:
+    """What `generate` gives for the prompt [7]."""
+    return reference_outputs(shared_reference(), [[7]], 4)[0]
+
+
+@pytest.mark.exercise("8.14")
+def test_a_prompt_of_one_token_that_is_preempted():
+    """A request whose prompt is a single token is preempted before it has any other: it takes no token in flight."""
+    engine = engine_on(exhibit("short_map"))
+    engine.add_request("0", [7], SamplingParams(max_tokens=4))
+    outputs: dict[str, list[int]] = {}
+    take(engine.step(), outputs)
+    assert engine.in_flight, "no row of the request is in flight"
+    engine.scheduler.preempt(engine.book.requests["0"])
+    seen = run_on(engine, outputs)["0"]
+    assert seen == one_token_right(), (
+        "a request with the one token 7 as prompt was preempted while its first row was in flight. Its tokens should "
+        f"be {one_token_right()}, and differ from generate's: {seen}. Was the token of that row put in the place of "
+        "the last token of its prompt?"
     )
 
 
@@ -110,7 +143,7 @@ def test_a_preempted_request_carries_nothing_over(step: int):
 def test_the_short_map_overlaps():
     """Tokens in flight are still carried over: the engine is as fast as chapter 7's, and its tokens are right."""
     seen = run_simulated(exhibit("short_map"))
-    assert seen.outputs == expected(), f"the tokens differ from generate's: {seen.outputs}"
+    assert_all_tokens_right({str(i): tokens for i, tokens in enumerate(seen.outputs)})
     assert_overlap(seen, chapter7)
 
 
@@ -188,10 +221,11 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
     try:
         return [output for _ in range(count) for output in engine.step()]
     except (AttributeError, IndexError, TypeError) as error:
-        pytest.fail(
+        raise failed(
             f"step() of an engine {when} ended with {type(error).__name__}: {error}. prepare() returns None when "
-            "there is nothing to launch"
-        )
+            "there is nothing to launch",
+            error,
+        ) from error
 
 
 @pytest.mark.exercise("8.16")
@@ -211,7 +245,10 @@ def run_or_fail(engine: Any, when: str) -> dict[str, list[int]]:
         take(steps(engine, when, count=1), outputs)
         if not engine.has_work:
             return outputs
-    raise AssertionError(f"step() of an engine {when} was called 100 times, and there is still work")
+    raise AssertionError(
+        f"step() of an engine {when} was called 100 times, and there is still work: {len(engine.scheduler.waiting)} "
+        f"requests wait, {len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+    )
 
 
 @pytest.mark.exercise("8.16")
@@ -248,28 +285,86 @@ def test_the_warm_start_overlaps():
     try:
         seen = run_simulated(exhibit("warm_start"))
     except AttributeError as error:
-        pytest.fail(f"step() of an engine that has nothing left to launch ended with AttributeError: {error}")
+        message = f"step() of an engine that has nothing left to launch ended with AttributeError: {error}"
+        raise failed(message, error) from error
     assert_overlap(seen, chapter7)
 
 
 # --- 8.17 ---
 
 
-def hang_up_at(step: int) -> tuple[dict[str, list[Any]], dict[str, list[Any]], Any]:
-    """Run requests of two users, a and b; a hangs up after so many steps. Outputs by request, before and after."""
-    engine = engine_on(exhibit("hang_up"), max_rows=3)
+class Served:
+    """An engine, and what it has brought: its outputs by request, before user a hangs up and after."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.engine = engine_on(exhibit("hang_up"), **limits)
+        self.before: dict[str, list[Any]] = {}
+        self.after: dict[str, list[Any]] = {}
+        self.causes: dict[str, str] = {}  # by request: what hang_up has left as it should not be
+        self.when = ""
+
+    def step(self) -> None:
+        outputs = self.after if self.when else self.before
+        for output in self.engine.step():
+            outputs.setdefault(output.request_id, []).append(output)
+
+    def hang_up(self, when: str) -> None:
+        requests = list(self.engine.book.requests.values())
+        self.engine.book.hang_up("a/")
+        self.when = when
+        rows = [row for batch, _ in self.engine.in_flight for row in batch.rows]
+        for request in requests:
+            cause = still_served if request.request_id.startswith("a/") else served_no_more
+            self.causes[request.request_id] = cause(request, [row for row in rows if row.request is request])
+
+    def finish(self) -> None:
+        """Step until there is no work. A step that raises becomes a failure that says what came before."""
+        for _ in range(100):
+            if not self.engine.has_work:
+                return
+            try:
+                self.step()
+            except Exception as error:
+                raise failed(
+                    f"user a hung up {self.when}, and then a step ended with {type(error).__name__}: {error}. Each "
+                    "request of user a should get exactly one output, without a token, and the other user's should "
+                    f"go on{next(filter(None, self.causes.values()), '')}",
+                    error,
+                ) from error
+        raise AssertionError(f"user a hung up {self.when}; 100 steps later there is still work")
+
+
+def still_served(request: Request, rows: list[Row]) -> str:
+    """Why a request that was just taken back may get a token all the same. rows: its own, in flight."""
+    kept = any(row.epoch == request.epoch for row in rows)
+    waits = request.status is not RequestStatus.FINISHED
+    return likely(
+        (waits, f". After hang_up the request {request.request_id!r} was still {request.status.value}"),
+        (
+            kept,
+            f". A row of {request.request_id!r} was in flight, and was not dropped: by what does commit know that it "
+            "must be?",
+        ),
+    )
+
+
+def served_no_more(request: Request, rows: list[Row]) -> str:
+    """Why a request that was not taken back may miss a token. rows: its own, in flight."""
+    dropped = any(row.epoch != request.epoch for row in rows)
+    return likely((dropped, f". A row of {request.request_id!r} was in flight, and is dropped, though it goes on"))
+
+
+def hang_up_at(step: int) -> Served:
+    """Run requests of two users, a and b; a hangs up after so many steps."""
+    served = Served(max_rows=3)
     for i in range(5):
-        engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
-    before: dict[str, list[Any]] = {}
-    after: dict[str, list[Any]] = {}
-    for number in range(100):
-        if number == step:
-            engine.book.hang_up("a/")
-        if not engine.has_work:
-            return before, after, engine
-        for output in engine.step():
-            (after if number >= step else before).setdefault(output.request_id, []).append(output)
-    raise AssertionError("after 100 steps there is still work")
+        served.engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+    for _ in range(step):
+        if served.engine.has_work:
+            served.step()
+    served.hang_up(f"after step {step}")
+    served.finish()
+    return served
 
 
 def describe(outputs: list[Any]) -> str:
@@ -283,27 +378,28 @@ def describe(outputs: list[Any]) -> str:
 @pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
 def test_who_hangs_up_gets_one_last_output(step: int):
     """Whenever a user hangs up, each request of theirs gets exactly one more output: cancelled, and no token."""
-    before, after, engine = hang_up_at(step)
+    served = hang_up_at(step)
     for name in ("a/0", "a/2", "a/4"):
-        if any(output.finish_reason for output in before.get(name, [])):
-            assert name not in after, f"request {name!r} had ended, and then came: {describe(after[name])}"
+        if any(output.finish_reason for output in served.before.get(name, [])):
+            assert name not in served.after, (
+                f"request {name!r} had ended, and then came: {describe(served.after[name])}"
+            )
             continue
-        assert_one_last_output(name, after.get(name, []), f"after step {step}")
-    assert_names_are_free(engine)
+        assert_one_last_output(name, served)
+    assert_names_are_free(served.engine)
 
 
-def assert_one_last_output(name: str, seen: list[Any], when: str) -> None:
+def assert_one_last_output(name: str, served: Served) -> None:
     """What came once the request was taken back."""
-    if not seen:
-        cause = ". Who makes the output, if no batch brings one?"
-    elif any(output.new_token_ids for output in seen):
-        cause = ". A row of it was in flight, and was not dropped: by what does commit know that it must be?"
-    else:
-        cause = ""
+    seen = served.after.get(name, [])
+    cause = likely(
+        (not seen, ". Who makes the output, if no batch brings one?"),
+        (any(output.new_token_ids for output in seen), served.causes.get(name, "")),
+    )
     right = len(seen) == 1 and seen[0].finish_reason and seen[0].finish_reason.value == "cancelled"
     assert right and not seen[0].new_token_ids, (
-        f"request {name!r} was taken back {when}; from then on its caller should get exactly one output, without "
-        f"a token and with the reason 'cancelled'. Seen: {describe(seen)}{cause}"
+        f"request {name!r} was taken back {served.when}; from then on its caller should get exactly one output, "
+        f"without a token and with the reason 'cancelled'. Seen: {describe(seen)}{cause}"
     )
 
 
@@ -319,22 +415,18 @@ def assert_names_are_free(engine: Any) -> None:
 @pytest.mark.exercise("8.17")
 def test_preempted_in_flight_and_then_hung_up():
     """A request waits again, preempted a moment ago, when its user hangs up: it brings one output and no token."""
-    engine = engine_on(exhibit("hang_up"))
+    served = Served()
+    engine = served.engine
     for i, name in enumerate(("b/0", "a/1")):
         engine.add_request(name, PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     for _ in range(3):
-        engine.step()
+        served.step()
     request = engine.book.requests["a/1"]
     assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of the request is in flight"
     engine.scheduler.preempt(request)
-    engine.book.hang_up("a/")
-    after: dict[str, list[Any]] = {}
-    for _ in range(100):
-        if not engine.has_work:
-            break
-        for output in engine.step():
-            after.setdefault(output.request_id, []).append(output)
-    assert_one_last_output("a/1", after.get("a/1", []), "while it waited, preempted with a row of it in flight")
+    served.hang_up("while it waited, preempted with a row of it in flight")
+    served.finish()
+    assert_one_last_output("a/1", served)
     assert_names_are_free(engine)
 
 
@@ -342,13 +434,13 @@ def test_preempted_in_flight_and_then_hung_up():
 @pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
 def test_nobody_else_notices(step: int):
     """The other user's requests get all their tokens, and in the end every block is free."""
-    before, after, engine = hang_up_at(step)
+    served = hang_up_at(step)
     for i in (1, 3):
-        outputs = before.get(f"b/{i}", []) + after.get(f"b/{i}", [])
+        outputs = served.before.get(f"b/{i}", []) + served.after.get(f"b/{i}", [])
         tokens = [token for output in outputs for token in output.new_token_ids]
         assert tokens == expected()[i], (
             f"user a hung up after step {step}; request 'b/{i}' should get exactly one output for each of its tokens "
             f"{expected()[i]}, seen: {tokens}"
         )
-    free, total = engine.scheduler.blocks.num_free_blocks, engine.entrance.config.num_blocks
+    free, total = served.engine.scheduler.blocks.num_free_blocks, served.engine.entrance.config.num_blocks
     assert free == total, f"{total - free} of {total} blocks are still taken when all is over"
