@@ -993,7 +993,6 @@ class Engine(Generic[Handle]):
         self.book = parts.book
         self.in_flight: deque[tuple[Batch, Handle]] = deque()
         self.num_steps = 0
-        self.torn = False
 
     def check_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> list[int]:
         """Refuse what can never be served, before it is queued. Returns the prompt, copied; see `Entrance.check`."""
@@ -1005,6 +1004,11 @@ class Engine(Generic[Handle]):
         request = self.book.add(request_id, self.check_request(request_id, prompt_ids, params), params)
         self.observers.added(request)
         return request
+
+    @property
+    def torn(self) -> bool:
+        """Between two steps: whether one has raised, and not everything of it was taken back yet."""
+        return self.book.undo is not None
 
     @property
     def has_work(self) -> bool:
@@ -1024,7 +1028,7 @@ class Engine(Generic[Handle]):
             self.book.outputs, self.book.undo = [], None
             return outputs
         except BaseException:
-            self.torn, self.book.undo = True, undo
+            self.book.undo = undo  # Ctrl-C may have come right before the return
             self.settle()
             raise
 
@@ -1061,7 +1065,7 @@ class Engine(Generic[Handle]):
         """Get over a step that has raised, or, if a second Ctrl-C came meanwhile, over what is left of it."""
         if self.torn:
             self.take_back()
-            self.torn, self.book.undo = False, None
+            self.book.undo = None
 
     def take_back(self) -> None:
         """Undo the step that is going on: requests wait or run as before, and nothing of them is computed."""
@@ -1680,6 +1684,8 @@ class Metrics(Observer):
         if phase == WAIT:
             self.waiting_ms += ms
             self.forward(*self._events.pop(step))
+            for taken_back in [earlier for earlier in self._events if earlier < step]:
+                del self._events[taken_back]
         else:
             self.host_ms += ms
 
@@ -2269,7 +2275,7 @@ class FullEngine(PipelinedEngine):
 
     @property
     def has_work(self) -> bool:
-        return bool(self.book.outputs) or (not self.stopped and super().has_work)
+        return bool(self.book.outputs) or self.torn or (not self.stopped and super().has_work)
 
     def advance(self) -> list[RequestOutput]:
         """As in chapter 5, and whatever is raised in it is got over."""
@@ -2295,6 +2301,12 @@ class FullEngine(PipelinedEngine):
         if culprit is not None:
             name = culprit.request_id
             logging.getLogger(__name__).error("request %s fails by itself, and ends", name, exc_info=error)
+
+    def take_back(self) -> None:
+        """As in chapter 2. If it was this step that stopped the engine, that is taken back with the requests' ends."""
+        super().take_back()
+        if self.book.requests:
+            self.stopped = ""
 
     def device_is_usable(self) -> bool:
         """Wait for everything that is queued. After a sticky error that raises, as every call does from then on."""

@@ -25,7 +25,7 @@ class RequestBook:
         requests: by name.
         outputs: what the next step returns before its own: outputs that no batch has brought.
         num_requests: how many have come so far.
-        undo: of the step that is going on; None between two steps.
+        undo: of the step that is going on, or has raised and is not taken back yet; otherwise None.
     """
 
     def __init__(self, scheduler: Scheduler, texts: Texts, eos_ids: set[int]) -> None:

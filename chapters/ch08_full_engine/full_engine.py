@@ -89,7 +89,7 @@ class FullEngine(PipelinedEngine):
 
     @property
     def has_work(self) -> bool:
-        return bool(self.book.outputs) or (not self.stopped and super().has_work)
+        return bool(self.book.outputs) or self.torn or (not self.stopped and super().has_work)
 
     def advance(self) -> list[RequestOutput]:
         """As in chapter 5, and whatever is raised in it is got over."""
@@ -118,6 +118,12 @@ class FullEngine(PipelinedEngine):
         if culprit is not None:
             name = culprit.request_id
             logging.getLogger(__name__).error("request %s fails by itself, and ends", name, exc_info=error)
+
+    def take_back(self) -> None:
+        """As in chapter 2. If it was this step that stopped the engine, that is taken back with the requests' ends."""
+        super().take_back()
+        if self.book.requests:
+            self.stopped = ""
 
     def device_is_usable(self) -> bool:
         """Wait for everything that is queued. After a sticky error that raises, as every call does from then on."""

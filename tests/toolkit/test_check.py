@@ -87,6 +87,19 @@ def test_an_exception_in_the_test_says_so(toy, edit, capsys):
     assert "): perhaps your code returned something else than it should" in out
 
 
+def test_an_exception_in_the_reference_says_so(toy, edit, capsys):
+    """Where other code stumbles over what it got, and the learner's is not on the way, the line is not the test's."""
+    edit(TOTAL, "    return object()\n")
+    (toy / "solutions/ch90_first/step.py").write_text("STEP = 1\n\n\ndef half(number):\n    return number / 2\n")
+    tests = toy / "tests/ch91_second/test_counter.py"
+    text = tests.read_text().replace("total(numbers) ==", "half(total(numbers)) ==")
+    tests.write_text(text.replace("import pytest\n", "import pytest\nfrom ch90_first.step import half\n"))
+    assert check("91.2", toy) == 1
+    out = capsys.readouterr().out
+    assert "raised at solutions/ch90_first/step.py:5, in the reference, which the test called (tests/ch91_second" in out
+    assert "raised by the test itself" not in out
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,6 +1,6 @@
 """An engine that knows how long contexts get: one number for a dashboard, brought up to date with every batch.
 
-A true story: vLLM's asynchronous scheduling was slowed down again and again by single lines that nobody had noticed.
+A true story: vLLM's asynchronous scheduling was slowed down again and again by single lines that had gone unnoticed.
 In 2026 the project removed them in a series of changes, and made its tests fail where a new one creeps in.
 https://github.com/vllm-project/vllm/pull/41429 and https://github.com/vllm-project/vllm/pull/43107
 """

@@ -1,4 +1,4 @@
-"""An engine that trusts nobody: the device checks every sampled id, and the host refuses a batch with a bad one.
+"""No id is trusted: the device checks every one that was sampled, and the host refuses a batch with a bad one.
 
 The verdicts, one per row, come home with the ids: computed behind the forward, copied out on the d2h stream.
 

@@ -1,7 +1,7 @@
 """Keys and values outlive their request: they are copied to the host, for the next turn of the conversation.
 
 When a request ends, its blocks go back to the pool at once. Their content is copied out on a stream of its own, behind
-the forwards that wrote it, so that nobody has to wait.
+the forwards that wrote it, so that neither host nor requests have to wait.
 
 A true story: vLLM's offloading connector assumes that blocks with a transfer in flight are not given to a new request.
 In 2026 it was reported that, combined with another connector, they may be, and that the copy is then not what it was

@@ -1,4 +1,4 @@
-"""Short contexts, short tables: graphs with a narrow block table for batches in which everybody's context is short.
+"""Short contexts, short tables: graphs with a narrow block table for batches in which every context is short.
 
 A graph reads as many columns of the block table as were captured, however short the contexts are. So each bucket of
 rows is captured at two widths, and a batch takes the narrower one that holds it.
@@ -19,7 +19,7 @@ from toolkit.sealed_forward import Sizes, Tensors
 
 
 class TwoWidths(GraphForward):
-    """The box of chapter 6 with graphs of two widths.
+    """Chapter 6's forward, with graphs of two widths.
 
     Attributes:
         widths: the captured numbers of columns, in rising order.

@@ -1,7 +1,7 @@
 """Quicker launches: the pinned inputs are not cleaned completely before every batch.
 
 What shapes the rows of a batch has to be padding behind its last row. Everything else is read by padding rows only, and
-nobody reads what these compute.
+what these compute is never read.
 
 A true story: lmdeploy left block offsets of the previous step behind a batch's last row, in buffers that a CUDA graph
 reads. "kv cache would be polluted", says the repair, which fills them with a block that is reserved for padding.

@@ -77,11 +77,18 @@ class Reporter:
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
             is_race = hasattr(error, "race")  # its report names the lines that matter
-            if not where and not is_race and (test := self.innermost("tests", error)):
-                message += (
-                    f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
-                )
+            if not where and not is_race:
+                message += self.elsewhere(error)
         return message, where
+
+    def elsewhere(self, error: BaseException) -> str:
+        """Where an exception came from that passed through no line of the learner's: one more line for its message."""
+        test, reference = self.innermost("tests", error), self.innermost("solutions", error)
+        if not test:
+            return ""
+        if reference:
+            return f"\nraised at {reference}, in the reference, which the test called ({test})"
+        return f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
 
     def innermost(self, folder: str, error: BaseException) -> str:
         """The innermost line of a folder's files that an exception passed through, or ""."""
