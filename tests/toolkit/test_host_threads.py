@@ -51,8 +51,8 @@ def test_no_step_makes_a_second_thread():
     assert by_torch > 0, f"torch copies {size} bytes with one thread here: this test sees nothing"
 
 
-# Buffers that are full: 256 rows with 256 blocks each, above the size from which torch spreads a copy. Classes are
-# found, not listed, so that a new one is tried as well. Torch keeps its threads: the first that makes some is named.
+# A slot that is full: 256 rows with 256 blocks each, above the size from which torch spreads a copy. Classes are found,
+# not listed, so that a new one is tried as well. Torch keeps its threads: the first class that makes some is named.
 LOADS = """
 import os
 import pkgutil
@@ -63,8 +63,7 @@ import torch
 from toolkit.course import use
 
 use("solutions")
-from ch03_streams.io_buffers import BufferSizes, IOBuffers, cut, padding
-from ch07_carry_over import carry_padding
+from ch03_streams.io_slot import IOSlot, cut
 
 for package in ("ch07_carry_over", "ch08_full_engine"):
     for module in pkgutil.walk_packages(import_module(package).__path__, package + "."):
@@ -81,17 +80,16 @@ def threads():
 
 from toolkit.device import DEVICE
 
-for kind in kinds(IOBuffers):
-    for inputs_of in (padding, carry_padding):
-        torch.set_num_threads(1)
-        buffers = kind(inputs_of(BufferSizes(256, 256, 256, 999, 4)), DEVICE)
-        inputs = cut(buffers.padding, buffers.full_decode)
-        torch.set_num_threads(4)
-        before = threads()
-        buffers.load(inputs)
-        print(kind.__name__ + "(" + inputs_of.__name__ + ")", threads() - before)
+for kind in kinds(IOSlot):
+    torch.set_num_threads(1)
+    slot = kind(256, 256, 256, 999, 4, DEVICE)
+    inputs = cut(slot.padding, slot.full_decode)
+    torch.set_num_threads(4)
+    before = threads()
+    slot.load(inputs)
+    print(kind.__name__, threads() - before)
 before = threads()
-buffers.padding["block_table"].clone()
+slot.padding["block_table"].clone()
 print("torch", threads() - before)
 """
 
@@ -99,12 +97,11 @@ print("torch", threads() - before)
 @needs_simulator
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
 def test_no_slot_is_loaded_by_a_second_thread():
-    """Every kind of IO buffers in the chapters, the museum's among them, with each kind of padding."""
+    """Every kind of slot in the chapters, the museum's among them."""
     done = subprocess.run([sys.executable, "-c", LOADS], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     made = {name: int(number) for name, number in map(str.split, done.stdout.splitlines())}
     by_torch = made.pop("torch")
-    kinds = ("IOBuffers", "PackedBuffers", "QuickBuffers", "PoisonedBuffers")
-    assert {f"{kind}({inputs_of})" for kind in kinds for inputs_of in ("padding", "carry_padding")} <= made.keys()
+    assert {"IOSlot", "CarrySlot", "PackedSlot", "MixedSlot", "QuickSlot", "PoisonedSlot"} <= made.keys()
     assert not any(made.values()), f"loading a slot made more threads: {made}"
     assert by_torch > 0, "torch copies a block table with one thread here: this test sees nothing"
