@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.helpers import reference_outputs, shared_reference, tiny_model
+from tests.helpers import reference_outputs, shared_reference, swapped, tiny_model
 from toolkit.commands.decoding import Load, serve
 from toolkit.timeline.recording import EDGE_STEPS
 
@@ -12,10 +12,10 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the simulated
 
 def test_only_decode_steps_are_measured():
     """All tokens come out right; measured is what comes after everybody's first token, its edges left out."""
-    from ch04_events import EventEngine
+    from ch04_events.build import build
 
     load = Load(tiny_model(), requests=3, prompt_len=5, new_tokens=12)
-    served = serve(EventEngine, load)
+    served = serve(build, load)
     assert served.outputs == reference_outputs(shared_reference(), load.prompts, 12)
     assert (served.steps, served.new_tokens) == (11, 33)
     assert served.recording.clock == "simulated"
@@ -27,9 +27,9 @@ def test_only_decode_steps_are_measured():
 
 def test_wrong_share_counts_tokens():
     """One wrong token of twelve is a twelfth."""
-    from ch04_events import EventEngine
+    from ch04_events.build import build
 
-    served = serve(EventEngine, Load(tiny_model(), requests=2, prompt_len=3, new_tokens=6))
+    served = serve(build, Load(tiny_model(), requests=2, prompt_len=3, new_tokens=6))
     expected = [list(output) for output in served.outputs]
     expected[1][4] += 1
     assert served.wrong_share(expected) == 1 / 12
@@ -37,11 +37,12 @@ def test_wrong_share_counts_tokens():
 
 def test_an_engine_that_never_ends_is_stopped():
     """A learner's step() that commits nothing gets a message instead of a notebook that hangs."""
-    from ch05_double_buffering import DoubleBufferedEngine
+    from ch05_double_buffering import PipelinedEngine
+    from ch05_double_buffering.build import build
 
-    class Stuck(DoubleBufferedEngine):
+    class Stuck(PipelinedEngine):
         def step(self):
             return []
 
     with pytest.raises(RuntimeError, match="requests stay unfinished"):
-        serve(Stuck, Load(tiny_model(), requests=2, prompt_len=3, new_tokens=4))
+        serve(swapped(build, PipelinedEngine=Stuck), Load(tiny_model(), requests=2, prompt_len=3, new_tokens=4))

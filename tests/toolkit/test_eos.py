@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ch02_continuous_batching import Engine, FinishReason, SamplingParams
+from ch02_continuous_batching import FinishReason, SamplingParams
+from ch02_continuous_batching.build import build
 from tests.helpers import VOCABULARY, random_prompts, reference_outputs, tiny_model
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
@@ -66,7 +67,7 @@ def test_an_engine_stops_where_generate_does(form):
     end = whole[5]
     other = min(set(range(VOCABULARY)) - set(whole))
     model.generation_config.eos_token_id = form([other, end])
-    engine = Engine(model, num_blocks=40, block_size=4)
+    engine = build(model, num_blocks=40, block_size=4)
     (output,) = engine.generate([prompt], SamplingParams(max_tokens=12))
     assert list(output.output_ids) == whole[: whole.index(end) + 1]
     assert output.finish_reason is FinishReason.EOS
@@ -76,4 +77,4 @@ def test_an_engine_is_not_made_for_a_model_whose_ids_cannot_be_read():
     model = tiny_model()
     model.generation_config.eos_token_id = {"a": 2}
     with pytest.raises(UserError, match="no token id"):
-        Engine(model)
+        build(model)

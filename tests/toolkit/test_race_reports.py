@@ -17,19 +17,19 @@ pytestmark = needs_simulator
 RIGHT = """\
         # My own words, so that no line lies where the reference has it.
         with accelerator.stream(self.h2d):
-            self.copy_in(batch, slot)
-            events.h2d_done.record()
+            self.copy_in(batch, buffers)
+            buffers.h2d_done.record()
         with accelerator.stream(self.compute):
-            self.compute.wait_event(events.h2d_done)
-            self.run_forward(batch, slot)
-            events.compute_done.record()
+            self.compute.wait_event(buffers.h2d_done)
+            self.run(batch, buffers)
+            buffers.compute_done.record()
         with accelerator.stream(self.d2h):
-            self.d2h.wait_event(events.compute_done)
-            self.copy_out(batch, slot)
-            events.d2h_done.record()
+            self.d2h.wait_event(buffers.compute_done)
+            self.copy_out(batch, buffers)
+            buffers.d2h_done.record()
 """
 STUB = '        raise NotImplementedError("ch04 exercise 1: Say what must come first on the device")\n'
-FILE = "chapters/ch04_events/event_engine.py"
+FILE = "chapters/ch04_events/event_executor.py"
 
 
 @pytest.fixture
@@ -65,31 +65,31 @@ def queue_one_batch():
     from tests.helpers import tiny_model
     from toolkit import simgpu
 
-    engine_class = importlib.import_module("ch04_events").EventEngine
+    build = importlib.import_module("ch04_events.build").build
     params = importlib.import_module("ch02_continuous_batching").SamplingParams()
     simgpu.reset("lazy", on_race="collect")
     torch.manual_seed(0)
-    engine = engine_class(tiny_model(), num_blocks=20)
+    engine = build(tiny_model(), num_blocks=20)
     engine.add_request("a", [5, 6, 7], params)
     engine.step()
     return [str(race) for race in simgpu.races()]
 
 
 def line_of(lines, text):
-    """Such as "chapters/ch04_events/event_engine.py:61"."""
+    """Such as "chapters/ch04_events/event_executor.py:61"."""
     (number,) = [number for number, line in enumerate(lines, 1) if line.strip() == text]
     return f"{FILE}:{number}"
 
 
 def test_the_learners_own_line_comes_first_with_its_folder(solve):
     """The helper's line comes behind it, with its folder, and every line quoted is there."""
-    (report, *_), lines = solve(("            self.compute.wait_event(events.h2d_done)\n", ""))
-    first, second = line_of(lines, "self.copy_in(batch, slot)"), line_of(lines, "self.run_forward(batch, slot)")
+    (report, *_), lines = solve(("            self.compute.wait_event(buffers.h2d_done)\n", ""))
+    first, second = line_of(lines, "self.copy_in(batch, buffers)"), line_of(lines, "self.run(batch, buffers)")
     assert re.search(
-        rf"1st writes: H2D copy on h2d at {first}  `self.copy_in\(batch, slot\)`\n"
-        r"      inside: solutions/ch03_streams/io_slot\.py:\d+  `.*copy_.*`\n"
-        rf"  2nd reads: forward on compute at {second}  `self.run_forward\(batch, slot\)`\n"
-        r"      inside: solutions/ch03_streams/stream_engine\.py:\d+  `.*`\n",
+        rf"1st writes: H2D copy on h2d at {first}  `self.copy_in\(batch, buffers\)`\n"
+        r"      inside: solutions/ch03_streams/io_buffers\.py:\d+  `.*copy_.*`\n"
+        rf"  2nd reads: forward on compute at {second}  `self.run\(batch, buffers\)`\n"
+        r"      inside: solutions/ch03_streams/stream_executor\.py:\d+  `.*`\n",
         report,
     ), report
     quoted = re.findall(r"(\S+\.py):(\d+)  `(.*)`", report)
@@ -102,21 +102,21 @@ def test_the_learners_own_line_comes_first_with_its_folder(solve):
 
 def test_an_unsolved_exercise_is_named_by_the_references_file(solve):
     """Exercise 4.2 runs as the reference, whose lines lie elsewhere: its file is named, and never the learner's."""
-    (report,), lines = solve(("            events.d2h_done.record()\n", ""))
-    assert f"1st writes: D2H copy on d2h at {line_of(lines, 'self.copy_out(batch, slot)')}" in report
+    (report,), lines = solve(("            buffers.d2h_done.record()\n", ""))
+    assert f"1st writes: D2H copy on d2h at {line_of(lines, 'self.copy_out(batch, buffers)')}" in report
     (found,) = re.findall(r"Found: .*: (\S+):(\d+)  `(.*)`", report)
-    assert found[0] == "solutions/ch04_events/event_engine.py"
+    assert found[0] == "solutions/ch04_events/event_executor.py"
     reference = (course.ROOT / found[0]).read_text().splitlines()
-    assert reference[int(found[1]) - 1].strip() == found[2] == "self.events[id(slot)].d2h_done.synchronize()"
+    assert reference[int(found[1]) - 1].strip() == found[2] == "buffers.d2h_done.synchronize()"
 
 
 @pytest.mark.parametrize(
     "changes, buffer",
     [
-        ([("            self.compute.wait_event(events.h2d_done)\n", "")], r"input_ids of the buffers of batch 0 \("),
-        ([("            self.d2h.wait_event(events.compute_done)\n", "")], r"sampled ids of the buffers of batch 0 \("),
+        ([("            self.compute.wait_event(buffers.h2d_done)\n", "")], r"input_ids of the buffers of batch 0 \("),
+        ([("            self.d2h.wait_event(buffers.compute_done)\n", "")], r"sampled ids of the buffers of batch 0 \("),
         (
-            [("            events.d2h_done.record()\n", "")],
+            [("            buffers.d2h_done.record()\n", "")],
             r"sampled ids of the buffers of batch 0 \(\(1,\) int64, pinned",
         ),
     ],
@@ -127,34 +127,34 @@ def test_buffers_are_named(solve, changes, buffer):
     assert re.match(f"RACE on {buffer}", report), report
 
 
-OUTSIDE = ("            events.compute_done.record()\n", "        events.compute_done.record()\n")
-WAIT = "            self.compute.wait_event(events.h2d_done)\n"
-RUN = "            self.run_forward(batch, slot)\n"
+OUTSIDE = ("            buffers.compute_done.record()\n", "        buffers.compute_done.record()\n")
+WAIT = "            self.compute.wait_event(buffers.h2d_done)\n"
+RUN = "            self.run(batch, buffers)\n"
 MISTAKES = {
     "recorded outside the with": (
         [OUTSIDE],
         "d2h did wait for an event that was recorded after the first, but on default, not on compute",
-        "events.compute_done.record()",
+        "buffers.compute_done.record()",
     ),
     "the wait behind the work": (
         [(WAIT + RUN, RUN + WAIT)],
         "compute does wait for the event behind the first, but only after the second",
-        "self.compute.wait_event(events.h2d_done)",
+        "self.compute.wait_event(buffers.h2d_done)",
     ),
     "the wait on the wrong stream": (
-        [("self.d2h.wait_event(events.compute_done)", "self.h2d.wait_event(events.compute_done)")],
+        [("self.d2h.wait_event(buffers.compute_done)", "self.h2d.wait_event(buffers.compute_done)")],
         "h2d waits for the event behind the first, and has been given nothing since; d2h does not wait for it",
-        "self.h2d.wait_event(events.compute_done)",
+        "self.h2d.wait_event(buffers.compute_done)",
     ),
     "the wrong event": (
-        [("self.d2h.wait_event(events.compute_done)", "self.d2h.wait_event(events.h2d_done)")],
+        [("self.d2h.wait_event(buffers.compute_done)", "self.d2h.wait_event(buffers.h2d_done)")],
         "d2h did wait, but for an event recorded on h2d",
-        "events.h2d_done.record()",
+        "buffers.h2d_done.record()",
     ),
     "never recorded": (
-        [("            events.h2d_done.record()\n", "")],
+        [("            buffers.h2d_done.record()\n", "")],
         "compute did wait for an event, but for one that was never recorded, which is no wait",
-        "self.compute.wait_event(events.h2d_done)",
+        "self.compute.wait_event(buffers.h2d_done)",
     ),
 }
 

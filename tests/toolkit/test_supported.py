@@ -8,7 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaForSequenceClass
 from transformers import T5ForConditionalGeneration as T5
 
 from ch01_naive_loop import NaiveEngine
-from ch02_continuous_batching import Engine, SamplingParams
+from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching.build import build
 from ch08_full_engine import FullEngine
 from tests.helpers import random_prompts, reference_outputs
 from toolkit.errors import UserError
@@ -74,15 +75,15 @@ OTHER_ARCHITECTURES = [
 @pytest.mark.parametrize("model_type", OTHER_ARCHITECTURES)
 def test_another_architecture(model_type):
     model = model_of(model_type)
-    for engine in (NaiveEngine, Engine, FullEngine):
+    for engine in (NaiveEngine, build, FullEngine):
         message = refusal(lambda engine=engine: engine(model))
         assert f"architecture '{model_type}' is not supported; take a model of one of these: llama" in message
 
 
 def test_an_encoder_and_decoder_and_what_is_no_model_at_all():
     model = T5(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    assert "architecture 't5' is not supported" in refusal(lambda: Engine(model))
-    assert "architecture None is not supported" in refusal(lambda: Engine(torch.nn.Linear(2, 2)))
+    assert "architecture 't5' is not supported" in refusal(lambda: build(model))
+    assert "architecture None is not supported" in refusal(lambda: build(torch.nn.Linear(2, 2)))
 
 
 @pytest.mark.parametrize(
@@ -102,32 +103,32 @@ def test_an_encoder_and_decoder_and_what_is_no_model_at_all():
 )
 def test_a_supported_architecture_that_asks_for_more(model_type, changes, says):
     model = model_of(model_type, **changes)
-    for engine in (NaiveEngine, Engine, FullEngine):
+    for engine in (NaiveEngine, build, FullEngine):
         assert says in refusal(lambda engine=engine: engine(model))
 
 
 def test_a_rotary_embedding_that_the_course_does_not_know():
     model = model_of("llama")
     model.config.rope_parameters = {"rope_type": "of_tomorrow"}
-    assert f"'of_tomorrow' is none of {', '.join(FIXED_ROPE)}" in refusal(lambda: Engine(model))
+    assert f"'of_tomorrow' is none of {', '.join(FIXED_ROPE)}" in refusal(lambda: build(model))
 
 
 @pytest.mark.parametrize("model_class", [LlamaModel, LlamaForSequenceClassification])
 def test_a_model_without_a_language_model_head(model_class):
     model = model_class(AutoConfig.for_model("llama", **SIZES, **HEADS, **IDS))
-    assert f"model {model_class.__name__}: it is no LlamaForCausalLM" in refusal(lambda: Engine(model))
+    assert f"model {model_class.__name__}: it is no LlamaForCausalLM" in refusal(lambda: build(model))
 
 
 def test_a_model_in_a_wrapper():
     wrapper = torch.nn.Sequential(model_of("llama"))
     wrapper.config = wrapper[0].config
-    assert "model Sequential: it is no LlamaForCausalLM" in refusal(lambda: Engine(wrapper))
+    assert "model Sequential: it is no LlamaForCausalLM" in refusal(lambda: build(wrapper))
 
 
 def test_weights_that_are_nowhere():
     with torch.device("meta"):
         model = model_of("llama")
-    assert "its weights are on meta" in refusal(lambda: Engine(model))
+    assert "its weights are on meta" in refusal(lambda: build(model))
 
 
 def test_layers_that_share_a_place_in_the_cache():
@@ -136,8 +137,8 @@ def test_layers_that_share_a_place_in_the_cache():
     twice.model.layers[1] = twice.model.layers[0]
     del pruned.model.layers[1]
     pruned.config.num_hidden_layers = 2
-    assert "have the numbers [0], and config.num_hidden_layers is 2" in refusal(lambda: Engine(twice))
-    assert "have the numbers [0, 2], and config.num_hidden_layers is 2" in refusal(lambda: Engine(pruned))
+    assert "have the numbers [0], and config.num_hidden_layers is 2" in refusal(lambda: build(twice))
+    assert "have the numbers [0, 2], and config.num_hidden_layers is 2" in refusal(lambda: build(pruned))
 
 
 # --- what is right must not be refused
@@ -149,24 +150,24 @@ def test_a_supported_architecture_is_served_as_generate_does(model_type):
     right = reference_outputs(model, PROMPTS, NEW_TOKENS)
     naive = NaiveEngine(model).generate(PROMPTS, [NEW_TOKENS] * len(PROMPTS), ignore_eos=True)
     assert naive == right
-    assert answers(Engine(model, num_blocks=80, block_size=4)) == right
+    assert answers(build(model, num_blocks=80, block_size=4)) == right
 
 
 @pytest.mark.parametrize("rope_type", FIXED_ROPE)
 def test_a_fixed_rotary_embedding_is_served_as_generate_does(rope_type):
     model = model_of("llama", **rope(rope_type, **ROPE[rope_type]))
     right = reference_outputs(model, PROMPTS, NEW_TOKENS)
-    assert answers(Engine(model, num_blocks=80, block_size=4)) == right
+    assert answers(build(model, num_blocks=80, block_size=4)) == right
 
 
 def test_longrope_is_served_up_to_its_original_context_and_no_further():
     model = model_of("llama", **rope("longrope", **LONGROPE, original_max_position_embeddings=48))
     right = reference_outputs(model, PROMPTS, NEW_TOKENS)
-    engine = Engine(model, num_blocks=80, block_size=4, max_length=48)
+    engine = build(model, num_blocks=80, block_size=4, max_length=48)
     assert answers(engine) == right
     with pytest.raises(UserError, match="exceed the context of 48"):
         engine.add_request("long", [5] * 40, SamplingParams(max_tokens=9))
-    assert "max_length=48 at most" in refusal(lambda: Engine(model, max_length=49))
+    assert "max_length=48 at most" in refusal(lambda: build(model, max_length=49))
 
 
 def test_the_served_length_is_the_smaller_of_context_and_limit():
