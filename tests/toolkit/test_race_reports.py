@@ -114,7 +114,10 @@ def test_an_unsolved_exercise_is_named_by_the_references_file(solve):
     "changes, buffer",
     [
         ([("            self.compute.wait_event(buffers.h2d_done)\n", "")], r"input_ids of the buffers of batch 0 \("),
-        ([("            self.d2h.wait_event(buffers.compute_done)\n", "")], r"sampled ids of the buffers of batch 0 \("),
+        (
+            [("            self.d2h.wait_event(buffers.compute_done)\n", "")],
+            r"sampled ids of the buffers of batch 0 \(",
+        ),
         (
             [("            buffers.d2h_done.record()\n", "")],
             r"sampled ids of the buffers of batch 0 \(\(1,\) int64, pinned",
