@@ -19,7 +19,7 @@ NAME = "engine_in_one_file"
 
 
 class OneFile(MetaPathFinder, Loader):
-    """Finds the one file wherever one of its parts, or a chapter's package, is imported."""
+    """Finds the one file wherever one of its parts is imported. Other modules of the chapters are found as ever."""
 
     def __init__(self) -> None:
         spec = importlib.util.spec_from_file_location(NAME, ROOT / TARGET)
@@ -29,18 +29,11 @@ class OneFile(MetaPathFinder, Loader):
         sys.modules[NAME] = self.module
         spec.loader.exec_module(self.module)
         self.parts = {module.name for module in in_order(ROOT)}
-        self.packages = {part.partition(".")[0] for part in self.parts}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname in self.parts:
-            return ModuleSpec(fullname, self)
-        if fullname in self.packages:
-            spec = ModuleSpec(fullname, self, is_package=True)
-            spec.submodule_search_locations = [str(ROOT / "solutions" / fullname)]
-            return spec
-        return None
+        return ModuleSpec(fullname, self) if fullname in self.parts else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module with all names of the file. `sys.modules` wants one of its own for each name."""
@@ -54,6 +47,7 @@ class OneFile(MetaPathFinder, Loader):
 
 def pytest_configure() -> None:
     finder = OneFile()
-    for name in [name for name in sys.modules if name.partition(".")[0] in finder.packages]:
+    packages = {part.partition(".")[0] for part in finder.parts}
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
