@@ -3,7 +3,7 @@
 A captured graph has one shape for ever. A batch can have any number of rows from 1 to max_rows, and a graph for each of
 them would take too much time and memory to capture. So a few sizes are captured, the *buckets*; a batch uses the
 smallest one that holds it, and the rows left over are padding. They compute nonsense, into a block of the KV cache that
-belongs to nobody (`IOSlot.load` writes their inputs so), and nobody reads what they sample.
+belongs to nobody (`IOBuffers.load` writes their inputs so), and nobody reads what they sample.
 
 With doubling sizes, less than half of a bucket's rows are ever padding.
 """
