@@ -959,7 +959,7 @@ class RequestBook:
 
     def restart(self) -> None:
         """Nothing is computed or on its way any more; who has not had a last output waits or runs as before."""
-        requests: Sequence[Request] = sorted(self.requests.values(), key=lambda request: request.arrival)
+        requests = sorted(self.requests.values(), key=lambda request: request.arrival)
         for request in requests:
             request.finish_reason = None
             if request.status is RequestStatus.FINISHED:
@@ -1468,7 +1468,7 @@ class GraphForward(SealedForward):
         return graph
 
     def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
-        """Capture the decode steps of a slot: every bucket, greedy and sampled. Called once for each slot."""
+        """Capture the decode steps of one of the IO buffers: every bucket, greedy and sampled. Called once for each."""
         self.buckets = bucket_sizes(full.rows)
         for rows in reversed(self.buckets):
             for greedy in (True, False):

@@ -1,11 +1,9 @@
 """Which tokens of which requests run in the next step.
 
 Continuous batching: the batch is put together again at every step. A request joins as soon as there is room and leaves
-with its last token; none waits for the slowest. Idea: Yu et al., "Orca", OSDI 2022; chunked prefill: Agrawal et al.,
-"Sarathi-Serve", OSDI 2024.
-
-A step computes at most `token_budget` tokens over all rows, so that one long prompt cannot hold up everybody's next
-token: a prompt that does not fit is cut into chunks, and only its last chunk yields a token. A decode row costs 1.
+with its last token (Yu et al., "Orca", OSDI 2022). A step computes at most `token_budget` tokens, so that one long
+prompt cannot hold up the others' next token: it is cut into chunks, and only the last of them yields a token. A decode
+row costs 1. (Chunked prefill: Agrawal et al., "Sarathi-Serve", OSDI 2024.)
 """
 
 from bisect import insort

@@ -13,7 +13,7 @@ reads what another one, or the same one in an earlier replay, has left in the po
 the graph of the other IO buffers runs (the copy out, and chapter 7's carry-over), so they lie outside.
 
 The same code records on CUDA and on the simulated GPU, where the model's operations are recorded one by one (build.py
-moves the model there). A box that is one declared operation would be quicker, but then its temporaries, the pool and
+moves the model there). One declared operation would be quicker, but then its temporaries, the pool and
 what can go wrong there would be pretence. Capturing takes the simulator about 0.2 ms for an operation, replaying hardly
 more than the arithmetic. (How: PyTorch's notes "CUDA semantics, CUDA Graphs"; vLLM and nano-vllm do it the same way.)
 """
@@ -44,7 +44,7 @@ def graph_key(output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
     """What tells the graphs apart: everything that is fixed by a capture, and not the same for all of them.
 
     Args:
-        output: where a slot's sampled ids go. Each slot has its own tensor; `output.data_ptr()` is its address.
+        output: where the sampled ids go. Each of the IO buffers has its own tensor; `output.data_ptr()` is its address.
         sizes: the step that is (or was) captured, see `decode_step`.
     """
     raise NotImplementedError("ch06 exercise 3: The right graph for a batch")
@@ -75,7 +75,7 @@ class GraphForward(SealedForward):
     def step(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         """One forward, launched operation by operation on the current stream; a capture records these operations.
 
-        The result is copied out of the forward's own memory as its last operation, so that nobody reads the pool later.
+        The result is copied out of the forward's own memory as its last operation, so that the pool is not read later.
         """
         output[: sizes.samples].copy_(self.forward(inputs, self.storage, sizes))
 
@@ -93,15 +93,15 @@ class GraphForward(SealedForward):
         raise NotImplementedError("ch06 exercise 2: Capture a step")
 
     def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
-        """Capture the decode steps of a slot: every bucket, greedy and sampled. Called once for each slot.
+        """Capture the decode steps of one of the IO buffers: every bucket, greedy and sampled. Called once for each.
 
         The largest bucket comes first, greedy and sampled: what the smaller ones need fits into the memory that it has
         left in the pool.
 
         Args:
-            inputs: the slot's device tensors, with harmless values.
+            inputs: their device tensors, with harmless values.
             output: where the sampled ids go, (rows,) int64 on the device.
-            full: a decode step that uses the slot's tensors completely.
+            full: a decode step that uses these tensors completely.
         """
         self.buckets = bucket_sizes(full.rows)
         raise NotImplementedError("ch06 exercise 4: One pool for all graphs")
@@ -109,7 +109,7 @@ class GraphForward(SealedForward):
     def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         """Queue the forward of a batch on the current stream.
 
-        A batch in which every row decodes (`sizes.is_decode`) replays the graph of its slot, its bucket, and greedy or
+        A batch in which every row decodes (`sizes.is_decode`) replays the graph of its buffers, bucket, and greedy or
         not. Any other has a shape of its own, and is launched operation by operation (`step`).
 
         Args:

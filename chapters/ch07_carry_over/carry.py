@@ -50,7 +50,7 @@ def apply_carry(input_ids: Tensor, carry_index: Tensor, previous_ids: Tensor) ->
     Args:
         input_ids: (tokens,) int64, placeholders included.
         carry_index: (tokens,) int64; KEEP, or an index into previous_ids.
-        previous_ids: (rows,) int64, the sampled ids of the previous batch, as its slot holds them.
+        previous_ids: (rows,) int64, the sampled ids of the previous batch, as its IO buffers hold them.
 
     Returns:
         (tokens,) int64, a new tensor. Nothing here depends on a value on the host, so it can be captured in a graph.

@@ -832,9 +832,9 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 #
 # ## 13. The bug museum
 #
-# Each of these engines has one bug that a real engine had, in a file of thirty to sixty lines. There is no gap to fill.
-# The engine runs, and a test fails. Find the line. `make check EX=8.6` shows what the tests see. Read it closely: where
-# there is a race report, it names two lines and the edge that is missing.
+# Each exhibit is a part of an engine, in a file of less than eighty lines, with one bug that a real engine had. There
+# is no gap to fill. The engine runs, and a test fails. Find the line. `make check EX=8.6` shows what the tests see.
+# Read it closely: where there is a race report, it names two lines and the edge that is missing.
 
 # %%
 print("       (* easy, *** hard)")

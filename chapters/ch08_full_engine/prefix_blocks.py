@@ -6,7 +6,7 @@ take these blocks as they are, instead of computing them again.
 
 A block gets its name when a step that filled it was *committed*, not when it was scheduled: only then are the keys and
 values certainly written. A row that runs one step too far writes into a block that is not full, so never into a named
-one. Blocks that nobody owns keep their content and their name as long as there are others to hand out.
+one. Blocks without an owner keep their content and their name as long as there are others to hand out.
 
 Idea: Zheng et al., "SGLang: Efficient Execution of Structured Language Model Programs" (RadixAttention), NeurIPS 2024;
 naming by a chain of hashes is vLLM's "automatic prefix caching".

@@ -2,7 +2,7 @@
 
 The cache is one pool of equally sized blocks, `block_size` token positions each. A request owns as many as its tokens
 need, in any order and place; its `block_table` lists them. So at most block_size - 1 positions of a request lie idle,
-where a padded cache reserves the longest possible length for everybody.
+where a padded cache reserves the longest possible length for every request.
 
 This is bookkeeping on the host: no tensor is touched here, and freeing a block erases nothing.
 """
@@ -16,7 +16,7 @@ class BlockManager:
     """Hands out the blocks of the KV cache and takes them back.
 
     Attributes:
-        free_blocks: numbers of the blocks that nobody owns; taken from the left, given back on the right.
+        free_blocks: numbers of the blocks that no request owns; taken from the left, given back on the right.
         num_shared_tokens: tokens that were not computed because their block was there; none before chapter 8.
     """
 

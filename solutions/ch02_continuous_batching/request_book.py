@@ -4,8 +4,6 @@ It is the only place that ends a request. What comes back from the device goes t
 its request, and each request that has reached its end to its one terminal output.
 """
 
-from collections.abc import Sequence
-
 from ch02_continuous_batching.batch import Batch
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
 from ch02_continuous_batching.scheduler import Scheduler
@@ -142,7 +140,7 @@ class RequestBook:
 
     def restart(self) -> None:
         """Nothing is computed or on its way any more; who has not had a last output waits or runs as before."""
-        requests: Sequence[Request] = sorted(self.requests.values(), key=lambda request: request.arrival)
+        requests = sorted(self.requests.values(), key=lambda request: request.arrival)
         for request in requests:
             request.finish_reason = None
             if request.status is RequestStatus.FINISHED:

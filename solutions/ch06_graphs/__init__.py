@@ -1,4 +1,4 @@
-"""Chapter 6, graphs and memory pools: the sealed box opened. One launch per step, and two slots in the memory of one.
+"""Chapter 6, graphs and memory pools: the forward opened. One launch a step, two sets of graphs in the memory of one.
 
 Read in this order: buckets, graph_forward, build.
 """

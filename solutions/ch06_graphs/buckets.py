@@ -3,7 +3,7 @@
 A captured graph has one shape for ever. A batch can have any number of rows from 1 to max_rows, and a graph for each of
 them would take too much time and memory to capture. So a few sizes are captured, the *buckets*; a batch uses the
 smallest one that holds it, and the rows left over are padding. They compute nonsense, into a block of the KV cache that
-belongs to nobody (`IOBuffers.load` writes their inputs so), and nobody reads what they sample.
+belongs to no request (`IOBuffers.load` writes their inputs so), and what they sample is never read.
 
 With doubling sizes, less than half of a bucket's rows are ever padding.
 """
@@ -41,7 +41,7 @@ def decode_step(full: Sizes, rows: int, greedy: bool) -> Sizes:
     """What is captured for a bucket: `rows` rows of one token each, which all sample.
 
     Args:
-        full: the decode step that uses a slot's tensors completely. The block table keeps its full width: its rows'
+        full: the decode step that uses the IO buffers completely. The block table keeps its full width: its rows'
             lengths grow from step to step, and the shape of a graph does not.
     """
     return replace(full, tokens=rows, rows=rows, samples=rows, num_decode_rows=rows, greedy=greedy)

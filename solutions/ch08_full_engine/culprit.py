@@ -1,9 +1,9 @@
 """Which request makes steps fail, when the exception does not say: found by halves, before an innocent one ends.
 
 A step serves many requests, and what is raised in it (while rows are packed, blocks get their names, text is made) may
-be the fault of one. The first time everybody starts over: most errors do not come again. When a step fails once more
+be the fault of one. The first time all requests start over: most errors do not come again. When a step fails once more
 and a request has still not got its next token, it is under suspicion. Those under suspicion are then served in groups,
-apart from everybody else: half of them, and if that fails half of the half, until a group is a single request. One that
+apart from all others: half of them, and if that fails half of the half, until a group is a single request. One that
 fails all by itself is at fault. A group whose members have all got a token is innocent, and the next one is tried.
 
 With n under suspicion and one at fault this takes some 2 log2(n) short steps; meanwhile the others wait.
@@ -22,7 +22,7 @@ class CulpritSearch(Observer):
 
     Attributes:
         failures: for each request, how many steps have failed with it since its latest token.
-        groups: those under suspicion that are still to be tried; the last group is being served. Empty: everybody is.
+        groups: those under suspicion that are still to be tried; the last group is being served. Empty: all are.
     """
 
     max_failures = 2

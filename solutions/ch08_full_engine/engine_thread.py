@@ -26,7 +26,7 @@ class EngineThread(Thread):
     """Runs an engine for others until it is closed.
 
     Args:
-        engine: from now on, nobody else may call it.
+        engine: from now on, only this thread may call it.
         on_end: called once for each request that was added, right before its last output is delivered.
 
     Attributes:
@@ -81,7 +81,7 @@ class EngineThread(Thread):
         try:
             with short_collections():
                 self._serve()
-        except BaseException as error:  # the engine gets over what it can; now nobody may wait for it in vain
+        except BaseException as error:  # the engine gets over what it can; whoever waits for it must be told
             reason = f"the engine has ended: {str(error) or type(error).__name__}"
             raise
         finally:

@@ -43,7 +43,7 @@ class Server:
             prompt_ids: copied before anything else happens.
             on_output: called with each output of the request, in the engine's thread: it must be quick, and must not
                 submit anything itself (it might wait for a place that only its own thread can free). The last output
-                has a finish_reason. If it raises, whatever it is, the request is cancelled, and nobody else notices.
+                has a finish_reason. If it raises, whatever it is, the request is cancelled, and no other one notices.
             timeout: seconds to wait for a place.
 
         Returns:
@@ -95,7 +95,7 @@ class Server:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(outputs.put_nowait, output)
             elif output.finish_reason is None:
-                self.cancel(name)  # nobody listens any more
+                self.cancel(name)  # the listener is gone
 
         self._start(name, prompt, params, hand_over)
         try:
