@@ -63,7 +63,6 @@ class Engine(Generic[Handle]):
 
     def add_request(self, request_id: str, prompt_ids: Iterable[int], params: SamplingParams) -> Request:
         """Queue a prompt. Raises UserError for one that can never be served, see `check_request`."""
-        self.settle()
         request = self.book.add(request_id, self.check_request(request_id, prompt_ids, params), params)
         self.observers.added(request)
         return request

@@ -66,3 +66,17 @@ def test_in_the_middle_of_its_answer(build: Any):
     ends = run(build, spoilt_model(right[who][place]), PROMPTS)
     assert_failed(ends.pop(who), right[who][: place + 1])
     assert [list(out.output_ids) for out in ends] == right[:who] + right[who + 1 :]
+
+
+def test_no_other_request_shares_the_blocks_of_one_that_has_failed():
+    """What a step without a finite logit has written is not to be relied on: its blocks get no names."""
+    from toolkit import simgpu
+
+    simgpu.reset("eager")
+    engine = FullEngine(spoilt_model(7), **LIMITS)
+    bad = [5, 7, *range(20, 31)]
+    for _ in range(2):
+        (end,) = engine.generate([bad], SamplingParams(max_tokens=MAX_TOKENS))
+        assert_failed(end, [])
+        assert not engine.scheduler.blocks.block_of, "blocks of a request without a finite logit have got names"
+    assert engine.metrics.shared_tokens == 0

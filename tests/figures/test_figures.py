@@ -82,7 +82,9 @@ def test_a_recording_says_what_was_called(monkeypatch):
 
 def test_make_asks_for_what_the_recordings_name():
     """make record hands CH and DEVICE on to the command that is called without make."""
-    done = subprocess.run(["make", "-n", "record", "CH=4", "DEVICE=cpu"], cwd=ROOT, capture_output=True, text=True)
+    # Within make another make says which folder it enters and leaves.
+    command = ["make", "-n", "--no-print-directory", "record", "CH=4", "DEVICE=cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1].endswith("-m figures.record 4 --device cpu"), done.stdout + done.stderr
 
 
