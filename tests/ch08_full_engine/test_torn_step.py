@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from ch02_continuous_batching import FinishReason, SamplingParams
+from ch02_continuous_batching.build import build as build_ch02
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine.full_runs import engine_on
-from tests.helpers import reference_outputs, shared_reference
+from tests.helpers import reference_outputs, shared_reference, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
 from toolkit.commands.ledger import Ledger
 
@@ -90,3 +91,21 @@ def test_generate_after_an_output_was_left_over():
     engine.generate([[11, 12, 13]], SamplingParams(max_tokens=5))
     ends = run_on(engine, ledger)
     assert ends == {"0": FinishReason.CANCELLED, "1": FinishReason.LENGTH}
+
+
+@pytest.mark.parametrize("build", [build_ch02, FullEngine], ids=["ch02", "ch08"])
+def test_there_is_work_though_every_request_had_ended_in_the_torn_step(build: Any):
+    """Nothing waits, runs or is in flight, and yet the only request has not had its last output."""
+    from toolkit import simgpu
+
+    simgpu.reset("eager")
+    engine, ledger = build(tiny_model(), num_blocks=80, block_size=4), Ledger()
+    engine.add_request("0", PROMPTS[0], SamplingParams(max_tokens=1))
+    ledger.add("0", expected()[0][:1])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine.observers, "stepped", lambda scheduler, outputs, idle: idle and interrupted())
+        patch.setattr(engine.executor, "drain", interrupted)
+        while True:
+            engine.step()
+    assert engine.has_work, "its output was not returned, so there is work"
+    assert run_on(engine, ledger) == {"0": FinishReason.LENGTH}
