@@ -35,6 +35,10 @@ def interrupted(*arguments: Any) -> None:
     raise KeyboardInterrupt
 
 
+def lost(*arguments: Any) -> None:
+    raise RuntimeError("the device is lost")
+
+
 def run_on(engine: FullEngine, ledger: Ledger) -> dict[str, FinishReason]:
     """Step until there is no work: all is booked, and the engine holds nothing. How each request ended."""
     ends: dict[str, FinishReason] = {}
@@ -109,3 +113,26 @@ def test_there_is_work_though_every_request_had_ended_in_the_torn_step(build: An
             engine.step()
     assert engine.has_work, "its output was not returned, so there is work"
     assert run_on(engine, ledger) == {"0": FinishReason.LENGTH}
+
+
+def test_there_is_work_though_the_torn_step_had_stopped_the_engine():
+    """The device was found to be lost, and Ctrl-C came before any request was told: each of them still ends."""
+    engine, ledger = engine_on(), Ledger()
+    for i in range(2):
+        engine.add_request(str(i), PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+        ledger.add(str(i), expected()[i])
+    for _ in range(2):
+        ledger.take(engine.step())
+
+    def twice_interrupted(*arguments: Any) -> None:
+        engine.executor.drain = interrupted
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, "device_is_usable", lambda: False)
+        patch.setattr(engine.executor, "launch", lost)
+        patch.setattr(engine.book, "end", twice_interrupted)
+        engine.step()
+    del engine.executor.drain
+    assert engine.stopped and engine.has_work, f"stopped: {engine.stopped!r}, has_work: {engine.has_work}"
+    assert run_on(engine, ledger) == dict.fromkeys("01", FinishReason.LENGTH)
