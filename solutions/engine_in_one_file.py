@@ -1173,6 +1173,12 @@ class IOBuffers:
             self.host_inputs[name].copy_(values)
             self.device_inputs[name] = values.to(device)
 
+    def record_streams(self, *streams: Any) -> None:  # noqa: ANN401 (of either accelerator, without a common class)
+        """Tell the allocator which streams use the device's side."""
+        for tensor in (*self.forward_inputs.values(), self.device_ids):
+            for stream in streams:
+                tensor.record_stream(stream)
+
     def name_for(self, batch: int) -> None:
         """From now on the buffers belong to this batch. Only reports of the simulated GPU say so."""
         for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):
@@ -1299,6 +1305,9 @@ class StreamExecutor:
             for buffers in pool.buffers:
                 forward.seal(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")
+        for buffers in pool.buffers:
+            buffers.record_streams(self.h2d, self.compute, self.d2h)
+        forward.storage.record_stream(self.compute)
         accelerator.synchronize()  # what was made on the default stream is there before any other stream uses it
 
     def launch(self, batch: Batch) -> IOBuffers:

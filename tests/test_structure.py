@@ -1,24 +1,40 @@
-"""docs/structure.md names places in the code by file and line; they are where it says."""
-
-import re
+"""README.md and docs/ name places in the code by file and line; they are where it says."""
 
 import pytest
 
+from toolkit.commands.code_links import LINK, QUOTE, line_of_code, line_of_definition, refreshed
 from toolkit.course import ROOT
+from toolkit.errors import UserError
 
-TEXT = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
-LINKS = re.findall(r"\[`([\w.]+)`\]\(\.\./(solutions/[\w/]+\.py)#L(\d+)\)", TEXT)
-
-
-def test_the_page_names_places_in_the_code():
-    assert len(LINKS) >= 25
-    assert "@ch" not in TEXT
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STRUCTURE = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
+CODE = "\nclass A:\n\n    def b(self):\n        self.run(1, 2)\n"
 
 
-@pytest.mark.parametrize(("name", "path", "line"), LINKS)
-def test_a_name_is_defined_on_the_line_that_is_given(name: str, path: str, line: str):
-    """`Class.method` or `function`: its definition is on that line."""
-    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-    last = name.rpartition(".")[2]
-    places = [number for number, each in enumerate(lines, 1) if re.match(rf"\s*(def|class) {last}\b", each)]
-    assert int(line) in places, f"docs/structure.md says that {path}:{line} defines {name}; it is at {places}"
+def test_the_pages_name_places_in_the_code():
+    assert len(LINK.findall(STRUCTURE)) >= 25
+    assert "@ch" not in STRUCTURE
+    assert len(QUOTE.findall((ROOT / "README.md").read_text(encoding="utf-8"))) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_line_numbers_are_up_to_date(page):
+    """`python -m toolkit.commands.code_links`, which `make exercises` runs, would change nothing."""
+    text = page.read_text(encoding="utf-8")
+    assert refreshed(text) == text
+
+
+def test_a_place_that_moved_is_found(tmp_path):
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions/a.py").write_text(CODE, encoding="utf-8")
+    link, quote = "[`A.b`](../solutions/a.py#L{})", "at solutions/a.py:{}  `self.run(...)`"
+    assert refreshed(link.format(1) + quote.format(9), tmp_path) == link.format(4) + quote.format(5)
+
+
+def test_a_place_that_is_gone_is_an_error(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("class A: ...\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"does not define A\.b"):
+        line_of_definition(file, "A.b")
+    with pytest.raises(UserError, match=r"has no line that begins with self\.run\("):
+        line_of_code(file, "self.run(...)")

@@ -113,6 +113,17 @@ class IOBuffers:
             self.device_inputs[name] = values.to(device)
             # END SOLUTION
 
+    def record_streams(self, *streams: Any) -> None:  # noqa: ANN401 (of either accelerator, without a common class)
+        """Tell the allocator which streams use the device's side.
+
+        It knows of the stream only on which the memory was asked for. An engine may be dropped while it has batches in
+        flight; without this, its buffers would at once be given to somebody else, and the batches would read and write
+        there. (PyTorch's documentation, `torch.Tensor.record_stream`.)
+        """
+        for tensor in (*self.forward_inputs.values(), self.device_ids):
+            for stream in streams:
+                tensor.record_stream(stream)
+
     def name_for(self, batch: int) -> None:
         """From now on the buffers belong to this batch. Only reports of the simulated GPU say so."""
         for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):

@@ -61,6 +61,9 @@ class StreamExecutor:
             for buffers in pool.buffers:
                 forward.seal(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")
+        for buffers in pool.buffers:
+            buffers.record_streams(self.h2d, self.compute, self.d2h)
+        forward.storage.record_stream(self.compute)
         accelerator.synchronize()  # what was made on the default stream is there before any other stream uses it
 
     def launch(self, batch: Batch) -> IOBuffers:

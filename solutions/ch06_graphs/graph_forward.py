@@ -33,7 +33,11 @@ from toolkit.sealed_forward import SealedForward, Sizes, Tensors
 
 
 def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself if it is on the accelerator, else a copy that is: what is captured are its operations there."""
+    """The model itself if it is on the accelerator, else a copy that is: what is captured are its operations there.
+
+    The model has to outlive the batches in flight. One that is on the accelerator already is its owner's to keep; the
+    copy goes with the engine, so wait for the device before such an engine is dropped.
+    """
     if model.device.type == DEVICE:
         return model
     there: PreTrainedModel = copy.deepcopy(model).to(DEVICE)  # type: ignore[arg-type] # as the library annotates it

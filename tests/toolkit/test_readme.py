@@ -158,14 +158,3 @@ def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
     assert not missing, f"the README links to {missing}"
     assert [name for name in chapter_names() if f"chapters/{name}/lesson.ipynb" not in README] == []
     assert Path(ROOT / "LICENSE").is_file()
-
-
-def test_the_quoted_report_names_the_lines_of_the_solution():
-    """The race report in the README points at lines as they stand in solutions/."""
-    quoted = re.findall(r"at solutions/ch\d\d_\w+/(\w+\.py):(\d+)  `(.*?)(?:\.\.\.\)|)`", README)
-    assert len(quoted) == 2
-    for file, number, text in quoted:
-        source = (ROOT / "solutions" / "ch03_streams" / file).read_text(encoding="utf-8").splitlines()
-        assert source[int(number) - 1].strip().startswith(text), (
-            f"line {number} of {file} is {source[int(number) - 1]!r}"
-        )
