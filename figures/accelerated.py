@@ -17,9 +17,9 @@ from toolkit import device
 from toolkit.commands.decoding import Load, Served
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
+from toolkit.forward import Forward, Sizes, Tensors
 from toolkit.models import load_model
 from toolkit.recordings import Row
-from toolkit.sealed_forward import SealedForward, Sizes, Tensors
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 RUNS = 5  # of everything that depends on luck
@@ -50,7 +50,7 @@ def clock() -> str:
 def open_load(name: str = "8b", *, requests: int = 32, new_tokens: int = 40) -> Load:
     """The load for a measurement: on a GPU of a named shape with random weights.
 
-    On the simulated GPU a tiny model computes, for fewer tokens; the times are those that the sealed forward declares.
+    On the simulated GPU a tiny model computes, for fewer tokens; the times are those that the forward declares.
     """
     if device.is_simulated():
         torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def engine_with(executor: Callable[..., Any]) -> Callable[..., Any]:
         blocks = BlockManager(config.num_blocks, config.block_size)
         scheduler = Scheduler(blocks, config.max_rows, config.token_budget, config.policy)
         book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
-        forward = SealedForward(partial(model_step, model), allocate_cache(model, config))
+        forward = Forward(partial(model_step, model), allocate_cache(model, config))
         pool = BufferPool([IOBuffers(padding(BufferSizes.of(entrance)), device.DEVICE)])
         return Engine(Parts(entrance, scheduler, Packer(blocks), executor(pool, forward, observers), book, observers))
 
@@ -160,8 +160,8 @@ SIMULATED_LAUNCH_MS = 0.025  # the host's time for one kernel, Python included
 
 
 @contextmanager
-def opened(forward: Any) -> Iterator[None]:  # noqa: ANN401 (a SealedForward, whose methods are replaced)
-    """While this lasts, the sealed forward is launched kernel by kernel."""
+def opened(forward: Any) -> Iterator[None]:  # noqa: ANN401 (a Forward, whose methods are replaced)
+    """While this lasts, the forward is launched kernel by kernel."""
     original = forward.launch
     if device.is_simulated():
         forward.launch = _launch_kernels
@@ -180,7 +180,7 @@ def _launch_kernels(inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         device.launch("kernel", lambda ids: None, writes=[output], cost_ms=sizes.cost_ms / SIMULATED_KERNELS)
 
 
-def _without_graphs(forward: SealedForward, launch: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+def _without_graphs(forward: Forward, launch: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
     graphs, forward.graphs = forward.graphs, {}
     try:
         launch(*arguments)

@@ -37,12 +37,12 @@ from toolkit.checked import INT32_MAX, INT64_MAX, real_number, shown, truth, who
 from toolkit.device import DEVICE, accelerator, host_work, is_simulated, name_tensors, new_stream, write_host
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError
+from toolkit.forward import Forward, Sizes, Tensors
 from toolkit.garbage import no_collection
 from toolkit.models.compiled import compile_forward
 from toolkit.models.supported import served_length
 from toolkit.paged_attention import PagedBatch, PagedKVCache, attention_kernel_name, use_paged_attention
 from toolkit.percentile import percentile
-from toolkit.sealed_forward import SealedForward, Sizes, Tensors
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 from toolkit.timeline.recording import WAIT
 
@@ -414,10 +414,10 @@ class BatchInputs:
     input_ids: Tensor
     position_ids: Tensor
     slot_mapping: Tensor
-    query_start: Tensor
-    kv_lengths: Tensor
+    query_start_loc: Tensor
+    seq_lens: Tensor
     block_table: Tensor
-    sample_index: Tensor
+    logits_indices: Tensor
     temperature: Tensor
     top_k: Tensor
     top_p: Tensor
@@ -474,19 +474,19 @@ def pack_tokens(rows: Sequence[Row], blocks: BlockManager) -> tuple[list[int], .
     input_ids: list[int] = []
     position_ids: list[int] = []
     slot_mapping: list[int] = []
-    query_start: list[int] = [0]
-    kv_lengths: list[int] = []
-    sample_index: list[int] = []
+    query_start_loc: list[int] = [0]
+    seq_lens: list[int] = []
+    logits_indices: list[int] = []
     for row in rows:
         end = row.start + row.num_tokens
         input_ids += row.request.token_ids(row.start, end)
         position_ids += range(row.start, end)
         slot_mapping += [blocks.slot(row.request, position) for position in range(row.start, end)]
-        query_start.append(len(input_ids))
-        kv_lengths.append(end)
+        query_start_loc.append(len(input_ids))
+        seq_lens.append(end)
         if row.samples:
-            sample_index.append(len(input_ids) - 1)
-    return input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index
+            logits_indices.append(len(input_ids) - 1)
+    return input_ids, position_ids, slot_mapping, query_start_loc, seq_lens, logits_indices
 
 
 class Packer:
@@ -502,7 +502,9 @@ class Packer:
 
     def inputs(self, rows: Sequence[Row]) -> BatchInputs:
         """The inputs of rows in packed order."""
-        input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(rows, self.blocks)
+        input_ids, position_ids, slot_mapping, query_start_loc, seq_lens, logits_indices = pack_tokens(
+            rows, self.blocks
+        )
 
         block_tables = [row.request.block_table for row in rows]
         widest = max(map(len, block_tables))
@@ -517,10 +519,10 @@ class Packer:
             input_ids=host_tensor(input_ids, np.int64),
             position_ids=host_tensor(position_ids, np.int64),
             slot_mapping=host_tensor(slot_mapping, np.int64),
-            query_start=host_tensor(query_start, np.int32),
-            kv_lengths=host_tensor(kv_lengths, np.int32),
+            query_start_loc=host_tensor(query_start_loc, np.int32),
+            seq_lens=host_tensor(seq_lens, np.int32),
             block_table=host_tensor([table + [0] * (widest - len(table)) for table in block_tables], np.int32),
-            sample_index=host_tensor(sample_index, np.int64),
+            logits_indices=host_tensor(logits_indices, np.int64),
             temperature=host_tensor([p.temperature for p in params], np.float32),
             top_k=host_tensor([p.top_k for p in params], np.int64),
             top_p=host_tensor([p.top_p for p in params], np.float32),
@@ -666,8 +668,8 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
         cache=cache,
         block_table=inputs.block_table,
         slot_mapping=inputs.slot_mapping,
-        query_start=inputs.query_start,
-        kv_lengths=inputs.kv_lengths,
+        query_start_loc=inputs.query_start_loc,
+        seq_lens=inputs.seq_lens,
         num_decode_rows=inputs.num_decode_rows,
         max_query_length=inputs.max_query_length,
     )
@@ -675,7 +677,7 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
         input_ids=inputs.input_ids[None],
         position_ids=inputs.position_ids[None],
         use_cache=False,
-        logits_to_keep=inputs.sample_index,  # the vocabulary is wide: only rows that sample pay for it
+        logits_to_keep=inputs.logits_indices,  # the vocabulary is wide: only rows that sample pay for it
         paged=paged,
     ).logits[0]
     if inputs.greedy:
@@ -1139,10 +1141,10 @@ def padding(sizes: BufferSizes) -> dict[str, Tensor]:
         "input_ids": torch.zeros(tokens, **INT64),
         "position_ids": torch.zeros(tokens, **INT64),
         "slot_mapping": torch.full((tokens,), sizes.trash_block * sizes.block_size, **INT64),
-        "query_start": torch.arange(rows + 1, **INT32),
-        "kv_lengths": torch.ones(rows, **INT32),
+        "query_start_loc": torch.arange(rows + 1, **INT32),
+        "seq_lens": torch.ones(rows, **INT32),
         "block_table": torch.full((rows, sizes.width), sizes.trash_block, **INT32),
-        "sample_index": torch.arange(rows, **INT64),
+        "logits_indices": torch.arange(rows, **INT64),
         "temperature": torch.zeros(rows, **FLOAT32),
         "top_k": torch.zeros(rows, **INT64),
         "top_p": torch.ones(rows, **FLOAT32),
@@ -1217,7 +1219,7 @@ def sizes_of(inputs: BatchInputs) -> Sizes:
     return Sizes(
         tokens=inputs.input_ids.shape[0],
         rows=rows,
-        samples=inputs.sample_index.shape[0],
+        samples=inputs.logits_indices.shape[0],
         width=width,
         num_decode_rows=inputs.num_decode_rows,
         max_query_length=inputs.max_query_length,
@@ -1232,11 +1234,11 @@ def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
         input_ids=tensors["input_ids"][: sizes.tokens],
         position_ids=tensors["position_ids"][: sizes.tokens],
         slot_mapping=tensors["slot_mapping"][: sizes.tokens],
-        query_start=tensors["query_start"][: sizes.rows + 1],
-        kv_lengths=tensors["kv_lengths"][: sizes.rows],
+        query_start_loc=tensors["query_start_loc"][: sizes.rows + 1],
+        seq_lens=tensors["seq_lens"][: sizes.rows],
         block_table=tensors["block_table"][: sizes.rows, : sizes.width],
         # Clamped, since in this chapter an older batch may still stand there: an index too large would kill CUDA.
-        sample_index=tensors["sample_index"][samples].clamp_max(sizes.tokens - 1),
+        logits_indices=tensors["logits_indices"][samples].clamp_max(sizes.tokens - 1),
         temperature=tensors["temperature"][samples],
         top_k=tensors["top_k"][samples],
         top_p=tensors["top_p"][samples],
@@ -1299,11 +1301,11 @@ def model_step(model: PreTrainedModel, tensors: Tensors, storage: Tensor, sizes:
 class StreamExecutor:
     """Runs batches over three streams, with nothing to order them."""
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers) -> None:
         self.pool, self.forward, self.observers = pool, forward, observers
         with no_collection():
             for buffers in pool.buffers:
-                forward.seal(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
+                forward.capture_all(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")
         for buffers in pool.buffers:
             buffers.record_streams(self.h2d, self.compute, self.d2h)
@@ -1435,7 +1437,7 @@ def decode_step(full: Sizes, rows: int, greedy: bool) -> Sizes:
 
 
 # ==== chapter 6: graph_forward.py =====================================================================================
-# The sealed box of chapters 3 to 5, opened: the forward as captured graphs.
+# What the one launch of chapters 3 to 5 hides: the forward as captured graphs.
 
 
 def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
@@ -1451,7 +1453,7 @@ def graph_key(output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
     return output.data_ptr(), sizes.rows, sizes.greedy
 
 
-class GraphForward(SealedForward):
+class GraphForward(Forward):
     """Runs a forward from static device tensors into a static device tensor: decode steps as graphs, others eagerly."""
 
     def __init__(self, forward: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor) -> None:
@@ -1475,7 +1477,7 @@ class GraphForward(SealedForward):
             self.step(inputs, output, sizes)
         return graph
 
-    def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+    def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         """Capture the decode steps of one of the IO buffers: every bucket, greedy and sampled. Called once for each."""
         self.buckets = bucket_sizes(full.rows)
         for rows in reversed(self.buckets):
@@ -1816,9 +1818,9 @@ class PackedBuffers(IOBuffers):
         write_host(self.host_buffer, self.padding_buffer)
         for name, values in inputs.tensors().items():
             write_host(self.host_inputs[name], values)
-        rows = inputs.kv_lengths.shape[0]
+        rows = inputs.seq_lens.shape[0]
         if inputs.num_decode_rows < rows:
-            rest = self.host_inputs["query_start"][rows + 1 :]
+            rest = self.host_inputs["query_start_loc"][rows + 1 :]
             write_host(rest, host_tensor([inputs.input_ids.shape[0]] * len(rest), np.int32))
 
     def copy_in(self) -> None:
@@ -2168,12 +2170,12 @@ class StepGraphs(GraphForward):
         self.token_buckets = [size for size in bucket_sizes(token_budget) if size >= SMALLEST_BUCKET]
         self.mixed_graphs: dict[tuple[int, int, bool], Any] = {}
 
-    def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+    def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         for tokens in reversed(self.token_buckets):  # before the smaller decode steps: the largest comes first
             for greedy in (True, False):
                 sizes = replace(full, tokens=tokens, num_decode_rows=0, max_query_length=tokens, greedy=greedy)
                 self.mixed_graphs[output.data_ptr(), tokens, greedy] = self.capture(inputs, output, sizes)
-        super().seal(inputs, output, full)
+        super().capture_all(inputs, output, full)
 
     def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         if sizes.is_decode or not self.token_buckets or sizes.tokens > self.token_buckets[-1]:
@@ -2183,13 +2185,11 @@ class StepGraphs(GraphForward):
         self.mixed_graphs[output.data_ptr(), tokens, sizes.greedy].replay()
 
 
-def quickest_forward(
-    step: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor, token_budget: int
-) -> SealedForward:
+def quickest_forward(step: Callable[[Tensors, Tensor, Sizes], Tensor], storage: Tensor, token_budget: int) -> Forward:
     """The forward with the most graphs that this device and its attention can have. See GraphForward for the arguments.
     """
     if device.is_simulated():
-        return SealedForward(step, storage)
+        return Forward(step, storage)
     if attention_kernel_name(storage) == "plain torch":
         return GraphForward(step, storage)
     return StepGraphs(step, storage, token_budget)

@@ -85,3 +85,13 @@ def test_the_version_looked_at_is_the_one_pinned():
     pinned = re.search(r"^transformers==(.+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     looked_at = [row[1].split(",")[0] for row in rows(OTHERS, columns=3) if row[0] == "transformers"]
     assert looked_at == [pinned[1]]
+
+
+def test_our_own_names_are_in_the_code():
+    """Every `name` among the terms and in the meanings, and every term in CamelCase, stands in solutions/ or toolkit/."""
+    sources = [*(ROOT / "solutions").rglob("*.py"), *(ROOT / "toolkit").rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    names = {name for row in rows(MEANINGS, columns=3) for name in re.findall(r"`(\w+)[^`]*`", " ".join(row[:2]))}
+    names |= {term for row in rows(MEANINGS, columns=3) for term in re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", row[0])}
+    assert len(names) >= 8
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []

@@ -118,7 +118,7 @@ def make_venv(venv: Path) -> None:
             f"{sys.executable} has no venv or ensurepip module; on Debian and Ubuntu: sudo apt install python3-venv"
         )
     if venv.exists():
-        say(f"{venv.name} was left unfinished or its Python is gone: making it anew")
+        say(f"{venv.name} was left unfinished or its Python is gone: making it again")
         shutil.rmtree(venv)
     venv.mkdir()
     (venv / ".course-stamp").write_text(UNFINISHED)

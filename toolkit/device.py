@@ -1,6 +1,6 @@
 """One way to write device code that runs on a real GPU and on the simulated one.
 
-    from toolkit.device import accelerator, DEVICE, new_stream, sealed_box
+    from toolkit.device import accelerator, DEVICE, new_stream, one_launch
 
 `accelerator` is `torch.cuda` where CUDA is available, else `toolkit.simgpu`; `DEVICE` is "cuda" or "sim" accordingly.
 Both are looked up on first use: importing this module registers nothing, and a process that never asks for the
@@ -138,7 +138,7 @@ def launch(
 
     On the simulated GPU this is one operation, and `fn` gets plain CPU tensors over the same memory; a model that it
     calls must be plain too (`plain_module`). On CUDA `fn` is called at once and launches its kernels one by one; see
-    `sealed_box`.
+    `one_launch`.
     """
     if is_simulated():
         _accelerator().launch(name, fn, reads, writes, cost_ms)
@@ -146,7 +146,7 @@ def launch(
         fn(*reads, *writes)
 
 
-def sealed_box(
+def one_launch(
     name: str,
     fn: Callable[..., object],
     reads: Sequence[torch.Tensor] = (),
@@ -156,7 +156,7 @@ def sealed_box(
     """Close `fn` over these very tensors; calling the result queues it on the current stream with one launch.
 
     Arguments are those of `launch`. On CUDA the function is run twice to warm up, with whatever the tensors hold, and
-    captured as a graph: what it writes is overwritten, so seal before the tensors hold anything of value.
+    captured as a graph: what it writes is overwritten, so capture before the tensors hold anything of value.
     """
     if is_simulated():
         return functools.partial(_accelerator().launch, name, fn, tuple(reads), tuple(writes), cost_ms)
@@ -173,7 +173,7 @@ def sealed_box(
 
 
 def plain_module(module: torch.nn.Module) -> torch.nn.Module:
-    """The form in which `fn` of a box calls a model: on CUDA the model itself, else a twin that shares its memory."""
+    """The form in which a launched `fn` calls a model: on CUDA the model itself, else a twin that shares its memory."""
     return _accelerator().plain_module(module) if is_simulated() else module
 
 

@@ -79,9 +79,9 @@ def plain_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBat
     parts = []
     if decode > 0:
         parts.append(_attend(query[:decode, None], keys, values, batch, slice(0, decode), scale)[:, 0])
-    if decode < batch.kv_lengths.shape[0]:
+    if decode < batch.seq_lens.shape[0]:
         # Rows of different lengths: spread the packed tokens over a (rows, longest) grid, attend, and pack them again.
-        starts = batch.query_start[decode:-1]
+        starts = batch.query_start_loc[decode:-1]
         token = torch.arange(decode, query.shape[0], device=query.device, dtype=starts.dtype)
         row = (torch.searchsorted(starts, token, right=True) - 1).clamp_min(0)
         # Inputs that arrive too late (chapter 3) shall give wrong numbers, not an address outside: that kills CUDA.
@@ -94,14 +94,14 @@ def plain_attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBat
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, rows: slice, scale: float) -> Tensor:
     """Attention of a grid of queries, (rows, queries, heads, head_dim); the shape of the result is the same."""
-    table, kv_lengths = batch.block_table[rows], batch.kv_lengths[rows, None]
-    query_lengths = batch.query_start[1:][rows, None] - batch.query_start[:-1][rows, None]
+    table, seq_lens = batch.block_table[rows], batch.seq_lens[rows, None]
+    query_lengths = batch.query_start_loc[1:][rows, None] - batch.query_start_loc[:-1][rows, None]
     key_position = torch.arange(table.shape[1] * keys.shape[1], dtype=torch.int64, device=query.device)
     offset = torch.arange(query.shape[1], dtype=torch.int64, device=query.device)
-    query_position = kv_lengths - query_lengths + offset
+    query_position = seq_lens - query_lengths + offset
     causal = key_position <= query_position[..., None]  # (rows, queries, key positions)
     # A masked key weighs 0, but a block that was never written may hold NaN, and 0 * NaN is NaN: so zeros go in.
-    unwritten = (key_position >= kv_lengths)[..., None, None]
+    unwritten = (key_position >= seq_lens)[..., None, None]
     row_keys = keys[table].flatten(1, 2).masked_fill(unwritten, 0)  # (rows, key positions, kv_heads, head_dim)
     row_values = values[table].flatten(1, 2).masked_fill(unwritten, 0)
     out = F.scaled_dot_product_attention(

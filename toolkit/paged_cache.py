@@ -46,7 +46,7 @@ class PagedBatch:
     """Where the tokens of one step live in the cache, and which rows they belong to.
 
     Rows with a single query token (decode) stand first; the rows behind them are prefill chunks. Nobody changes one;
-    yet it is not `frozen`, because torch.compile (2.11) looks into frozen dataclasses, and would compile a layer anew
+    yet it is not `frozen`, because torch.compile (2.11) looks into frozen dataclasses, and would compile a layer again
     for other numbers of rows.
 
     Attributes:
@@ -54,8 +54,9 @@ class PagedBatch:
         block_table: (rows, max_blocks) int32; row r's position p is in block `block_table[r, p // block_size]`.
             Entries past a row's length are never used, but must be valid block numbers.
         slot_mapping: (tokens,) int64; where each token's key and value are written, block * block_size + offset.
-        query_start: (rows + 1,) int32; row r owns the packed tokens query_start[r] to query_start[r + 1] - 1.
-        kv_lengths: (rows,) int32; number of tokens of row r in the cache, those of this step included.
+        query_start_loc: (rows + 1,) int32; row r owns the packed tokens from query_start_loc[r] up to, and without,
+            query_start_loc[r + 1].
+        seq_lens: (rows,) int32; number of tokens of row r in the cache, those of this step included.
         num_decode_rows: how many rows, from the first, have exactly one query token.
         max_query_length: the longest row's number of query tokens.
     """
@@ -63,7 +64,7 @@ class PagedBatch:
     cache: PagedKVCache
     block_table: Tensor
     slot_mapping: Tensor
-    query_start: Tensor
-    kv_lengths: Tensor
+    query_start_loc: Tensor
+    seq_lens: Tensor
     num_decode_rows: int
     max_query_length: int

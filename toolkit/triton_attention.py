@@ -76,8 +76,8 @@ def num_splits(rows: int, kv_heads: int, capacity: int, processors: int) -> int:
 def attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> Tensor:
     """What `toolkit.paged_attention.paged_attention` computes: same arguments, same result.
 
-    Packed tokens that belong to no row (from query_start[-1] on) come out as zeros. Lengths and row starts that do not
-    fit the batch give wrong numbers, never an address outside the tensors.
+    Packed tokens that belong to no row (from query_start_loc[-1] on) come out as zeros. Lengths and row starts that do
+    not fit the batch give wrong numbers, never an address outside the tensors.
     """
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     if batch.num_decode_rows > 0:
@@ -105,7 +105,7 @@ def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: Page
         keys,
         values,
         batch.block_table,
-        batch.kv_lengths,
+        batch.seq_lens,
         query.stride(0),
         query.stride(1),
         keys.stride(1),
@@ -131,7 +131,7 @@ def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: Pag
 
     tokens, heads, head_dim = query.shape
     block_size, kv_heads = keys.shape[1:3]
-    first, rows = batch.num_decode_rows, batch.kv_lengths.shape[0]
+    first, rows = batch.num_decode_rows, batch.seq_lens.shape[0]
     group = _power_of_two(heads // kv_heads)
     tile_tokens = max(1, PREFILL_QUERIES // group)
     # One program for each full tile of tokens, one for each row, whose last tile is partly filled, and one for no row.
@@ -142,8 +142,8 @@ def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: Pag
         keys,
         values,
         batch.block_table,
-        batch.query_start,
-        batch.kv_lengths,
+        batch.query_start_loc,
+        batch.seq_lens,
         query.stride(0),
         query.stride(1),
         keys.stride(1),

@@ -72,7 +72,7 @@ def decode_kernel(
     keys,
     values,
     block_table,
-    kv_lengths,
+    seq_lens,
     query_stride,
     query_head_stride,
     slot_stride,
@@ -94,7 +94,7 @@ def decode_kernel(
     """
     head, row, split = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     heads = tl.num_programs(0) * GROUP
-    length = tl.minimum(tl.load(kv_lengths + row), capacity)
+    length = tl.minimum(tl.load(seq_lens + row), capacity)
     # The parts are equal shares of the row's true length, in whole tiles: every split of a long row has as much to do.
     share = tl.cdiv(tl.cdiv(length, TILE), SPLITS) * TILE
     first = split * share

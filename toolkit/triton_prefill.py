@@ -14,8 +14,8 @@ def prefill_kernel(
     keys,
     values,
     block_table,
-    query_start,
-    kv_lengths,
+    query_start_loc,
+    seq_lens,
     query_stride,
     query_head_stride,
     slot_stride,
@@ -37,21 +37,21 @@ def prefill_kernel(
     """Rows of any number of query tokens: program (place, kv head) computes up to TOKENS tokens of one row.
 
     How many programs a row needs is known on the device alone. So there are enough for any lengths, and each finds its
-    row: row r's programs begin at place query_start[r] // TOKENS + r, which leaves room for one that is partly filled
-    (the way of vLLM's unified attention kernel, vllm/v1/attention/ops/triton_unified_attention.py). Behind the last
-    row, one more "row" owns the packed tokens that belong to nobody; its programs write zeros.
+    row: row r's programs begin at place query_start_loc[r] // TOKENS + r, which leaves room for one that is partly
+    filled (the way of vLLM's unified attention kernel, vllm/v1/attention/ops/triton_unified_attention.py). Behind the
+    last row, one more "row" owns the packed tokens that belong to nobody; its programs write zeros.
     """
     place, head = tl.program_id(0) + first_row // TOKENS + first_row, tl.program_id(1)
     heads = tl.num_programs(1) * GROUP
     row, above = first_row, num_rows + 1  # the row is at least `row`, and below `above`
     for _ in range(search_steps):
         middle = (row + above) // 2
-        found = tl.load(query_start + middle) // TOKENS + middle <= place
+        found = tl.load(query_start_loc + middle) // TOKENS + middle <= place
         row, above = tl.where(found, middle, row), tl.where(found, above, middle)
     is_row = row < num_rows
-    row_start = tl.load(query_start + row)
-    row_end = tl.minimum(tl.load(query_start + row + 1, mask=is_row, other=num_tokens), num_tokens)
-    length = tl.minimum(tl.load(kv_lengths + row, mask=is_row, other=0), capacity)
+    row_start = tl.load(query_start_loc + row)
+    row_end = tl.minimum(tl.load(query_start_loc + row + 1, mask=is_row, other=num_tokens), num_tokens)
+    length = tl.minimum(tl.load(seq_lens + row, mask=is_row, other=0), capacity)
     first_token = row_start + (place - row_start // TOKENS - row) * TOKENS
     if (first_token < row_start) | (first_token >= row_end):
         return

@@ -158,7 +158,7 @@ for row in waits["rows"]:
 # %% [markdown]
 # `synchronize()` gives a true number, but it stops the host, and an instrument that stops the engine cannot measure an
 # engine that never stops. A **timing event** does not: it is a marker in the queue, and the device notes the time as
-# it passes. It is read later, when nobody is in a hurry.
+# it passes. It is read later, when no one is in a hurry.
 
 # %%
 first, last = (accelerator.Event(enable_timing=True) for _ in range(2))

@@ -18,7 +18,7 @@
 # measure two kinds of waste in it. Chapter 2 removes the first kind. The rest of the course removes the second.
 #
 # - `padding.py`: prompts of different lengths made into one rectangle
-# - `naive_engine.py`: the loop, and a counter of what it computes for nobody
+# - `naive_engine.py`: the loop, and a counter of what it computes in vain
 #
 # About 45 minutes with the three exercises. The model here is `tiny`: random weights, one token per byte, no download.
 # What it writes is noise, but it is always the same noise, and that is what a test needs.
@@ -125,13 +125,13 @@ for prompt, answer in zip(prompts, answers, strict=True):
     print(f"{len(prompt):3} prompt tokens, {len(answer)} new ones, {'equal to' if same else 'NOT EQUAL to'} generate")
 
 # %% [markdown]
-# ## 4. The first waste: places that nobody needed
+# ## 4. The first waste: places that no request needed
 #
 # Every column of every row is computed. Here is one batch of eight requests, with prompts of 8 to 40 tokens, of which
 # each asks for 1 to 32 new ones.
 #
 # **Predict first.** Prompt lengths are drawn evenly from 8 to 40. Numbers of new tokens are drawn evenly from 1 to 32.
-# Which share of the computed places was for nobody? Write a number down before you scroll on.
+# Which share of the computed places was wasted? Write a number down before you scroll on.
 #
 # ### Exercise 1.3: count what padding wastes (10 minutes)
 #
@@ -179,7 +179,7 @@ for device in ("h100", "cpu"):
 #
 # The largest batch wastes most, and is fastest all the same. Read the milliseconds: on the H100 a forward of 16 rows
 # takes about as long as one of 2. On the CPU more rows take longer, but not in proportion. Rows are cheap and forwards
-# are dear. So nobody gives the batch up; what has to go is the waste in it.
+# are dear. So the batch stays; what has to go is the waste in it.
 #
 # ## 5. The second waste: the device waits
 #
@@ -261,4 +261,4 @@ for device in ("h100", "cpu"):
 #
 # All three have one cause: the batch is put together once, and then it cannot change.
 #
-# **Next, chapter 2**: a batch that is put together anew at every step.
+# **Next, chapter 2**: a batch that is put together again at every step.

@@ -55,7 +55,7 @@ class NaiveEngine:
 
     @property
     def padding_share(self) -> float:
-        """The share of computed positions that nobody needed, 0 to 1; 0 before the first forward."""
+        """The share of computed positions that no request needed, 0 to 1; 0 before the first forward."""
         raise NotImplementedError("ch01 exercise 3: Count what padding wastes")
 
     def generate(

@@ -2,11 +2,11 @@
 
 Nothing is padded. The tokens of all rows stand one behind the other, and index tensors say which belong together:
 
-    rows            A: 1 token (decode)   B: 1 token (decode)   C: 3 tokens (prefill chunk)
-    input_ids       [ a9                  , b4                  , c0, c1, c2 ]
-    position_ids    [ 9                   , 4                   , 0,  1,  2  ]
-    query_start     [ 0                   , 1                   , 2,         5 ]
-    kv_lengths      [ 10                  , 5                   , 3          ]
+    rows             A: 1 token (decode)   B: 1 token (decode)   C: 3 tokens (prefill chunk)
+    input_ids        [ a9                  , b4                  , c0, c1, c2 ]
+    position_ids     [ 9                   , 4                   , 0,  1,  2  ]
+    query_start_loc  [ 0                   , 1                   , 2,         5 ]
+    seq_lens         [ 10                  , 5                   , 3          ]
 """
 
 import struct
@@ -33,8 +33,8 @@ class BatchInputs:
 
     Attributes:
         input_ids, position_ids: (tokens,) int64.
-        slot_mapping, query_start, kv_lengths, block_table: see toolkit.paged_attention.PagedBatch.
-        sample_index: (samples,) int64; the packed index of the last token of each row that samples.
+        slot_mapping, query_start_loc, seq_lens, block_table: see toolkit.paged_attention.PagedBatch.
+        logits_indices: (samples,) int64; the packed index of the last token of each row that samples.
         temperature, top_p, uniform: (samples,) float32. top_k: (samples,) int64. See sampler.py.
         num_decode_rows, max_query_length: see PagedBatch.
         greedy: whether every sampling row is greedy, so that the other sampling tensors can be ignored.
@@ -43,10 +43,10 @@ class BatchInputs:
     input_ids: Tensor
     position_ids: Tensor
     slot_mapping: Tensor
-    query_start: Tensor
-    kv_lengths: Tensor
+    query_start_loc: Tensor
+    seq_lens: Tensor
     block_table: Tensor
-    sample_index: Tensor
+    logits_indices: Tensor
     temperature: Tensor
     top_k: Tensor
     top_p: Tensor
@@ -118,18 +118,18 @@ def pack_tokens(rows: Sequence[Row], blocks: BlockManager) -> tuple[list[int], .
         blocks: `blocks.slot(request, position)` is where a token's key and value go.
 
     Returns:
-        input_ids, position_ids, slot_mapping (one entry per token), query_start (one per row, and one more),
-        kv_lengths (one per row), sample_index (one per row that samples).
+        input_ids, position_ids, slot_mapping (one entry per token), query_start_loc (one per row, and one more),
+        seq_lens (one per row), logits_indices (one per row that samples).
     """
     input_ids: list[int] = []
     position_ids: list[int] = []
     slot_mapping: list[int] = []
-    query_start: list[int] = [0]
-    kv_lengths: list[int] = []
-    sample_index: list[int] = []
+    query_start_loc: list[int] = [0]
+    seq_lens: list[int] = []
+    logits_indices: list[int] = []
     for row in rows:
         raise NotImplementedError("ch02 exercise 4: Pack a ragged batch")
-    return input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index
+    return input_ids, position_ids, slot_mapping, query_start_loc, seq_lens, logits_indices
 
 
 class Packer:
@@ -155,7 +155,9 @@ class Packer:
 
     def inputs(self, rows: Sequence[Row]) -> BatchInputs:
         """The inputs of rows in packed order."""
-        input_ids, position_ids, slot_mapping, query_start, kv_lengths, sample_index = pack_tokens(rows, self.blocks)
+        input_ids, position_ids, slot_mapping, query_start_loc, seq_lens, logits_indices = pack_tokens(
+            rows, self.blocks
+        )
 
         block_tables = [row.request.block_table for row in rows]
         widest = max(map(len, block_tables))
@@ -170,10 +172,10 @@ class Packer:
             input_ids=host_tensor(input_ids, np.int64),
             position_ids=host_tensor(position_ids, np.int64),
             slot_mapping=host_tensor(slot_mapping, np.int64),
-            query_start=host_tensor(query_start, np.int32),
-            kv_lengths=host_tensor(kv_lengths, np.int32),
+            query_start_loc=host_tensor(query_start_loc, np.int32),
+            seq_lens=host_tensor(seq_lens, np.int32),
             block_table=host_tensor([table + [0] * (widest - len(table)) for table in block_tables], np.int32),
-            sample_index=host_tensor(sample_index, np.int64),
+            logits_indices=host_tensor(logits_indices, np.int64),
             temperature=host_tensor([p.temperature for p in params], np.float32),
             top_k=host_tensor([p.top_k for p in params], np.int64),
             top_p=host_tensor([p.top_p for p in params], np.float32),

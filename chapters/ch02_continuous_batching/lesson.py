@@ -290,13 +290,13 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 # The **packer** turns the scheduler's rows into tensors. Rows of different lengths, and no padding: the tokens of all
 # rows are put one behind the other, in one dimension. Index tensors say what belongs together. Two decodes and a chunk:
 #
-#     rows           a: 1 token  b: 1 token  c: 3 tokens, positions 4 to 6
-#     input_ids      [ a9        , b4        , c4, c5, c6 ]
-#     position_ids   [ 9         , 4         , 4,  5,  6  ]
-#     slot_mapping   [ one slot for each token            ]   where keys and values go
-#     query_start    [ 0         , 1         , 2,       5 ]   where rows begin, and the end
-#     kv_lengths     [ 10        , 5         , 7          ]   in the cache, these included
-#     sample_index   [ 0         , 1         ,          4 ]   last token of sampling rows
+#     rows             a: 1 token  b: 1 token  c: 3 tokens, positions 4 to 6
+#     input_ids        [ a9        , b4        , c4, c5, c6 ]
+#     position_ids     [ 9         , 4         , 4,  5,  6  ]
+#     slot_mapping     [ one slot for each token            ]   where keys and values go
+#     query_start_loc  [ 0         , 1         , 2,       5 ]   where rows begin, and the end
+#     seq_lens         [ 10        , 5         , 7          ]   in the cache, these included
+#     logits_indices   [ 0         , 1         ,          4 ]   last token of sampling rows
 #
 # The padding on the left of chapter 1 is gone, and with it the mask. The model's own code is unchanged. Only its
 # attention is replaced, by a function that writes through the slot mapping and reads through the block table
@@ -321,7 +321,7 @@ for step in range(2):
             row.request.output_ids.append(999)
             row.request.pending_samples -= 1
     print()
-    for name in ("input_ids", "position_ids", "slot_mapping", "query_start", "kv_lengths", "sample_index"):
+    for name in ("input_ids", "position_ids", "slot_mapping", "query_start_loc", "seq_lens", "logits_indices"):
         print(f"   {name:13} {getattr(batch.inputs, name).tolist()}")
 
 # %% [markdown]

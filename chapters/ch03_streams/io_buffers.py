@@ -15,7 +15,7 @@ from torch import Tensor
 from ch02_continuous_batching.batch import BatchInputs
 from ch02_continuous_batching.entrance import Entrance
 from toolkit.device import accelerator, name_tensors, write_host
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.forward import Sizes, Tensors
 
 # Torch's default dtype and device are the caller's to choose; these tensors are what they are in any case.
 INT64: Any = {"dtype": torch.int64, "device": "cpu"}
@@ -63,10 +63,10 @@ def padding(sizes: BufferSizes) -> dict[str, Tensor]:
         "input_ids": torch.zeros(tokens, **INT64),
         "position_ids": torch.zeros(tokens, **INT64),
         "slot_mapping": torch.full((tokens,), sizes.trash_block * sizes.block_size, **INT64),
-        "query_start": torch.arange(rows + 1, **INT32),
-        "kv_lengths": torch.ones(rows, **INT32),
+        "query_start_loc": torch.arange(rows + 1, **INT32),
+        "seq_lens": torch.ones(rows, **INT32),
         "block_table": torch.full((rows, sizes.width), sizes.trash_block, **INT32),
-        "sample_index": torch.arange(rows, **INT64),
+        "logits_indices": torch.arange(rows, **INT64),
         "temperature": torch.zeros(rows, **FLOAT32),
         "top_k": torch.zeros(rows, **INT64),
         "top_p": torch.ones(rows, **FLOAT32),
@@ -157,7 +157,7 @@ def sizes_of(inputs: BatchInputs) -> Sizes:
     return Sizes(
         tokens=inputs.input_ids.shape[0],
         rows=rows,
-        samples=inputs.sample_index.shape[0],
+        samples=inputs.logits_indices.shape[0],
         width=width,
         num_decode_rows=inputs.num_decode_rows,
         max_query_length=inputs.max_query_length,
@@ -172,11 +172,11 @@ def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
         input_ids=tensors["input_ids"][: sizes.tokens],
         position_ids=tensors["position_ids"][: sizes.tokens],
         slot_mapping=tensors["slot_mapping"][: sizes.tokens],
-        query_start=tensors["query_start"][: sizes.rows + 1],
-        kv_lengths=tensors["kv_lengths"][: sizes.rows],
+        query_start_loc=tensors["query_start_loc"][: sizes.rows + 1],
+        seq_lens=tensors["seq_lens"][: sizes.rows],
         block_table=tensors["block_table"][: sizes.rows, : sizes.width],
         # Clamped, since in this chapter an older batch may still stand there: an index too large would kill CUDA.
-        sample_index=tensors["sample_index"][samples].clamp_max(sizes.tokens - 1),
+        logits_indices=tensors["logits_indices"][samples].clamp_max(sizes.tokens - 1),
         temperature=tensors["temperature"][samples],
         top_k=tensors["top_k"][samples],
         top_p=tensors["top_p"][samples],

@@ -281,15 +281,15 @@ if is_simulated():
 # `torch.cuda.set_sync_debug_mode("error")`, which makes it raise. (There the waits are not counted, so the table says
 # 0.)
 #
-# ## 4. The forward in a sealed box
+# ## 4. The forward in one launch
 #
 # One thing is in the way. The forward of an 8B model consists of more than a thousand kernels. Launched one by one
 # from Python, launching takes longer than computing: the *device* waits for the host, within each forward, and nothing
-# that this chapter does would be seen. So from here on the toolkit hands the forward over as a **sealed box**, with one
-# launch. On CUDA a decode step is a captured graph, on the simulated GPU every step a single operation. Chapter 6 opens
-# the box. Until then remember that it is there:
+# that this chapter does would be seen. So from here on the toolkit hands over the whole **forward** as *one launch*
+# (`toolkit/forward.py`). On CUDA a decode step is a captured graph, on the simulated GPU every step a single operation.
+# Chapter 6 says how; until then do not look inside, but remember what it is worth:
 #
-# ![One forward, kernel by kernel and as a box](../../figures/ch03_forward.png)
+# ![One forward, kernel by kernel and as one launch](../../figures/ch03_forward.png)
 
 # %%
 for recording in recorded("ch03_forward"):

@@ -290,9 +290,9 @@ for recording in recorded("ch04_engines"):
     print(f"{recording['device']}, clock {one['clock']}")
     print(f"    one stream {one['ms_per_step']:.2f} ms per step, events {with_events['ms_per_step']:.2f} ms", end="")
     print(f", {abs(difference):.1%} apart")
-for recording in recorded("ch05_price") + recorded("ch07_engines"):  # they call this chapter's engine "one slot"
+for recording in recorded("ch05_price") + recorded("ch07_engines"):
     for row in recording["rows"]:
-        if (row["model"], row["requests"], row["engine"]) == ("8b", 32, "one slot"):
+        if (row["model"], row["requests"], row["engine"]) == ("8b", 32, "one batch at a time"):
             print(f"{recording['device']}: events, on another occasion: {row['ms_per_step']:.2f} ms per step")
 for recording in recorded("ch04_edges"):  # five runs "as it comes" and five with nothing to make late: ten alike
     times = [row["ms_per_step"] for row in recording["rows"] if row["missing"] == "none" and row["clock"] == "cuda"]
@@ -305,9 +305,9 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 # gap) differs from run to run, as the last lines show for one and the same engine. A difference of that size between
 # two engines says nothing, whichever comes out ahead: no gain that could be told from chance.
 #
-# And beside it, the same engine with the sealed box opened, so that the forward is launched kernel by kernel. The
-# device's bar is as long as the host's `launch`, and only because of it. (A bar reaches from the first kernel to the
-# last, so the small gaps between kernels do not count as idle here.)
+# And beside it, the same engine with the forward launched kernel by kernel. The device's bar is as long as the host's
+# `launch`, and only because of it. (A bar reaches from the first kernel to the last, so the small gaps between kernels
+# do not count as idle here.)
 #
 # ![The same, launched kernel by kernel](../../figures/ch04_eager_steps.png)
 #

@@ -229,7 +229,7 @@ print(f"two half batches give {ratio:.2f} times the tokens per second (clock: {t
 # the model, and that takes nearly the same time for 4 rows as for 8. With half batches the weights are read twice to
 # give every request one token. The idle share has gone down by doing the work twice.
 #
-# (On the simulated GPU these prices are declared: the forward's in `toolkit/sealed_forward.py`, the host's in chapter
+# (On the simulated GPU these prices are declared: the forward's in `toolkit/forward.py`, the host's in chapter
 # 3's `host_prices.py`. They are round figures in the range of an 8B model.)
 #
 # So remember: *idle share* says how much of the time the device works. It does not say what for. It is the ceiling of
@@ -241,8 +241,8 @@ print(f"two half batches give {ratio:.2f} times the tokens per second (clock: {t
 #
 #     w < h
 #
-# in words: if the host takes longer than one reading of the weights. The recordings, one batch in flight against two
-# (they say *slot* for a set of IO buffers: "one slot" is chapter 4's engine, "two slots" this chapter's):
+# in words: if the host takes longer than one reading of the weights. The recordings, chapter 4's engine with one batch
+# at a time against this chapter's with two half batches in flight:
 #
 # ![One batch in flight against two](../../figures/ch05_price.png)
 
@@ -261,11 +261,11 @@ for recording in recorded("ch05_price"):
 
 # %% [markdown]
 # The host's work grows with every row, so with very many rows, or a small model, it can get longer than a reading of
-# the weights. On the GPU the condition is harder than the formula says. The sealed box was captured once, for all rows
-# of the IO buffers. A half batch leaves half of them empty, and they take their time all the same: two half batches
-# need two *whole* forwards, where one batch needs one and the host's work. That is the "expected" of the table. So
-# there two in flight win only if the host takes longer than the forward: an engine that is idle for more than half of
-# the time, whose host should be made faster first. (Chapter 6 captures the box in several sizes, and shows how little
+# the weights. On the GPU the condition is harder than the formula says. The given forward was captured once, for all
+# rows of the IO buffers. A half batch leaves half of them empty, and they take their time all the same: two half
+# batches need two *whole* forwards, where one batch needs one and the host's work. That is the "expected" of the table.
+# So there two in flight win only if the host takes longer than the forward: an engine that is idle for more than half
+# of the time, whose host should be made faster first. (Chapter 6 captures it in several sizes, and shows how little
 # that helps.)
 #
 # A bad bargain for most loads, then. The second set of IO buffers and the order of the calls are worth keeping, and all
@@ -390,5 +390,5 @@ plot_timeline(safe.recording, title="Better safe than sorry")
 # - A new request waits for one batch more: one is under way, and one is behind it.
 # - Half batches: the weights are read twice.
 #
-# What is gained is the loop in which everything overlaps. Chapter 6 opens the sealed box: CUDA graphs for each set of
-# IO buffers, and one memory pool for all of them. Chapter 7 then brings every request back into every batch.
+# What is gained is the loop in which everything overlaps. Chapter 6 looks inside the forward: CUDA graphs for each set
+# of IO buffers, and one memory pool for all of them. Chapter 7 then brings every request back into every batch.

@@ -13,15 +13,15 @@
 # %% [markdown]
 # # Chapter 6: Graphs and memory pools
 #
-# Since chapter 3 the whole forward has been *one launch*, and you were asked not to look inside. In this chapter you
-# open the box. Inside are CUDA graphs: lists of kernels that the device walks through by itself. You capture them, for
+# Since chapter 3 the whole forward has been *one launch*, and you were asked not to look inside. In this chapter
+# you do. Inside are CUDA graphs: lists of kernels that the device walks through by itself. You capture them, for
 # each set of IO buffers and for a few batch sizes, choose the right one for a batch, and put all of them into one
 # memory pool. You will also see the two conditions under which that pool is legal, and what happens to whoever forgets
 # one.
 #
 # - `buckets.py`: which sizes are captured, and which of them a batch uses (exercise 6.1)
 # - `graph_forward.py`: the **forward**: capture, launch, one pool (exercises 6.2 to 6.4)
-# - `build.py`: chapter 5's parts, with your forward in the place of the sealed box (nothing to fill in)
+# - `build.py`: chapter 5's parts, with your forward in the place of the given one (nothing to fill in)
 #
 # The first two are yours, in `chapters/ch06_graphs/`. The third is given; read it in `solutions/ch06_graphs/`.
 #
@@ -50,7 +50,7 @@ from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.models import load_model
-from toolkit.sealed_forward import Sizes
+from toolkit.forward import Sizes
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
@@ -263,8 +263,8 @@ def small_forward(inputs, storage, sizes):
     return inputs["input_ids"][: sizes.samples] + 100
 
 
-def small_box():
-    """A box around small_forward, and the tensors of two sets of IO buffers with 4 rows."""
+def small_graphs():
+    """A GraphForward around small_forward, and the tensors of two sets of IO buffers with 4 rows."""
     start_afresh()
     calls.clear()
     made = GraphForward(small_forward, torch.zeros(1, device=DEVICE))
@@ -274,8 +274,8 @@ def small_box():
 
 
 full = Sizes(tokens=4, rows=4, samples=4, width=1, num_decode_rows=4, max_query_length=1, greedy=True)
-box, inputs, outputs = small_box()
-graph = box.capture(inputs[0], outputs[0], decode_step(full, rows=2, greedy=True))
+forward, inputs, outputs = small_graphs()
+graph = forward.capture(inputs[0], outputs[0], decode_step(full, rows=2, greedy=True))
 print("calls of the forward in capture:", calls)
 outputs[0].zero_()
 calls.clear()
@@ -297,17 +297,17 @@ print("the ids after the replay:       ", outputs[0].tolist())
 #
 # ### Exercise 6.4: one pool for all graphs (15 minutes)
 #
-# In the same file: `GraphForward.__init__` makes the pool and the capturing stream, `GraphForward.seal` captures every
-# bucket of one set of IO buffers, the largest first. `make hint EX=6.4`. The next cell seals two sets of buffers and
-# looks at the keys.
+# In the same file: `GraphForward.__init__` makes the pool and the capturing stream, `GraphForward.capture_all` captures
+# every bucket of one set of IO buffers, the largest first. `make hint EX=6.4`. The next cell captures for two sets of
+# buffers and looks at the keys.
 
 # %%
-box, inputs, outputs = small_box()
+forward, inputs, outputs = small_graphs()
 for number in range(2):
-    box.seal(inputs[number], outputs[number], full)
+    forward.capture_all(inputs[number], outputs[number], full)
 print("calls of the forward:", *calls, sep="\n    ")
 names = {output.data_ptr(): f"buffers {number}" for number, output in enumerate(outputs)}
-print("keys:", *([names.get(part, part) for part in key] for key in box.graphs), sep="\n    ")
+print("keys:", *([names.get(part, part) for part in key] for key in forward.graphs), sep="\n    ")
 
 # %% [markdown]
 # ## 6. The engine
@@ -321,10 +321,10 @@ print("keys:", *([names.get(part, part) for part in key] for key in box.graphs),
 print(source_diff(build_before, build))
 
 # %% [markdown]
-# The difference of two builds is the chapter's idea, here in two lines. `GraphForward` takes the place of the sealed
-# box; it has the same two methods, `seal` and `launch`, so the executor that calls them (chapter 4's) is the same, and
-# so are buffers, scheduler and loop. And the model has to be on the accelerator: on the simulated GPU it is moved
-# there, and the model's own operations are what is captured, each of them by itself, as on CUDA.
+# The difference of two builds is the chapter's idea, here in two lines. `GraphForward` takes the place of
+# `Forward`; it has the same two methods, `capture_all` and `launch`, so the executor that calls them (chapter 4's) is
+# the same, and so are buffers, scheduler and loop. And the model has to be on the accelerator: on the simulated GPU it
+# is moved there, and the model's own operations are what is captured, each of them by itself, as on CUDA.
 #
 # **Predict first.** Two runs of the same engine: with forwards launched operation by operation, and with your graphs.
 # How large is the device's idle share in either? Which lane will be full?
@@ -345,13 +345,13 @@ plot_timeline(graphs.recording, title="Two batches in flight, each forward one g
 # %% [markdown]
 # Launched one by one, the *host* lane is full: it launches all the time, and every prepare and commit makes the device
 # wait. Double buffering was of no use, since the host had no time to spare. With graphs the host launches and is free.
-# That is why the chapters before needed the sealed box to show anything.
+# That is why the chapters before needed a forward in one launch to show anything.
 #
 # (Even within the green bars of the first picture the device waits, between any two kernels; a bar goes from the first
 # kernel to the last.)
 #
-# **Predict first.** On a GPU, with the 8B shape and 32 requests in two half batches. Chapter 5's box had one size, so
-# half of its rows were empty. Now a half batch of 16 has a graph of its own. How much quicker are the buckets?
+# **Predict first.** On a GPU, with the 8B shape and 32 requests in two half batches. Chapter 5's forward had one size,
+# so half of its rows were empty. Now a half batch of 16 has a graph of its own. How much quicker are the buckets?
 
 # %%
 for recording in recorded("ch06_engines"):
@@ -368,8 +368,6 @@ for recording in recorded("ch06_engines"):
 # ![Two batches in flight, forwards launched one by one](../../figures/ch06_eager_steps.png)
 #
 # ![Two batches in flight, each forward one graph](../../figures/ch06_steps.png)
-#
-# (Where these pictures and the recordings say *slot*, they mean a set of IO buffers.)
 #
 # Graphs bring several times the tokens. *Buckets* bring nothing here: 16 rows take almost as long as 32, as
 # section 2 has shown. They are for batches that are nearly empty, and for loads whose time goes into the rows and not
@@ -441,19 +439,19 @@ for recording in recorded("ch06_memory"):
 # tensor which one graph leaves in the pool for a later one. Condition 2 rules out such tensors, so here any order will
 # do.)
 #
-# Break the first one. Your box, two sets of buffers, each replayed on a stream of its own. **Predict first:** what is
-# reported?
+# Break the first one. Your forward, two sets of buffers, each replayed on a stream of its own. **Predict first:** what
+# is reported?
 
 # %%
 if is_simulated():
-    box, inputs, outputs = small_box()
+    forward, inputs, outputs = small_graphs()
     for number in range(2):
-        box.seal(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
+        forward.capture_all(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
     accelerator.synchronize()
     try:
         for number in range(2):
             with accelerator.stream(new_stream(f"compute {number}")):
-                box.launch(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
+                forward.launch(inputs[number], outputs[number], decode_step(full, rows=1, greedy=True))
     except accelerator.RaceError as race:
         print(race)
 
@@ -464,17 +462,17 @@ if is_simulated():
 
 # %%
 if is_simulated():
-    box, inputs, outputs = small_box()
+    forward, inputs, outputs = small_graphs()
     for number in range(2):
-        with accelerator.graph(accelerator.CUDAGraph(), pool=box.pool, stream=box.capturing):
+        with accelerator.graph(accelerator.CUDAGraph(), pool=forward.pool, stream=forward.capturing):
             outputs[number] = torch.zeros(4, dtype=torch.int64, device=DEVICE)
-        box.seal(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
+        forward.capture_all(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
     accelerator.synchronize()
     compute, d2h = new_stream("compute"), new_stream("d2h")
     try:
         for number in (0, 1, 0):
             with accelerator.stream(compute):
-                box.launch(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
+                forward.launch(inputs[number], outputs[number], decode_step(full, rows=4, greedy=True))
             d2h.wait_stream(compute)
             with accelerator.stream(d2h):
                 outputs[number].to("cpu", non_blocking=True)
@@ -531,7 +529,7 @@ else:
 for recording in recorded("ch06_memory"):
     for row in recording["rows"]:
         if row["setup_s"] is not None and row["pools"] == "one pool":
-            what = f"{row['slots']} set{'s' * (row['slots'] > 1)} of IO buffers, {row['graphs']} graphs"
+            what = f"{row['sets']} set{'s' * (row['sets'] > 1)} of IO buffers, {row['graphs']} graphs"
             print(f"{recording['device']}, {what}: the engine is ready after {row['setup_s']:.1f} s")
 
 # %% [markdown]
@@ -546,6 +544,6 @@ for recording in recorded("ch06_memory"):
 # - **Whatever a Python `if` decided in the capture is decided for ever.** Greedy or sampled had to go into the key for
 #   that reason.
 #
-# The box is open, and small half batches have graphs of their own size. But they are still half batches: chapter 7
-# lets a request be in batch N and in batch N + 1, with a map that is applied *inside* the graph. Your graphs come with
-# you: chapter 7's engine runs over them, too (section 6 there).
+# The forward holds no secret any more, and small half batches have graphs of their own size. But they are still half
+# batches: chapter 7 lets a request be in batch N and in batch N + 1, with a map that is applied *inside* the graph.
+# Your graphs come with you: chapter 7's engine runs over them, too (section 6 there).

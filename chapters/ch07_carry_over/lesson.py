@@ -74,14 +74,13 @@ print("this notebook runs on:", accelerator.get_device_name())
 #
 # **Predict first.** Here are the idle shares of chapter 4's engine, which has one set of IO buffers, as they were
 # recorded. How much faster will the new engine be in each case? Which of them will *not* reach the ceiling? (Compare
-# what the host does in a step with what the device does.) Write your numbers down; section 5 has the measurement. (The
-# recordings and their pictures call chapter 4's engine *one slot*: where they say slot, they mean a set of IO buffers.)
+# what the host does in a step with what the device does.) Write your numbers down; section 5 has the measurement.
 
 # %%
 for recording in recorded("ch07_engines"):
     print(f"{recording['device']}, clock {recording['rows'][0]['clock']}")
     for row in recording["rows"]:
-        if row["engine"] == "one slot":
+        if row["engine"] == "one batch at a time":
             host, idle = row["host_ms_per_step"], row["idle_share"]
             device_ms = (1 - idle) * row["ms_per_step"]
             print(
@@ -209,7 +208,7 @@ print("carried   " + " ".join(f"{token:4}" for token in carried.tolist()))
 print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else "WRONG: 71 is A's, 72 B's, 70 P's")
 
 # %% [markdown]
-# In the engine, `apply_carry` is the first thing in the forward, inside the sealed box (`carry_step` in
+# In the engine, `apply_carry` is the first thing in the forward, inside the one launch (`carry_step` in
 # `carry_packer.py`, given). `previous_ids` is the tensor of the ids in the *other* set of IO buffers: `link` in the
 # same file gives each set the other's. Three questions about that:
 #
@@ -501,7 +500,7 @@ def by_value(*arguments, **limits):
     for buffers in engine.executor.pool.buffers:
         copies.append(buffers.device_inputs["carry_index"].clone())
         with_a_copy = buffers.forward_inputs | {"carry_index": copies[-1]}
-        engine.executor.forward.seal(with_a_copy, buffers.device_ids, buffers.full_decode)
+        engine.executor.forward.capture_all(with_a_copy, buffers.device_ids, buffers.full_decode)
     accelerator.synchronize()
     return engine
 

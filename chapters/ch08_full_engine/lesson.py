@@ -21,7 +21,7 @@
 # - `service_book.py`: a request book that takes requests back (8.2)
 # - `text_stream.py`: tokens become text as they come (8.3)
 # - `full_engine.py`: the loop, in which a step may raise (8.4; `culprit.py`: whose fault it is)
-# - `gate.py`: back-pressure (8.5); `engine_thread.py`, `server.py`: many callers, one thread
+# - `admission_gate.py`: back-pressure (8.5); `engine_thread.py`, `server.py`: many callers, one thread
 # - given parts: `streamed_texts.py`, the texts of all requests; `metrics.py`, the engine's figures;
 #   `packed_buffers.py`, all inputs in one copy; `step_graphs.py`, graphs for steps with prompts in them, on a GPU;
 #   `build.py`, all of it put together
@@ -439,15 +439,15 @@ serve_eight(engine)
 if is_simulated():
     print("an operation that fails on the device:")
     engine = new_engine(max_rows=4)
-    box, calls = engine.executor.forward, iter(range(1000))
-    step = box.forward
+    forward, calls = engine.executor.forward, iter(range(1000))
+    step = forward.forward
 
     def breaks_at_5(*arguments):
         if next(calls) == 5:
             raise RuntimeError("index out of bounds, made up")
         return step(*arguments)
 
-    box.forward = breaks_at_5
+    forward.forward = breaks_at_5
     serve_eight(engine)
     try:
         engine.add_request("later", load.prompts[0], params)
@@ -476,8 +476,8 @@ if is_simulated():
 #
 # ### Exercise 8.5: give a place to the next one (15 minutes)
 #
-# In `gate.py`, fill `Gate.leave`, seven lines. Those who wait may give up at any moment. A place that is given to
-# somebody who has gone is lost for ever. `make hint EX=8.5`.
+# In `admission_gate.py`, fill `AdmissionGate.leave`, seven lines. Those who wait may give up at any moment. A place
+# that is given to somebody who has gone is lost for ever. `make hint EX=8.5`.
 #
 # Now all of it at once. Two callers listen to a server, as coroutines in one event loop. The second one has heard
 # enough after five tokens. A third and a fourth come, and there is room for two:

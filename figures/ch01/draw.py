@@ -21,7 +21,7 @@ def batch(recording: Recorded) -> Figure:
     rows = recording["rows"]
     total = sum(row[key] for row in rows for key, *_ in PARTS)
     wasted = sum(row["padding"] + row["thrown_away"] for row in rows)
-    title = f"One static batch: {wasted} of {total} computed positions were needed by nobody"
+    title = f"One static batch: {wasted} of {total} computed positions were needed by no request"
     picture, axes = new_chart(title, "from the lengths alone, on any device", height=3.6)
     left = [0] * len(rows)
     for key, colour, hatch, label in PARTS:

@@ -64,7 +64,7 @@ def host_waits(recording: Recorded) -> Figure:
 
 @figure("ch03_forward")
 def forward(recording: Recorded) -> Figure:
-    """Kernel by kernel the device is done no sooner than the host has launched; a sealed box is one launch."""
+    """Kernel by kernel the device is done no sooner than the host has launched; as one launch it is quicker."""
     rows = recording["rows"]
     title = f"One decode forward for {rows[0]['rows']} rows"
     picture, axes = new_chart(title, clock_note(recording), height=3.6)

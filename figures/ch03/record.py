@@ -1,4 +1,4 @@
-"""Chapter 3's measurements: what waits for what on the device, the sealed forward, and three streams without order."""
+"""Chapter 3's measurements: what waits for what, the forward as one launch, and three streams without order."""
 
 from collections.abc import Callable
 from functools import partial
@@ -124,7 +124,7 @@ def host_waits() -> list[Row]:
 
 
 def forward(load: Load) -> list[Row]:
-    """A decode forward launched kernel by kernel, and as a sealed box: how long it keeps the host, and the device."""
+    """A decode forward launched kernel by kernel, and as one launch: how long it keeps the host, and the device."""
     from ch03_streams.build import build
 
     if device.is_simulated():
@@ -138,7 +138,7 @@ def forward(load: Load) -> list[Row]:
     timed = partial(measure, launch, device.accelerator, now=lambda: device.now_ms() / 1e3)
     with opened(executor.forward):
         eager = timed()
-    sealed = timed()
+    launched = timed()
     return [
         {
             "forward": name,
@@ -147,7 +147,7 @@ def forward(load: Load) -> list[Row]:
             "device_ms": round(timing.device_ms, 4),
             "clock": clock(),
         }
-        for name, timing in (("kernel by kernel", eager), ("sealed box", sealed))
+        for name, timing in (("kernel by kernel", eager), ("one launch", launched))
     ]
 
 

@@ -13,17 +13,20 @@ def steps(recording: Recorded) -> Figure:
     timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
     numbers = timeline.steps()
     first = numbers[len(numbers) // 2]
-    return plot_timeline(timeline, title="Two slots, two half batches in turns", steps=(first, first + 4))
+    return plot_timeline(timeline, title="Two half batches in flight, in turns", steps=(first, first + 4))
 
 
 @figure("ch05_price")
 def price(recording: Recorded) -> Figure:
     """No gap left, and fewer tokens per second, unless the host's work is the longer part."""
     rows = recording["rows"]
-    title = "One slot with everybody in each batch, two slots with half of them in turns"
+    title = "One batch at a time, with all requests, against two half batches in turns"
     picture, axes = new_chart(title, clock_note(recording), height=4.4)
     cases = list(dict.fromkeys((row["model"], row["requests"]) for row in rows))
-    for engine, colour, hatch, shift in (("one slot", BLUE, "", -0.2), ("two slots", ORANGE, "//", 0.2)):
+    for engine, colour, hatch, shift in (
+        ("one batch at a time", BLUE, "", -0.2),
+        ("two half batches", ORANGE, "//", 0.2),
+    ):
         mine = [
             next(r for r in rows if (r["model"], r["requests"]) == case and r["engine"] == engine) for case in cases
         ]

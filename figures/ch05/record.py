@@ -1,4 +1,4 @@
-"""Chapter 5's measurements: two slots leave no gap, and two half batches read the weights twice."""
+"""Chapter 5's measurements: two batches in flight leave no gap, and as half batches they read the weights twice."""
 
 from functools import partial
 
@@ -31,13 +31,13 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
 
 
 def compare(load: Load, name: str) -> list[Row]:
-    """The same load with one slot (all requests in each batch) and with two (half of them in turns)."""
+    """The same load with one batch at a time (all requests in it) and with two half batches in turns."""
     from ch04_events.build import build as build_events
     from ch05_double_buffering.build import build
 
     serve(build_events, load)  # warm-up
     served = in_turns(
-        {"one slot": partial(serve, build_events, load), "two slots": partial(serve, build, load)},
+        {"one batch at a time": partial(serve, build_events, load), "two half batches": partial(serve, build, load)},
         ms_per_step,
     )
     return [

@@ -19,13 +19,13 @@ def _steps(recording: Recorded, title: str) -> Figure:
 @figure("ch06_steps")
 def steps(recording: Recorded) -> Figure:
     """One launch a step: the host is done at once, and the device works without a gap."""
-    return _steps(recording, "Two slots, each forward one graph")
+    return _steps(recording, "Two batches in flight, each forward one graph")
 
 
 @figure("ch06_eager_steps")
 def eager_steps(recording: Recorded) -> Figure:
     """The same engine, launching its forwards operation by operation: the host launches all the time."""
-    return _steps(recording, "Two slots, forwards launched operation by operation")
+    return _steps(recording, "Two batches in flight, forwards launched operation by operation")
 
 
 @figure("ch06_forward")
@@ -54,30 +54,33 @@ def forward(recording: Recorded) -> Figure:
 
 @figure("ch06_memory")
 def memory(recording: Recorded) -> Figure:
-    """What the graphs of one and of two slots hold, by how they share their pools."""
+    """What the graphs for one and for two sets of IO buffers hold, by how they share their pools."""
     rows = recording["rows"]
     title = f"Memory of the graphs for up to {rows[0]['max_rows']} rows"
     note = recording["device"] + (", its allocator's count, tiny model" if rows[0]["clock"] == "simulated" else "")
     picture, axes = new_chart(title, note, height=4.4)
     names = list(dict.fromkeys(row["pools"] for row in rows))
     if rows[0]["in_use_mb"] is None:
-        width, bars = 0.38, [(1, "reserved_mb", BLUE, "", "1 slot"), (2, "reserved_mb", ORANGE, "//", "2 slots")]
+        width, bars = (
+            0.38,
+            [(1, "reserved_mb", BLUE, "", "1 set of IO buffers"), (2, "reserved_mb", ORANGE, "//", "2 sets")],
+        )
     else:
         width = 0.2
         bars = [
-            (1, "reserved_mb", BLUE, "", "1 slot, torch's count"),
-            (2, "reserved_mb", ORANGE, "//", "2 slots, torch's count"),
-            (1, "in_use_mb", GREY, "..", "1 slot, all that the device has lost"),
-            (2, "in_use_mb", GREEN, "xx", "2 slots, all that the device has lost"),
+            (1, "reserved_mb", BLUE, "", "1 set of IO buffers, torch's count"),
+            (2, "reserved_mb", ORANGE, "//", "2 sets, torch's count"),
+            (1, "in_use_mb", GREY, "..", "1 set, all that the device has lost"),
+            (2, "in_use_mb", GREEN, "xx", "2 sets, all that the device has lost"),
         ]
-    for number, (slots, key, colour, hatch, label) in enumerate(bars):
-        values: list[Any] = [next(r[key] for r in rows if r["pools"] == n and r["slots"] == slots) for n in names]
+    for number, (sets, key, colour, hatch, label) in enumerate(bars):
+        values: list[Any] = [next(r[key] for r in rows if r["pools"] == n and r["sets"] == sets) for n in names]
         places = [place + width * (number - (len(bars) - 1) / 2) for place in range(len(names))]
         drawn = axes.bar(places, values, width, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(drawn, [f"{value:.0f}" for value in values], padding=2, fontsize=9)
     axes.margins(y=0.12)
-    counts = {row["pools"]: row["graphs"] for row in rows if row["slots"] == 1}
-    axes.set_xticks(range(len(names)), [f"{name}\n({counts[name]} graphs a slot)" for name in names])
+    counts = {row["pools"]: row["graphs"] for row in rows if row["sets"] == 1}
+    axes.set_xticks(range(len(names)), [f"{name}\n({counts[name]} graphs a set)" for name in names])
     axes.set_ylabel("MB")
     picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return picture

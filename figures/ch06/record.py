@@ -1,4 +1,4 @@
-"""Chapter 6's measurements: graphs against single launches, the memory of one and two slots, and steps of both kinds.
+"""Chapter 6's measurements: graphs against single launches, what memory they hold, and steps of both kinds.
 
 On the simulated GPU the model's operations are launched and recorded one by one. The tiny model has 135 of them where
 a large one has some 1,600, so each is declared to take twelve times as long (`large_model_costs`): about 8 ms for a
@@ -18,14 +18,14 @@ from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.commands.decoding import Load, Served, serve
 from toolkit.course import use
+from toolkit.forward import Sizes, Tensors
 from toolkit.garbage import release_memory
 from toolkit.recordings import Row
-from toolkit.sealed_forward import Sizes, Tensors
 from toolkit.timeline import NO_TIMELINE
 
 __all__ = ["large_model_costs", "record", "recorded_on"]
 
-POOLS = ("a pool for each graph", "a pool for each slot", "one pool")
+POOLS = ("a pool for each graph", "a pool for each set", "one pool")
 
 
 def large_model_costs() -> Any:  # noqa: ANN401 (simgpu.Costs; None on a GPU)
@@ -65,10 +65,10 @@ def pooled_forward(pools: str, step: Callable[[Tensors, Tensor, Sizes], Tensor],
     from ch06_graphs import GraphForward
 
     class PooledForward(GraphForward):
-        def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
-            if pools == "a pool for each slot":
+        def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+            if pools == "a pool for each set":
                 self.pool = device.accelerator.graph_pool_handle()
-            super().seal(inputs, output, full)
+            super().capture_all(inputs, output, full)
 
         def capture(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> Any:  # noqa: ANN401 (a graph)
             if pools == "a pool for each graph":
@@ -105,14 +105,14 @@ def memory(load: Load) -> list[Row]:
         build(load.model, **load.limits)  # kernels and workspaces are there before it counts
     rows: list[Row] = []
     for pools in POOLS:
-        for slots in (1, 2):
+        for sets in (1, 2):
             if device.is_simulated():
                 device.accelerator.reset(on_race="collect")
             start = time.perf_counter()
             model, entrance = on_accelerator(load.model), Entrance.of(load.model, None, load.limits)
             forward = pooled_forward(pools, partial(model_step, model), allocate_cache(model, entrance.config))
             without_graphs = held()
-            pool = BufferRing([IOBuffers(padding(BufferSizes.of(entrance)), device.DEVICE) for _ in range(slots)])
+            pool = BufferRing([IOBuffers(padding(BufferSizes.of(entrance)), device.DEVICE) for _ in range(sets)])
             executor = EventExecutor(pool, forward, Observers(NO_TIMELINE))
             seconds = time.perf_counter() - start
             reserved, in_use = (
@@ -122,7 +122,7 @@ def memory(load: Load) -> list[Row]:
             rows.append(
                 {
                     "pools": pools,
-                    "slots": slots,
+                    "sets": sets,
                     "graphs": len(forward.graphs),
                     "max_rows": load.requests,
                     "reserved_mb": round((reserved or 0) / 1e6, 3),
@@ -165,12 +165,12 @@ def forward(load: Load) -> list[Row]:
 
 def serve_engines(load: Load) -> dict[str, Served]:
     """Eager launches against graphs in the same engine; on a GPU chapter 5's, whose graph has one size, beside them."""
-    from ch05_double_buffering.build import build as build_two_slots
+    from ch05_double_buffering.build import build as build_double_buffering
     from ch06_graphs.build import build
 
     choices: dict[str, Callable[..., Any]] = {"operation by operation": eager_engine(), "graphs in buckets": build}
     if not device.is_simulated():
-        choices["one graph of the full size (chapter 5)"] = build_two_slots
+        choices["one graph of the full size (chapter 5)"] = build_double_buffering
         serve(build, load)  # warm-up
     runs = {name: partial(serve, choice, load, costs=large_model_costs()) for name, choice in choices.items()}
     return in_turns(runs, ms_per_step)

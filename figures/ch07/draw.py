@@ -11,7 +11,7 @@ from toolkit.timeline import Recording, plot_timeline, steady
 from toolkit.timeline.picture import Picture
 
 LOOKS = {
-    "one slot": (BLUE, ""),
+    "one batch at a time": (BLUE, ""),
     "two half batches": (ORANGE, "//"),
     "asynchronous": (GREEN, "xx"),
     "asynchronous=False": ("white", ".."),
@@ -25,24 +25,24 @@ def steps(recording: Recorded) -> Figure:
     timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
     numbers = timeline.steps()
     first = numbers[len(numbers) // 2 - 2]
-    title = "Carry-over, everybody in each batch"
+    title = "Carry-over: every request in each batch"
     return plot_timeline(timeline, title=title, steps=(first, first + 4), length_ms=COMPARED_MS)
 
 
 @figure("ch07_engines")
 def engines(recording: Recorded) -> Figure:
-    """As much as the idle share of one slot promised, where the host keeps up; everything relative to one slot."""
+    """As much as the idle share of one batch at a time promised, where the host keeps up; all relative to that."""
     rows = recording["rows"]
-    title = "The same load through four engines: tokens per second, relative to one slot"
+    title = "The same load through four engines: tokens per second, relative to one batch at a time"
     picture, axes = new_chart(title, clock_note(recording), width=10.5, height=4.6)
     cases = list(dict.fromkeys((row["model"], row["requests"]) for row in rows))
-    slots = {case: next(r for r in rows if (r["model"], r["requests"]) == case) for case in cases}
-    ceilings = {case: 1 / (1 - row["idle_share"]) for case, row in slots.items()}
+    ones = {case: next(r for r in rows if (r["model"], r["requests"]) == case) for case in cases}
+    ceilings = {case: 1 / (1 - row["idle_share"]) for case, row in ones.items()}
     for number, (engine, (colour, hatch)) in enumerate(LOOKS.items()):
         mine = [
             next(r for r in rows if (r["model"], r["requests"]) == case and r["engine"] == engine) for case in cases
         ]
-        gains = [row["tokens_per_s"] / slots[case]["tokens_per_s"] for case, row in zip(cases, mine, strict=True)]
+        gains = [row["tokens_per_s"] / ones[case]["tokens_per_s"] for case, row in zip(cases, mine, strict=True)]
         bars = axes.bar(
             [place + 0.22 * (number - 1.5) for place in range(len(cases))],
             gains,
@@ -60,12 +60,12 @@ def engines(recording: Recorded) -> Figure:
             axes.text(middle, top + 0.03, f"{gain:.2f}", fontsize=9, ha="center", va="bottom")
     places = [place + 0.11 for place in range(len(cases))]
     left, right = ([place + side for place in places] for side in (-0.105, 0.105))
-    label = "the ceiling, from the idle share of one slot"
+    label = "the ceiling, from the first bar's idle share"
     axes.hlines(list(ceilings.values()), left, right, color="black", linewidth=2, label=label)
     axes.margins(y=0.12)
-    names = [f"{model} {n} requests\n(one slot: {slots[model, n]['tokens_per_s']:.0f} tokens/s)" for model, n in cases]
+    names = [f"{model} {n} requests\n(1.00 = {ones[model, n]['tokens_per_s']:.0f} tokens/s)" for model, n in cases]
     axes.set_xticks(range(len(cases)), [name.strip() for name in names], fontsize=9)
-    axes.set_ylabel("times the tokens of one slot")
+    axes.set_ylabel("times the tokens of one batch at a time")
     picture.legend(loc="outside lower center", ncols=len(LOOKS) + 1, frameon=False, fontsize=9)
     return picture
 

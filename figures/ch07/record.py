@@ -1,4 +1,4 @@
-"""Chapter 7's measurements: everybody in every batch and no gap, what that is worth, and what the over-run costs."""
+"""Chapter 7's measurements: every request in every batch without gaps, what that is worth, what the over-run costs."""
 
 import math
 import random
@@ -45,13 +45,13 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
 
 
 def compare(load: Load, name: str) -> list[Row]:
-    """The same load through one slot, two half batches, and this chapter's engine in both orders."""
+    """The same load with one batch at a time, two half batches, and this chapter's engine in both orders."""
     from ch04_events.build import build as build_events
     from ch05_double_buffering.build import build as build_half_batches
     from ch07_carry_over.build import build
 
     engines: dict[str, Callable[..., Any]] = {
-        "one slot": build_events,
+        "one batch at a time": build_events,
         "two half batches": build_half_batches,
         "asynchronous": build,
         "asynchronous=False": partial(build, asynchronous=False),

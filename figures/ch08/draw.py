@@ -37,6 +37,6 @@ def prefix(recording: Recorded) -> Figure:
         axes.bar_label(bars, labels, padding=2, fontsize=9)
     axes.margins(y=0.18)
     axes.set_xticks(range(len(cases)), [f"{common} common tokens" for common in cases])
-    axes.set_ylabel("ms until everybody has a first token")
+    axes.set_ylabel("ms until every request has a first token")
     picture.legend(loc="outside lower center", ncols=2, frameon=False)
     return picture

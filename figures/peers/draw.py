@@ -28,8 +28,8 @@ def who(row: Row) -> tuple[str, str, bool]:
     return row["engine"], row["mode"], row["compiled"]
 
 
-def named(contender: tuple[str, str, bool]) -> str:
-    engine, mode, compiled = contender
+def named(spec: tuple[str, str, bool]) -> str:
+    engine, mode, compiled = spec
     return f"{engine}, {mode}" + ", compiled" * compiled
 
 
@@ -60,15 +60,15 @@ def grouped(
         for each case, where on the x axis its group begins and ends.
     """
     cases = list(dict.fromkeys(case(row) for row in sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"]))))
-    present = [contender for contender in LOOKS if any(who(row) == contender for row in rows)]
+    present = [spec for spec in LOOKS if any(who(row) == spec for row in rows)]
     width = 0.84 / max(len(present), 1)
     groups = {name: [one for one in present if any((case(r), who(r)) == (name, one) for r in rows)] for name in cases}
     first = {name: cases.index(name) - width * (len(group) - 1) / 2 for name, group in groups.items()}
-    for contender in present:
-        mine = [row for row in rows if who(row) == contender]
-        places = [first[case(row)] + width * groups[case(row)].index(contender) for row in mine]
-        colour, hatch = LOOKS[contender]
-        look = {"color": colour, "hatch": hatch, "label": named(contender), **EDGE}
+    for spec in present:
+        mine = [row for row in rows if who(row) == spec]
+        places = [first[case(row)] + width * groups[case(row)].index(spec) for row in mine]
+        colour, hatch = LOOKS[spec]
+        look = {"color": colour, "hatch": hatch, "label": named(spec), **EDGE}
         bars = axes.bar(places, [row[key] for row in mine], width, **look)
         axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5)
     axes.set_xticks(range(len(cases)), cases)

@@ -19,6 +19,7 @@ from solutions.ch00_measuring.timing import measure
 from toolkit.captures import clean_capture
 from toolkit.course import use
 from toolkit.errors import UserError
+from toolkit.forward import Sizes, Tensors
 from toolkit.models import load_model
 from toolkit.models.compiled import compile_forward
 from toolkit.models.merge import merge_projections
@@ -30,7 +31,6 @@ from toolkit.paged_attention import (
     use_paged_attention,
 )
 from toolkit.recordings import Row
-from toolkit.sealed_forward import Sizes, Tensors
 
 ROWS = 32
 BLOCK_SIZE = 16
@@ -74,10 +74,10 @@ def decode_inputs(context: int) -> Tensors:
         "input_ids": torch.randint(0, 1000, (ROWS,), dtype=torch.int64, device="cuda"),
         "position_ids": last,
         "slot_mapping": block * BLOCK_SIZE + (context - 1) % BLOCK_SIZE,
-        "query_start": torch.arange(ROWS + 1, dtype=torch.int32, device="cuda"),
-        "kv_lengths": (last + 1).int(),
+        "query_start_loc": torch.arange(ROWS + 1, dtype=torch.int32, device="cuda"),
+        "seq_lens": (last + 1).int(),
         "block_table": table,
-        "sample_index": torch.arange(ROWS, dtype=torch.int64, device="cuda"),
+        "logits_indices": torch.arange(ROWS, dtype=torch.int64, device="cuda"),
         "temperature": torch.zeros(ROWS, dtype=torch.float32, device="cuda"),
         "top_k": torch.zeros(ROWS, dtype=torch.int64, device="cuda"),
         "top_p": torch.ones(ROWS, dtype=torch.float32, device="cuda"),
@@ -99,8 +99,8 @@ def attention(model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> 
         cache,
         inputs["block_table"],
         inputs["slot_mapping"],
-        inputs["query_start"],
-        inputs["kv_lengths"],
+        inputs["query_start_loc"],
+        inputs["seq_lens"],
         num_decode_rows=ROWS,
         max_query_length=1,
     )
@@ -117,7 +117,7 @@ def attention(model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> 
         all_layers()
     rows: list[Row] = []
     for context in ATTENTION_CONTEXTS:
-        inputs["kv_lengths"].fill_(context)
+        inputs["seq_lens"].fill_(context)
         ms = milliseconds(graph.replay) / len(layers)
         floor = kv_bytes(cache, context) / len(layers) / bandwidth * 1e3
         rows.append({"context": context, **numbers(cache, ms, floor, bandwidth)})

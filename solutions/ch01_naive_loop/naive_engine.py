@@ -55,7 +55,7 @@ class NaiveEngine:
 
     @property
     def padding_share(self) -> float:
-        """The share of computed positions that nobody needed, 0 to 1; 0 before the first forward."""
+        """The share of computed positions that no request needed, 0 to 1; 0 before the first forward."""
         # BEGIN SOLUTION 1.3
         if self.positions_computed == 0:
             return 0.0

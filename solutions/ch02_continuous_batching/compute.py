@@ -21,8 +21,8 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
         cache=cache,
         block_table=inputs.block_table,
         slot_mapping=inputs.slot_mapping,
-        query_start=inputs.query_start,
-        kv_lengths=inputs.kv_lengths,
+        query_start_loc=inputs.query_start_loc,
+        seq_lens=inputs.seq_lens,
         num_decode_rows=inputs.num_decode_rows,
         max_query_length=inputs.max_query_length,
     )
@@ -30,7 +30,7 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
         input_ids=inputs.input_ids[None],
         position_ids=inputs.position_ids[None],
         use_cache=False,
-        logits_to_keep=inputs.sample_index,  # the vocabulary is wide: only rows that sample pay for it
+        logits_to_keep=inputs.logits_indices,  # the vocabulary is wide: only rows that sample pay for it
         paged=paged,
     ).logits[0]
     if inputs.greedy:

@@ -22,7 +22,7 @@ from ch03_streams.io_buffers import BufferSizes, IOBuffers, padding
 from ch03_streams.stream_executor import StreamExecutor, allocate_cache, model_step
 from toolkit.device import DEVICE
 from toolkit.eos import eos_ids
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -42,7 +42,7 @@ def build(
     blocks = BlockManager(config.num_blocks, config.block_size)
     scheduler = Scheduler(blocks, config.max_rows, config.token_budget, config.policy)
     book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
-    forward = SealedForward(partial(model_step, model), allocate_cache(model, config))
+    forward = Forward(partial(model_step, model), allocate_cache(model, config))
     pool = BufferPool([IOBuffers(padding(BufferSizes.of(entrance)), DEVICE)])
     executor = StreamExecutor(pool, forward, observers)
     return Engine(Parts(entrance, scheduler, Packer(blocks), executor, book, observers))

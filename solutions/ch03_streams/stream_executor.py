@@ -20,9 +20,9 @@ from ch02_continuous_batching.observers import Observers
 from ch03_streams.buffer_pool import BufferPool
 from ch03_streams.io_buffers import IOBuffers, cut, sizes_of
 from toolkit.device import DEVICE, accelerator, name_tensors, new_stream
+from toolkit.forward import Forward, Sizes, Tensors
 from toolkit.garbage import no_collection
 from toolkit.paged_attention import PagedKVCache, use_paged_attention
-from toolkit.sealed_forward import SealedForward, Sizes, Tensors
 
 
 def allocate_cache(model: PreTrainedModel, config: EngineConfig) -> Tensor:
@@ -55,11 +55,11 @@ class StreamExecutor:
         h2d, compute, d2h: the three streams.
     """
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers) -> None:
         self.pool, self.forward, self.observers = pool, forward, observers
         with no_collection():
             for buffers in pool.buffers:
-                forward.seal(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
+                forward.capture_all(buffers.forward_inputs, buffers.device_ids, buffers.full_decode)
         self.h2d, self.compute, self.d2h = new_stream("h2d"), new_stream("compute"), new_stream("d2h")
         for buffers in pool.buffers:
             buffers.record_streams(self.h2d, self.compute, self.d2h)

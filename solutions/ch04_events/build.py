@@ -20,7 +20,7 @@ from ch03_streams import BufferPool, BufferSizes, HostPrices, IOBuffers, allocat
 from ch04_events.event_executor import EventExecutor
 from toolkit.device import DEVICE
 from toolkit.eos import eos_ids
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -37,7 +37,7 @@ def build(
     blocks = BlockManager(config.num_blocks, config.block_size)
     scheduler = Scheduler(blocks, config.max_rows, config.token_budget, config.policy)
     book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
-    forward = SealedForward(partial(model_step, model), allocate_cache(model, config))
+    forward = Forward(partial(model_step, model), allocate_cache(model, config))
     pool = BufferPool([IOBuffers(padding(BufferSizes.of(entrance)), DEVICE)])
     executor = EventExecutor(pool, forward, observers)
     return Engine(Parts(entrance, scheduler, Packer(blocks), executor, book, observers))

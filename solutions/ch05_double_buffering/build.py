@@ -13,7 +13,7 @@ from ch05_double_buffering.half_batches import HalfBatchScheduler
 from ch05_double_buffering.pipelined_engine import PipelinedEngine
 from toolkit.device import DEVICE
 from toolkit.eos import eos_ids
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -30,7 +30,7 @@ def build(
     blocks = BlockManager(config.num_blocks, config.block_size)
     scheduler = HalfBatchScheduler(blocks, config.max_rows, config.token_budget, config.policy)
     book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
-    forward = SealedForward(partial(model_step, model), allocate_cache(model, config))
+    forward = Forward(partial(model_step, model), allocate_cache(model, config))
     pool = BufferRing([IOBuffers(padding(BufferSizes.of(entrance)), DEVICE) for _ in range(2)])
     executor = EventExecutor(pool, forward, observers)
     return PipelinedEngine(Parts(entrance, scheduler, Packer(blocks), executor, book, observers))

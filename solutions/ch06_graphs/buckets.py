@@ -11,7 +11,7 @@ With doubling sizes, less than half of a bucket's rows are ever padding.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from toolkit.sealed_forward import Sizes
+from toolkit.forward import Sizes
 
 
 def bucket_sizes(max_rows: int) -> list[int]:

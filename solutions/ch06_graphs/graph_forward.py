@@ -1,4 +1,4 @@
-"""The sealed box of chapters 3 to 5, opened: the forward as captured graphs.
+"""What the one launch of chapters 3 to 5 hides: the forward as captured graphs.
 
 A CUDA graph is a list of kernels with all their arguments, addresses included. Capturing writes the list and runs
 nothing; a replay is one launch, and the device walks through the list by itself. So
@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 from ch06_graphs.buckets import bucket_for, bucket_sizes, decode_step
 from toolkit.captures import captures_cleanly
 from toolkit.device import DEVICE, accelerator, new_stream
-from toolkit.sealed_forward import SealedForward, Sizes, Tensors
+from toolkit.forward import Forward, Sizes, Tensors
 
 
 def on_accelerator(model: PreTrainedModel) -> PreTrainedModel:
@@ -56,10 +56,10 @@ def graph_key(output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
     # END SOLUTION
 
 
-class GraphForward(SealedForward):
+class GraphForward(Forward):
     """Runs a forward from static device tensors into a static device tensor: decode steps as graphs, others eagerly.
 
-    It takes the place of `toolkit.sealed_forward.SealedForward`.
+    It takes the place of `toolkit.forward.Forward`.
 
     Args:
         forward: (input tensors, KV storage, sizes) -> sampled ids, (samples,) int64; must not wait for the device.
@@ -109,7 +109,7 @@ class GraphForward(SealedForward):
         return graph
         # END SOLUTION
 
-    def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+    def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         """Capture the decode steps of one of the IO buffers: every bucket, greedy and sampled. Called once for each.
 
         The largest bucket comes first, greedy and sampled: what the smaller ones need fits into the memory that it has

@@ -15,7 +15,7 @@ from ch07_carry_over.carry_scheduler import CarryScheduler
 from toolkit.checked import truth
 from toolkit.device import DEVICE
 from toolkit.eos import eos_ids
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -44,7 +44,7 @@ def build(
     blocks = BlockManager(config.num_blocks, config.block_size)
     scheduler = CarryScheduler(blocks, config.max_rows, config.token_budget, config.policy)
     book = RequestBook(scheduler, Texts(tokenizer), eos_ids(model))
-    forward_class = GraphForward if graphs else SealedForward
+    forward_class = GraphForward if graphs else Forward
     forward = forward_class(partial(carry_step, model), allocate_cache(model, config))
     pool = BufferRing(link(*(IOBuffers(carry_padding(BufferSizes.of(entrance)), DEVICE) for _ in range(2))))
     executor = EventExecutor(pool, forward, observers)

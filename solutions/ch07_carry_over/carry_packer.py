@@ -13,8 +13,8 @@ from ch02_continuous_batching.batch import host_tensor
 from ch03_streams import BufferSizes, IOBuffers, padding
 from ch03_streams.io_buffers import cut
 from ch07_carry_over.carry import KEEP, CarryInputs, apply_carry, carry_index
+from toolkit.forward import Sizes, Tensors
 from toolkit.paged_attention import PagedKVCache
-from toolkit.sealed_forward import Sizes, Tensors
 
 
 class CarryPacker(Packer):

@@ -59,9 +59,9 @@ class PackedBuffers(IOBuffers):
         write_host(self.host_buffer, self.padding_buffer)
         for name, values in inputs.tensors().items():
             write_host(self.host_inputs[name], values)
-        rows = inputs.kv_lengths.shape[0]
+        rows = inputs.seq_lens.shape[0]
         if inputs.num_decode_rows < rows:
-            rest = self.host_inputs["query_start"][rows + 1 :]
+            rest = self.host_inputs["query_start_loc"][rows + 1 :]
             write_host(rest, host_tensor([inputs.input_ids.shape[0]] * len(rest), np.int32))
 
     def copy_in(self) -> None:

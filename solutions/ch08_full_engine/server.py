@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from threading import current_thread
 
 from ch02_continuous_batching import RequestOutput, SamplingParams
+from ch08_full_engine.admission_gate import AdmissionGate
 from ch08_full_engine.engine_thread import Callback, EngineThread
 from ch08_full_engine.full_engine import FullEngine
-from ch08_full_engine.gate import Gate
 from toolkit.checked import INT32_MAX, real_number, shown, whole_number
 from toolkit.errors import UserError
 
@@ -29,7 +29,7 @@ class Server:
     def __init__(self, engine: FullEngine, max_requests: int = 64) -> None:
         places = whole_number("max_requests", max_requests, 1, INT32_MAX, "a server serves at least 1")
         self.engine = engine
-        self.gate = Gate(places)
+        self.gate = AdmissionGate(places)
         self.names = itertools.count()
         self.thread = EngineThread(engine, self.gate.leave)
         self.thread.start()

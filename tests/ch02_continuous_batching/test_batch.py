@@ -30,7 +30,7 @@ def pack(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchI
 
 def packed(rows: list[Row], blocks: BlockManager) -> tuple[tuple[Row, ...], BatchInputs]:
     """What `pack` makes of the rows, once `pack_tokens` has given it flat lists of numbers."""
-    names = ("input_ids", "position_ids", "slot_mapping", "query_start", "kv_lengths", "sample_index")
+    names = ("input_ids", "position_ids", "slot_mapping", "query_start_loc", "seq_lens", "logits_indices")
     for name, values in zip(names, pack_tokens(rows, blocks), strict=True):
         odd = [value for value in values if not isinstance(value, int)]
         assert not odd, (
@@ -65,23 +65,25 @@ def test_slots_point_into_each_rows_own_blocks():
 
 @pytest.mark.exercise("2.4")
 def test_lengths_count_everything_in_the_cache():
-    """query_start counts this step's tokens; kv_lengths counts all of a row's tokens up to and with this step's."""
+    """query_start_loc counts this step's tokens; seq_lens counts all of a row's tokens up to and with this step's."""
     rows, blocks = make_rows()
     _, inputs = packed(rows, blocks)
-    check("query_start", inputs.query_start.tolist(), [0, 1, 5, 7], "One entry per row and one more, cumulative")
-    check("kv_lengths", inputs.kv_lengths.tolist(), [6, 7, 2], "The tokens of this step count too, later ones do not")
+    check(
+        "query_start_loc", inputs.query_start_loc.tolist(), [0, 1, 5, 7], "One entry per row and one more, cumulative"
+    )
+    check("seq_lens", inputs.seq_lens.tolist(), [6, 7, 2], "The tokens of this step count too, later ones do not")
 
 
 @pytest.mark.exercise("2.4")
 def test_only_sampling_rows_are_sampled():
-    """sample_index names the last token of each row that samples; an unfinished chunk has none."""
+    """logits_indices names the last token of each row that samples; an unfinished chunk has none."""
     rows, blocks = make_rows()
     ordered, inputs = packed(rows, blocks)
     check(
-        "sample_index",
-        inputs.sample_index.tolist(),
+        "logits_indices",
+        inputs.logits_indices.tolist(),
         [0, 4],
-        "It counts in packed tokens, as query_start does; the row `first` is an unfinished chunk and must not sample",
+        "It counts in packed tokens, as query_start_loc; the row `first` is an unfinished chunk and must not sample",
     )
     names = [row.request.request_id for row in ordered]
     check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows stand first")
@@ -95,7 +97,7 @@ def test_a_token_in_flight_has_a_placeholder():
     _, inputs = packed([Row(decode, 0, 6, 1, True), rows[2]], blocks)
     cause = f"token_ids(6, 7) gives [{PLACEHOLDER}] for it; prompt + output is shorter. Later chapters need it"
     check("input_ids", inputs.input_ids.tolist(), [PLACEHOLDER, 30, 31], cause)
-    check("query_start", inputs.query_start.tolist(), [0, 1, 3], cause)
+    check("query_start_loc", inputs.query_start_loc.tolist(), [0, 1, 3], cause)
 
 
 def test_sampling_inputs_follow_the_sampling_rows():
@@ -114,7 +116,7 @@ def test_each_input_has_its_dtype():
     for chosen in (rows, rows[2:]):
         _, inputs = pack(chosen, blocks)
         seen = {name: values.dtype for name, values in inputs.tensors().items()}
-        for name in ("query_start", "kv_lengths", "block_table"):
+        for name in ("query_start_loc", "seq_lens", "block_table"):
             check(f"the dtype of {name}", seen.pop(name), torch.int32, "The attention kernels read 32 bits each")
         for name in ("temperature", "top_p", "uniform"):
             check(f"the dtype of {name}", seen.pop(name), torch.float32, "The sampler computes in float32")

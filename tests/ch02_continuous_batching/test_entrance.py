@@ -228,7 +228,7 @@ def test_a_row_without_a_finite_logit_fails_alone(monkeypatch):
 
     def nan_for_the_first(batch):
         ids = launch(batch)
-        ids[batch.inputs.input_ids[batch.inputs.sample_index] == PROMPT[-1]] = NO_TOKEN
+        ids[batch.inputs.input_ids[batch.inputs.logits_indices] == PROMPT[-1]] = NO_TOKEN
         return ids
 
     monkeypatch.setattr(engine.executor, "launch", nan_for_the_first)

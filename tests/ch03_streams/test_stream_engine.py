@@ -10,7 +10,7 @@ from ch03_streams.build import build
 from tests.causes import likely
 from tests.helpers import swapped
 from tests.simulated import Seen, expected, needs_simulator, run_simulated
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 
 pytestmark = needs_simulator
 
@@ -161,10 +161,10 @@ def test_the_result_depends_on_luck():
         assert wrong, f"under the policy {policy!r} the tokens are right: something waits. This chapter adds no waits"
 
 
-def test_boxes_are_sealed_while_no_garbage_is_collected(monkeypatch: pytest.MonkeyPatch):
-    """On a GPU sealing captures a graph, and an old engine that is taken apart meanwhile would break the capture."""
+def test_graphs_are_captured_while_no_garbage_is_collected(monkeypatch: pytest.MonkeyPatch):
+    """On a GPU `capture_all` captures graphs, and an old engine taken apart meanwhile would break the capture."""
     inside: list[bool] = []
-    sealed: list[bool] = []
+    captured: list[bool] = []
 
     @contextmanager
     def no_collection() -> Iterator[None]:
@@ -172,10 +172,10 @@ def test_boxes_are_sealed_while_no_garbage_is_collected(monkeypatch: pytest.Monk
         yield
         inside.pop()
 
-    class WatchedForward(SealedForward):
-        def seal(self, inputs, output, full):
-            sealed.append(bool(inside))
+    class WatchedForward(Forward):
+        def capture_all(self, inputs, output, full):
+            captured.append(bool(inside))
 
     monkeypatch.setitem(StreamExecutor.__init__.__globals__, "no_collection", no_collection)
-    run_simulated(swapped(build, SealedForward=WatchedForward))
-    assert sealed == [True], f"sealed inside `no_collection()`: {sealed}; the forward of all IO buffers has to be"
+    run_simulated(swapped(build, Forward=WatchedForward))
+    assert captured == [True], f"captured inside `no_collection()`: {captured}; all IO buffers' graphs have to be"

@@ -186,7 +186,7 @@ def test_two_groups_take_turns():
 
 
 @pytest.mark.exercise("5.2")
-def test_no_batch_gets_a_slot_in_use():
+def test_no_batch_gets_buffers_in_use():
     """Six batches, the oldest committed when two are in flight: each gets the buffers that no other in flight uses."""
     from toolkit import simgpu
 
@@ -207,7 +207,7 @@ def test_no_batch_gets_a_slot_in_use():
 
 
 @pytest.mark.exercise("5.2")
-def test_slots_are_never_written_in_flight():
+def test_buffers_are_never_written_in_flight():
     """The host writes into buffers only when the copies of the batch that used them last are through."""
     from toolkit import simgpu
 

@@ -15,6 +15,7 @@ from tests.simulated import needs_simulator
 STEPS = 1000
 
 
+@pytest.mark.long
 @needs_simulator
 @pytest.mark.parametrize(
     ("build", "policy"), [(build_ch04, "lazy"), (build_ch05, "random:1")], ids=["ch04-lazy", "ch05-random:1"]

@@ -31,7 +31,7 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.forward import Sizes, Tensors
 
 FEW_ROWS = {"max_rows": 4}  # half batches of at most 2 rows; 12 graphs
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(5))]
@@ -163,7 +163,7 @@ def touched_blocks(rows: int, before: int) -> tuple[set[int], set[int], int]:
 @needs_simulator
 @pytest.mark.exercise("6.3")
 def test_padding_rows_touch_only_the_trash_block():
-    """Three rows in the bucket of four, after four in the same slot: only their blocks and the trash block change."""
+    """Three rows in the bucket of four, after four rows: only their blocks and the trash block are written."""
     written, owned, trash = touched_blocks(rows=3, before=4)
     assert owned <= written, f"the rows own the blocks {owned}, and only {written} were written: keys are missing"
     assert written <= owned | {trash}, (

@@ -23,7 +23,7 @@ def only_report(toy: Toy) -> str:
 def captured(toy: Toy, rows: int = 2) -> object:
     from ch06_graphs import decode_step
 
-    graph = toy.box.capture(toy.inputs[0], toy.outputs[0], decode_step(FULL, rows, greedy=True))
+    graph = toy.tested.capture(toy.inputs[0], toy.outputs[0], decode_step(FULL, rows, greedy=True))
     assert graph is not None, "capture must return the graph; it returned None"
     return graph
 
@@ -56,7 +56,7 @@ def test_the_warm_up_is_on_the_capturing_stream():
     reason = "libraries keep a workspace for each stream, and the allocator keeps memory apart by stream"
     for _, capturing, stream in toy.calls:
         where = "inside accelerator.graph, which takes the stream as stream=" if capturing else "for the warm-up"
-        assert stream == toy.box.capturing, (
+        assert stream == toy.tested.capturing, (
             f"the step was called {where}, on the stream {getattr(stream, 'name', stream)!r}, which is not "
             f"self.capturing; both calls belong on self.capturing: {reason}"
         )
@@ -92,10 +92,10 @@ def test_a_graph_computes_what_its_inputs_hold_at_replay():
 @pytest.mark.both
 @pytest.mark.exercise("6.2")
 def test_temporaries_come_from_the_pool():
-    """What the step allocates while it is captured lies in the box's pool, not in one of the graph's own."""
+    """What the step allocates while it is captured lies in its pool, not in one of the graph's own."""
     toy = Toy()
     graph = captured(toy)
-    assert graph.pool() == toy.box.pool, (
+    assert graph.pool() == toy.tested.pool, (
         "the graph got a pool of its own: give the capture pool=self.pool, or every graph keeps its temporaries for "
         "itself"
     )
@@ -107,13 +107,13 @@ def test_temporaries_come_from_the_pool():
 @pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_every_capture_has_a_key_of_its_own():
-    """Two slots, three buckets, greedy and sampled: 12 graphs, and none has taken another one's place."""
-    toy = Toy().seal()
-    captured, left = len(toy.captures), len(toy.box.graphs)
+    """Two sets of IO buffers, three buckets, greedy and sampled: 12 graphs, and none has taken another one's place."""
+    toy = Toy().capture_all()
+    captured, left = len(toy.captures), len(toy.tested.graphs)
     assert captured == left == 12, (
-        f"2 slots x 3 buckets x (greedy, sampled) make 12 graphs; captured were {captured}, and {left} are left"
-        + ". Keys that are the same for two captures lose one of them: the slot (its output's address), the rows and "
-        "greedy all belong in" * (left < captured)
+        f"2 sets of IO buffers x 3 buckets x (greedy, sampled) make 12 graphs; captured: {captured}, left: {left}"
+        + ". Keys that are the same for two captures lose one of them: the buffers (their output's address), the rows "
+        "and greedy all belong in" * (left < captured)
     )
 
 
@@ -122,7 +122,7 @@ def test_every_capture_has_a_key_of_its_own():
 @pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (4, 4)])
 def test_a_batch_replays_its_bucket(rows: int, bucket: int):
     """A decode step of n rows is computed by the smallest graph with room for n, and the first n ids are right."""
-    Toy().seal().check_ids(0, rows)
+    Toy().capture_all().check_ids(0, rows)
 
 
 @pytest.mark.both
@@ -130,25 +130,25 @@ def test_a_batch_replays_its_bucket(rows: int, bucket: int):
 @pytest.mark.parametrize(("rows", "samples"), [(2, 1), (4, 2)])
 def test_rows_that_do_not_sample_need_room_too(rows: int, samples: int):
     """The last chunk but one of a prompt may be a single token: a row that decodes and does not sample yet."""
-    Toy().seal().check_ids(0, rows, samples=samples)
+    Toy().capture_all().check_ids(0, rows, samples=samples)
 
 
 @pytest.mark.both
 @pytest.mark.exercise("6.3")
 def test_greedy_and_sampled_have_graphs_of_their_own():
     """What is captured for greedy takes the most likely token; a sampled batch must not replay it, nor the reverse."""
-    toy = Toy().seal()
+    toy = Toy().capture_all()
     for greedy in (True, False, True):
         toy.check_ids(0, 2, greedy)
 
 
 @pytest.mark.both
 @pytest.mark.exercise("6.3")
-def test_each_slot_has_graphs_of_its_own():
-    """A graph is bound to addresses: launching a slot reads that slot's inputs and writes that slot's ids."""
-    toy = Toy().seal()
-    for slot in (0, 1, 0):
-        toy.check_ids(slot, 2)
+def test_all_buffers_have_graphs_of_their_own():
+    """A graph is bound to addresses: launching reads its buffers' inputs and writes its buffers' ids."""
+    toy = Toy().capture_all()
+    for number in (0, 1, 0):
+        toy.check_ids(number, 2)
 
 
 @needs_simulator
@@ -156,7 +156,7 @@ def test_each_slot_has_graphs_of_its_own():
 @pytest.mark.parametrize(("rows", "samples", "greedy"), [(3, 3, True), (4, 4, False), (2, 1, True), (3, 1, False)])
 def test_a_decode_step_is_one_launch(rows: int, samples: int, greedy: bool):
     """A decode step, greedy or sampled, queues one operation and calls no Python of the forward."""
-    toy = Toy().seal()
+    toy = Toy().capture_all()
     before = len(accelerator.spans())
     toy.launch(0, rows, greedy, samples)
     assert not toy.calls, (
@@ -173,10 +173,10 @@ def test_a_step_with_prompts_is_launched_eagerly():
     """A step in which some row computes several tokens has a shape of its own: it is run by `step`, on this stream."""
     from dataclasses import replace
 
-    toy = Toy().seal()
+    toy = Toy().capture_all()
     mixed = replace(FULL, tokens=4, rows=3, samples=3, num_decode_rows=2, max_query_length=2)
     with accelerator.stream(toy.compute):
-        toy.box.launch(toy.inputs[0], toy.outputs[0], mixed)
+        toy.tested.launch(toy.inputs[0], toy.outputs[0], mixed)
     sizes = [sizes for sizes, _, stream in toy.calls if stream == toy.compute]
     assert sizes == [mixed], (
         "a step of 3 rows, one of them with 2 tokens, must not replay a graph of decode rows (one token each): call "
@@ -193,15 +193,15 @@ def test_a_step_with_prompts_is_launched_eagerly():
 # --- 6.4: one pool ---
 
 
-def growth(slots: int = 2) -> list[int]:
-    """Bytes that each slot's graphs add to what the allocator holds, with large temporaries."""
+def growth(sets: int = 2) -> list[int]:
+    """Bytes that each set's graphs add to what the allocator holds, with large temporaries."""
     toy = Toy(temporary=TEMPORARY)
     grown = []
-    for inputs, output in list(zip(toy.inputs, toy.outputs, strict=True))[:slots]:
+    for inputs, output in list(zip(toy.inputs, toy.outputs, strict=True))[:sets]:
         accelerator.synchronize()
         accelerator.empty_cache()
         before = accelerator.memory_reserved()
-        toy.box.seal(inputs, output, FULL)
+        toy.tested.capture_all(inputs, output, FULL)
         accelerator.empty_cache()
         grown.append(accelerator.memory_reserved() - before)
     return grown
@@ -209,25 +209,25 @@ def growth(slots: int = 2) -> list[int]:
 
 @needs_simulator
 @pytest.mark.exercise("6.4")
-def test_the_second_slot_needs_hardly_any_memory():
-    """All graphs take their temporaries from one pool: a second slot's graphs fit into what the first one's left."""
+def test_the_second_set_needs_hardly_any_memory():
+    """All graphs take their temporaries from one pool: a second set's graphs fit into what the first one's left."""
     first, second = growth()
     one = ROWS * TEMPORARY * 4
     assert first > one, f"the largest bucket alone needs temporaries of {one:,} bytes; its graphs hold {first:,}"
     assert second < 0.05 * first, (
-        f"the first slot's graphs hold {first:,} bytes, the second slot's another {second:,}. They can use the same "
-        "memory: one pool for all captures, made once, and all captures on one stream"
+        f"the graphs of the first IO buffers hold {first:,} bytes, the second set's another {second:,}. They can "
+        "use the same memory: one pool for all captures, made once, and all captures on one stream"
     )
 
 
 @needs_simulator
 @pytest.mark.exercise("6.4")
 def test_greedy_and_sampled_share_too():
-    """Within a slot, too, graphs of the same size use the same memory."""
-    first = growth(slots=1)[0]
+    """Within one set, too, graphs of the same size use the same memory."""
+    first = growth(sets=1)[0]
     sizes = [rows * TEMPORARY * 4 for rows in (4, 2, 1)]
     assert first < 2.6 * sum(sizes), (
-        f"six graphs of one slot hold {first:,} bytes; the temporaries of one graph for each bucket are about "
+        f"six graphs of one set hold {first:,} bytes; the temporaries of one graph for each bucket are about "
         f"{2 * sum(sizes):,}. Does every graph have a pool of its own?"
     )
 
@@ -235,14 +235,14 @@ def test_greedy_and_sampled_share_too():
 @pytest.mark.both
 @pytest.mark.exercise("6.4")
 def test_every_bucket_is_captured_largest_first():
-    """Each slot's captures go from the largest bucket to the smallest, greedy and sampled each."""
+    """Each set's captures go from the largest bucket to the smallest, greedy and sampled each."""
     from ch06_graphs import decode_step
 
     toy = Toy()
-    toy.box.seal(toy.inputs[0], toy.outputs[0], FULL)
+    toy.tested.capture_all(toy.inputs[0], toy.outputs[0], FULL)
     seen = [(sizes.rows, sizes.greedy) for sizes, capturing, _ in toy.calls if capturing]
     assert sorted(seen) == sorted((rows, greedy) for rows in (1, 2, 4) for greedy in (True, False)), (
-        f"a slot of 4 rows needs the buckets 1, 2 and 4, each for greedy and for sampled; captured were {seen}"
+        f"IO buffers of 4 rows need the buckets 1, 2 and 4, each for greedy and for sampled; captured were {seen}"
     )
     rows = [rows for rows, _ in seen]
     assert rows == sorted(rows, reverse=True), (
@@ -254,18 +254,18 @@ def test_every_bucket_is_captured_largest_first():
         assert sizes == wanted, f"captured was {sizes}; decode_step makes {wanted} of the full step for this bucket"
 
 
-def overlap_slots(toy: Toy) -> str:
-    """Slot 0's ids are copied out on d2h while slot 1's graph runs, and the other way round. Returns the report."""
+def overlap_sets(toy: Toy) -> str:
+    """Set 0's ids are copied out on d2h while set 1's graph runs, and the other way round. Returns the report."""
     from toolkit.device import new_stream
 
     d2h = new_stream("d2h")
     host = [torch.zeros(ROWS, dtype=torch.int64, pin_memory=True) for _ in range(2)]
-    for slot in (0, 1, 0, 1):
-        toy.launch(slot, 4)
+    for number in (0, 1, 0, 1):
+        toy.launch(number, 4)
         d2h.wait_stream(toy.compute)
         with accelerator.stream(d2h):
-            host[slot].copy_(toy.outputs[slot], non_blocking=True)
-        toy.launch(1 - slot, 2)
+            host[number].copy_(toy.outputs[number], non_blocking=True)
+        toy.launch(1 - number, 2)
         d2h.synchronize()
         toy.compute.synchronize()
     return only_report(toy)
@@ -273,19 +273,19 @@ def overlap_slots(toy: Toy) -> str:
 
 @needs_simulator
 @pytest.mark.exercise("6.4")
-def test_ids_are_read_while_the_other_slots_graph_runs():
-    """The sampled ids lie outside the pool: they may be copied out while the other slot's graph uses the pool."""
-    report = overlap_slots(Toy(on_race="collect").seal())
-    assert not report, f"slot 0's ids were copied out while slot 1's graph ran, and the reverse: {report}"
+def test_ids_are_read_while_the_other_sets_graph_runs():
+    """The sampled ids lie outside the pool: they may be copied out while the other set's graph uses the pool."""
+    report = overlap_sets(Toy(on_race="collect").capture_all())
+    assert not report, f"set 0's ids were copied out while set 1's graph ran, and the reverse: {report}"
 
 
 @needs_simulator
 @pytest.mark.exercise("6.3")
 def test_graphs_take_turns_on_the_callers_stream():
     """Replays are queued on the current stream, one behind the other: two graphs of one pool never run at once."""
-    toy = Toy(on_race="collect").seal()
-    for slot in (0, 1, 0, 1):
-        toy.launch(slot, 2)
+    toy = Toy(on_race="collect").capture_all()
+    for number in (0, 1, 0, 1):
+        toy.launch(number, 2)
     assert not accelerator.races(), f"four decode steps, queued on one stream: {only_report(toy)}"
 
 
@@ -294,8 +294,8 @@ def test_graphs_take_turns_on_the_callers_stream():
 
 @needs_simulator
 def test_two_graphs_of_one_pool_at_once_are_reported():
-    """Replayed on two streams that nothing orders, two slots' graphs overwrite each other's temporaries: a race."""
-    toy = Toy(on_race="collect").seal()
+    """Replayed on two streams that nothing orders, two sets' graphs overwrite each other's temporaries: a race."""
+    toy = Toy(on_race="collect").capture_all()
     toy.launch(0, 2)
     toy.compute = accelerator.Stream(name="another")
     toy.launch(1, 2)
@@ -306,22 +306,22 @@ def test_two_graphs_of_one_pool_at_once_are_reported():
 def test_ids_kept_in_the_pool_are_reported():
     """Ids that were allocated in a capture lie where another graph writes: copying them out meanwhile is a race."""
     toy = Toy(on_race="collect")
-    for slot in range(2):
-        with accelerator.graph(accelerator.CUDAGraph(), pool=toy.box.pool, stream=toy.box.capturing):
-            toy.outputs[slot] = torch.zeros_like(toy.outputs[slot])
-        toy.box.seal(toy.inputs[slot], toy.outputs[slot], FULL)
+    for number in range(2):
+        with accelerator.graph(accelerator.CUDAGraph(), pool=toy.tested.pool, stream=toy.tested.capturing):
+            toy.outputs[number] = torch.zeros_like(toy.outputs[number])
+        toy.tested.capture_all(toy.inputs[number], toy.outputs[number], FULL)
     accelerator.synchronize()
-    assert "memory of a graph pool" in overlap_slots(toy)
+    assert "memory of a graph pool" in overlap_sets(toy)
 
 
 @needs_simulator
 def test_a_graph_that_reads_what_another_keeps_in_the_pool_is_wrong():
     """A tensor that one graph leaves in the pool holds another graph's temporaries by the time it is read."""
-    toy = Toy().seal()
+    toy = Toy().capture_all()
     first, second, kept_is = accelerator.CUDAGraph(), accelerator.CUDAGraph(), torch.zeros(ROWS, device="sim").long()
-    with accelerator.graph(first, pool=toy.box.pool, stream=toy.box.capturing):
+    with accelerator.graph(first, pool=toy.tested.pool, stream=toy.tested.capturing):
         kept = toy.inputs[1]["input_ids"] * 1
-    with accelerator.graph(second, pool=toy.box.pool, stream=toy.box.capturing):
+    with accelerator.graph(second, pool=toy.tested.pool, stream=toy.tested.capturing):
         kept_is.copy_(kept)
     first.replay()
     second.replay()
@@ -331,13 +331,13 @@ def test_a_graph_that_reads_what_another_keeps_in_the_pool_is_wrong():
     toy.launch(0, 4)
     accelerator.current_stream().wait_stream(toy.compute)
     second.replay()
-    assert kept_is.tolist() != [10, 11, 12, 13], "slot 0's graph ran in between; its temporaries lie there"
+    assert kept_is.tolist() != [10, 11, 12, 13], "set 0's graph ran in between; its temporaries lie there"
 
 
 @needs_simulator
 def test_inputs_moved_after_the_capture_are_an_error():
     """A new tensor under the old name is at a new address, which the graph does not know: the replay says so."""
-    toy = Toy().seal()
+    toy = Toy().capture_all()
     toy.inputs[0]["input_ids"] = toy.inputs[0]["input_ids"] + 1
     with pytest.raises(accelerator.CaptureError, match="freed, or moved(.|\n)*copy_"):
         toy.launch(0, 2)

@@ -1,4 +1,4 @@
-"""A forward of a few operations, whose sampled ids say which capture computed them; and a box around it."""
+"""A forward of a few operations, whose sampled ids say which capture computed them; and a GraphForward around it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.forward import Sizes, Tensors
 
 ROWS = 4
 FULL = Sizes(ROWS, ROWS, ROWS, width=2, num_decode_rows=ROWS, max_query_length=1, greedy=True)
@@ -18,14 +18,14 @@ TEMPORARY = 100_000  # float32 numbers per row that the forward needs on its way
 
 
 class Toy:
-    """A box over two slots' tensors.
+    """A GraphForward over the tensors of two sets of IO buffers.
 
     Attributes:
-        box: a GraphForward, not sealed yet.
+        tested: a GraphForward, with nothing captured yet.
         calls: (sizes, whether a graph was being captured, the current stream) for each call of the forward, since the
-            captures of `seal`.
-        captures: the sizes captured by `seal`.
-        inputs, outputs: of each slot. In `inputs` each slot has one tensor, `input_ids`.
+            captures of `capture_all`.
+        captures: the sizes captured by `capture_all`.
+        inputs, outputs: of each set of buffers. In `inputs` each has one tensor, `input_ids`.
         compute: the stream for launches.
     """
 
@@ -37,10 +37,10 @@ class Toy:
         self.calls: list[tuple[Sizes, bool, Any]] = []
         self.captures: list[Sizes] = []
         self.temporary = temporary
-        self.inputs = [{"input_ids": torch.arange(ROWS, device=DEVICE) + 10 * slot} for slot in range(2)]
+        self.inputs = [{"input_ids": torch.arange(ROWS, device=DEVICE) + 10 * number} for number in range(2)]
         self.outputs = [torch.zeros(ROWS, dtype=torch.int64, device=DEVICE) for _ in range(2)]
         self.storage = torch.zeros(ROWS, device=DEVICE)
-        self.box = GraphForward(self.forward, self.storage)
+        self.tested = GraphForward(self.forward, self.storage)
         self.compute = new_stream("compute")
 
     def forward(self, inputs: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
@@ -51,56 +51,56 @@ class Toy:
         rows = (large + large).mean(dim=1).long() * 0 + sizes.rows  # a use for the temporaries
         return ids * 1000 + rows[: sizes.samples] * 10 + (not sizes.greedy)
 
-    def seal(self) -> "Toy":
+    def capture_all(self) -> "Toy":
         for inputs, output in zip(self.inputs, self.outputs, strict=True):
-            self.box.seal(inputs, output, FULL)
+            self.tested.capture_all(inputs, output, FULL)
         accelerator.synchronize()
         self.captures = [sizes for sizes, capturing, _ in self.calls if capturing]
         self.calls.clear()
         return self
 
-    def launch(self, slot: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
-        """Queue a decode step of `rows` rows in a slot, of which `samples` sample (None: all).
+    def launch(self, number: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
+        """Queue a decode step of `rows` rows in a set of IO buffers, of which `samples` sample (None: all).
 
-        Its block table is narrower than the slot's.
+        Its block table is narrower than theirs.
         """
         from ch06_graphs import decode_step
 
         samples = rows if samples is None else samples
         sizes = replace(decode_step(FULL, rows, greedy), width=1, samples=samples)
-        with graphs_are_found(self.box), accelerator.stream(self.compute):
-            self.box.launch(self.inputs[slot], self.outputs[slot], sizes)
+        with graphs_are_found(self.tested), accelerator.stream(self.compute):
+            self.tested.launch(self.inputs[number], self.outputs[number], sizes)
 
-    def check_ids(self, slot: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
+    def check_ids(self, number: int, rows: int, greedy: bool = True, samples: int | None = None) -> None:
         """Launch a step; if its ids are wrong, say which graph has computed them."""
         for output in self.outputs:
             output.fill_(UNTOUCHED)
         accelerator.synchronize()
-        self.launch(slot, rows, greedy, samples)
+        self.launch(number, rows, greedy, samples)
         accelerator.synchronize()
-        seen, other = (self.outputs[each][: samples or rows].tolist() for each in (slot, 1 - slot))
+        seen, other = (self.outputs[each][: samples or rows].tolist() for each in (number, 1 - number))
         bucket = next(size for size in (1, 2, 4) if size >= rows)
-        right = expected_ids(slot, samples or rows, bucket, greedy)
+        right = expected_ids(number, samples or rows, bucket, greedy)
         assert seen == right, (
-            f"slot {slot}, {rows} rows in the bucket of {bucket}, greedy={greedy}: the ids should be {right}, seen "
-            f"{seen}. {self.cause(slot, seen, other, bucket, greedy)}"
+            f"set {number} of IO buffers, {rows} rows in the bucket of {bucket}, greedy={greedy}: the ids should be "
+            f"{right}, seen {seen}. {self.cause(number, seen, other, bucket, greedy)}"
         )
 
-    def cause(self, slot: int, seen: list[int], other: list[int], bucket: int, greedy: bool) -> str:
+    def cause(self, number: int, seen: list[int], other: list[int], bucket: int, greedy: bool) -> str:
         """What the ids say of the graph that computed them."""
         if seen == [UNTOUCHED] * len(seen):
             if other == seen:
                 return f"They are what stood there before ({UNTOUCHED} everywhere): nothing ran"
             return (
-                f"The graph that ran is bound to the other slot's tensors: slot {1 - slot}'s ids were written. The "
+                f"The graph that ran is bound to the other set's tensors: set {1 - number}'s ids were written. The "
                 "address of the output belongs in the key"
             )
         by = "self.step" if self.calls else "a graph captured"
         written = [each for each in seen if each != UNTOUCHED]
         for rows in range(1, ROWS + 1):
-            if written == expected_ids(slot, len(written), rows, greedy):
+            if written == expected_ids(number, len(written), rows, greedy):
                 return f"They were computed by {by} for {rows} rows, and the smallest bucket with room is {bucket}"
-            if written == expected_ids(slot, len(written), rows, not greedy):
+            if written == expected_ids(number, len(written), rows, not greedy):
                 return (
                     f"They were computed by {by} for {rows} rows and greedy={not greedy}. Greedy or sampled is part of "
                     "the key: it decides what is computed"
@@ -112,7 +112,7 @@ UNTOUCHED = -1
 
 
 @contextmanager
-def graphs_are_found(box: Any) -> Iterator[None]:
+def graphs_are_found(forward: Any) -> Iterator[None]:
     """Inside, a graph that is not found becomes a failure that says how its key differs from those there are."""
     try:
         yield
@@ -120,18 +120,18 @@ def graphs_are_found(box: Any) -> Iterator[None]:
         key = missing.args[0]
         if not isinstance(key, tuple):
             raise
-        alike = max(box.graphs, key=lambda other: sum(a == b for a, b in zip(key, other, strict=False)), default=())
+        alike = max(forward.graphs, key=lambda other: sum(a == b for a, b in zip(key, other, strict=False)), default=())
         differences = [
             f"{a} where that one has {b}" for a, b in zip(key, alike, strict=False) if isinstance(a, int) and a != b
         ]
         how = "it differs in more than numbers" if len(key) != len(alike) or not differences else ", ".join(differences)
         pytest.fail(
-            f"a decode step looked up a graph that is not there. There are {len(box.graphs)}; compared with the key "
-            f"most like its own, {how}. The key of a batch is that of its bucket: slot, rows of the bucket, greedy, "
-            "and nothing that differs from batch to batch"
+            f"a decode step looked up a graph that is not there. There are {len(forward.graphs)}; compared with "
+            f"the key most like its own, {how}. The key of a batch is that of its bucket: buffers, rows of the bucket, "
+            "greedy, and nothing that differs from batch to batch"
         )
 
 
-def expected_ids(slot: int, rows: int, captured_rows: int, greedy: bool = True) -> list[int]:
-    """What the toy forward samples in a slot that holds its first inputs."""
-    return [1000 * (row + 10 * slot) + 10 * captured_rows + (not greedy) for row in range(rows)]
+def expected_ids(number: int, rows: int, captured_rows: int, greedy: bool = True) -> list[int]:
+    """What the toy forward samples in a set of buffers that holds its first inputs."""
+    return [1000 * (row + 10 * number) + 10 * captured_rows + (not greedy) for row in range(rows)]

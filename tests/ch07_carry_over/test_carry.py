@@ -156,7 +156,7 @@ def test_placeholders_are_replaced():
 
 @pytest.mark.exercise("7.2")
 def test_the_inputs_are_left_alone():
-    """A new tensor is made; the three that come in are the slots' own, and a warm-up applies the map twice."""
+    """A new tensor is made; the three that come in are the IO buffers' own, and a warm-up applies the map twice."""
     tensors = [torch.tensor(values) for values in ([0, 11, 0], [1, KEEP, 0], [70, 71])]
     before = [tensor.tolist() for tensor in tensors]
     apply_carry(*tensors)

@@ -98,7 +98,7 @@ def test_a_block_with_an_owner_stays_its_own_and_gets_no_name():
     assert not blocks.name_of, "a block was named that holds, or follows from, what the old weights computed"
     blocks.free(owner)
     again = written(blocks, [*range(12)])
-    assert len(blocks.name_of) == 3, "the same blocks, written anew by a new request, get their names"
+    assert len(blocks.name_of) == 3, "the same blocks, written again by a new request, get their names"
     blocks.free(again)
     assert blocks.num_free_blocks == 3
 

@@ -26,7 +26,7 @@ from tests.ch08_full_engine.museum_runs import (
 )
 from tests.simulated import PROMPTS, assert_no_race, assert_tokens_right, expected, needs_simulator, run_simulated
 from toolkit.device import accelerator
-from toolkit.sealed_forward import Sizes
+from toolkit.forward import Sizes
 
 pytestmark = needs_simulator
 every_policy = pytest.mark.parametrize("policy", POLICIES)

@@ -23,9 +23,9 @@ def fresh_device():
 def test_the_same_inputs_as_in_separate_tensors():
     """After loading two batches, the second one smaller, names, dtypes, shapes and values are as in plain buffers."""
     plain, packed = IOBuffers(PADDING, "sim"), PackedBuffers(PADDING, "sim")
-    for query_start in ([0, 1, 2, 7], [0, 1]):
+    for query_start_loc in ([0, 1, 2, 7], [0, 1]):
         for buffers in (plain, packed):
-            buffers.load(inputs_of_rows(query_start, num_decode_rows=1))
+            buffers.load(inputs_of_rows(query_start_loc, num_decode_rows=1))
             buffers.copy_in()
         for name, expected in plain.host_inputs.items():
             for seen in (packed.host_inputs[name], packed.device_inputs[name].cpu()):

@@ -22,7 +22,7 @@ from tests.ch08_full_engine.test_sweeps import EVENTS, LAST_STEP, POLICIES, POOL
 from tests.simulated import needs_simulator
 from toolkit.commands.ledger import LedgerError
 from toolkit.device import accelerator
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 
 pytestmark = needs_simulator
 POISON = 1
@@ -31,7 +31,7 @@ POISON = 1
 class PoisonedExecutor(EventExecutor):
     """Fills a batch's ids with poison as soon as the host has its tokens, each side on the stream that may write it."""
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers) -> None:
         super().__init__(pool, forward, observers)
         for buffers in pool.buffers:
             buffers.padding["input_ids"].fill_(POISON)

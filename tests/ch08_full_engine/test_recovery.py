@@ -141,12 +141,12 @@ def test_nothing_is_in_flight_after_an_error():
     assert engine.in_flight
     engine.recover(Trouble("with a batch in flight"))
     assert not engine.in_flight, (
-        f"{len(engine.in_flight)} batches are in flight after an error; their requests start anew, and the next batch "
+        f"{len(engine.in_flight)} batches are in flight after an error; their requests start over, and the next batch "
         "takes IO buffers without asking for them"
     )
     running, waiting = len(engine.scheduler.running), len(engine.scheduler.waiting)
     assert (running, waiting) == (0, len(PROMPTS)), (
-        f"after the error everybody waits to start anew, {len(PROMPTS)} requests; seen: {running} running, {waiting} "
+        f"after the error everybody waits to start over, {len(PROMPTS)} requests; seen: {running} running, {waiting} "
         "waiting. (preempt changes the list `running`: go through a copy)"
     )
     watch.run().assert_tokens(expected())

@@ -41,7 +41,7 @@ def test_every_step_is_a_replay(policy: str):
 
 
 def test_chunks_and_preemption():
-    """Prompts in chunks, and requests computed anew in a small pool, are mixed steps like any other."""
+    """Prompts in chunks, and requests computed again in a small pool, are mixed steps like any other."""
     _, outputs = run("random:2", num_blocks=12, token_budget=16)
     assert outputs == expected()
 
@@ -56,10 +56,10 @@ def test_a_graph_for_each_bucket_and_its_buffers():
 
 
 def test_rows_beyond_the_batch_have_no_token():
-    """Behind the rows of a mixed batch query_start stays at its last value; in a decode batch each row has a token."""
+    """Behind a mixed batch query_start_loc stays at its last value; in a decode batch each row has a token."""
     sizes = BufferSizes(tokens=8, rows=4, width=2, trash_block=9, block_size=4)
     buffers = PackedBuffers(carry_padding(sizes), "sim")
     buffers.load(inputs_of_rows([0, 1, 6], num_decode_rows=1))
-    assert buffers.host_inputs["query_start"].tolist() == [0, 1, 6, 6, 6]
+    assert buffers.host_inputs["query_start_loc"].tolist() == [0, 1, 6, 6, 6]
     buffers.load(inputs_of_rows([0, 1, 2], num_decode_rows=2))
-    assert buffers.host_inputs["query_start"].tolist() == [0, 1, 2, 3, 4]
+    assert buffers.host_inputs["query_start_loc"].tolist() == [0, 1, 2, 3, 4]

@@ -117,7 +117,7 @@ def name_in_use(run: Scripted) -> None:
 
 
 def a_step_raises(run: Scripted) -> None:
-    """An error that leaves the device usable: everybody starts anew, from what the host knows."""
+    """An error that leaves the device usable: everybody starts over, from what the host knows."""
     executor, real = run.engine.executor, run.engine.executor.launch
 
     def failing(batch):

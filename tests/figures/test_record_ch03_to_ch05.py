@@ -1,5 +1,7 @@
 """The measurements of chapters 3 to 5 on the simulated GPU, and what their lessons say of the committed recordings."""
 
+import pytest
+
 from figures import accelerated
 from figures.ch03 import record as ch03
 from figures.ch04 import record as ch04
@@ -11,6 +13,7 @@ from toolkit.commands.decoding import Load
 from toolkit.recordings import DATA, read_recording
 
 
+@pytest.mark.long
 @needs_simulator
 def test_chapters_3_to_5_are_recorded_and_drawn(tmp_path, monkeypatch):
     """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
@@ -42,7 +45,9 @@ def test_what_the_lessons_say_of_the_recordings():
     for path in DATA.glob("*/ch05_price.json"):
         rows = read_recording(path)["rows"]
         for one, two in zip(rows[::2], rows[1::2], strict=True):
-            assert two["idle_share"] < 0.01 < one["idle_share"], f"{path}: lesson 5: two slots close the gap, {two}"
+            assert two["idle_share"] < 0.01 < one["idle_share"], (
+                f"{path}: lesson 5: two batches in flight close the gap, {two}"
+            )
             if one["clock"] == "cuda":
                 expected = 1 / (2 * (1 - one["idle_share"]))
                 gain = two["tokens_per_s"] / one["tokens_per_s"]
@@ -50,5 +55,7 @@ def test_what_the_lessons_say_of_the_recordings():
                     f"{path}: lesson 5: two whole forwards, {expected:.2f}, {gain:.2f}"
                 )
             if two["tokens_per_s"] > one["tokens_per_s"]:
-                assert one["idle_share"] > 0.4, f"{path}: lesson 5: two slots win only where one is idle a lot, {one}"
+                assert one["idle_share"] > 0.4, (
+                    f"{path}: lesson 5: two half batches win only where one is idle a lot, {one}"
+                )
         assert rows[1]["tokens_per_s"] < rows[0]["tokens_per_s"], f"{path}: lesson 5: with few requests they are slower"

@@ -1,5 +1,7 @@
 """Chapter 6's measurements, and what its lesson says of the committed recordings."""
 
+import pytest
+
 from tests.figures.recorded import assert_recorded_and_drawn
 from tests.helpers import tiny_model
 from tests.simulated import needs_simulator
@@ -7,6 +9,7 @@ from toolkit.commands.decoding import Load
 from toolkit.recordings import DATA, read_recording
 
 
+@pytest.mark.long
 @needs_simulator
 def test_chapter_6_is_recorded_and_drawn(tmp_path, monkeypatch):
     """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
@@ -31,9 +34,11 @@ def test_what_the_lesson_says_of_the_recordings():
     recordings = [read_recording(path)["rows"] for path in DATA.glob("*/ch06_memory.json")]
     assert recordings
     for rows in recordings:
-        held = {(row["pools"], row["slots"]): row["reserved_mb"] for row in rows}
-        assert held["one pool", 2] <= 1.05 * held["one pool", 1], "a second slot costs hardly anything with one pool"
-        assert held["a pool for each slot", 2] > 1.5 * held["a pool for each slot", 1]
+        held = {(row["pools"], row["sets"]): row["reserved_mb"] for row in rows}
+        assert held["one pool", 2] <= 1.05 * held["one pool", 1], (
+            "a second set of buffers costs hardly anything with one pool"
+        )
+        assert held["a pool for each set", 2] > 1.5 * held["a pool for each set", 1]
         assert held["a pool for each graph", 1] > held["one pool", 1]
     for path in DATA.glob("*/ch06_forward.json"):
         for row in read_recording(path)["rows"]:

@@ -11,6 +11,7 @@ from toolkit.commands.decoding import Load
 from toolkit.recordings import DATA, read_recording
 
 
+@pytest.mark.long
 @needs_simulator
 def test_chapter_8_is_recorded_and_drawn(tmp_path, monkeypatch):
     """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""

@@ -24,7 +24,7 @@ from tests.helpers import random_prompts, swapped, tiny_model  # noqa: E402
 from toolkit.commands.ledger import Ledger  # noqa: E402
 from toolkit.device import DEVICE  # noqa: E402
 from toolkit.errors import UserError  # noqa: E402
-from toolkit.sealed_forward import SealedForward  # noqa: E402
+from toolkit.forward import Forward  # noqa: E402
 
 LIMITS = {"num_blocks": 60, "block_size": 4, "max_rows": 3, "token_budget": 16, "max_length": 64}
 
@@ -64,10 +64,10 @@ def device_assert() -> None:
         raise AssertionError("after a device assert no request can be served; this one was taken")
 
 
-class Launched(SealedForward):
+class Launched(Forward):
     """Every step kernel by kernel: the sanitizer does not see into graphs."""
 
-    def seal(self, *arguments: Any) -> None:
+    def capture_all(self, *arguments: Any) -> None:
         pass
 
 
@@ -101,8 +101,8 @@ def raise_it(error: Exception) -> None:
 RUNS = {
     "device_assert": device_assert,
     "sanitized_full": lambda: sanitized(launched_full),
-    "sanitized_async": lambda: sanitized(swapped(build, SealedForward=Launched)),
-    "sanitized_unordered": lambda: sanitized(swapped(build, SealedForward=Launched, EventExecutor=Unordered)),
+    "sanitized_async": lambda: sanitized(swapped(build, Forward=Launched)),
+    "sanitized_unordered": lambda: sanitized(swapped(build, Forward=Launched, EventExecutor=Unordered)),
 }
 
 if __name__ == "__main__":

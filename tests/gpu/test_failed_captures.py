@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolkit.captures import clean_capture
-from toolkit.device import sealed_box
+from toolkit.device import one_launch
 
 pytestmark = pytest.mark.gpu
 
@@ -20,18 +20,18 @@ def assert_as_before(stream: Any, x: torch.Tensor, y: torch.Tensor) -> None:
     torch.cuda.synchronize()
     assert torch.cuda.current_stream() == stream, "the current stream is still the one that captured"
     assert torch.randn(4, device="cuda").isfinite().all()
-    replay = sealed_box("copy", lambda source, target: target.copy_(source), [x], [y])
+    replay = one_launch("copy", lambda source, target: target.copy_(source), [x], [y])
     y.zero_()
     replay()
     torch.cuda.synchronize()
     assert y.tolist() == x.tolist()
 
 
-def test_a_sealed_box_that_waits():
+def test_one_launch_that_waits():
     """The warm-up may wait, the capture may not."""
     x, y, stream = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda"), torch.cuda.current_stream()
     with pytest.raises(RuntimeError):
-        sealed_box("waiting", waiting, [x], [y])
+        one_launch("waiting", waiting, [x], [y])
     assert_as_before(stream, x, y)
 
 
@@ -52,9 +52,9 @@ def test_random_numbers_go_on_where_they_were():
 def test_graphs_that_were_there_before():
     """They share the random generator's state with the capture that fails; their replays go on."""
     x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
-    replay = sealed_box("add", lambda source, target: target.add_(source), [x], [y])
+    replay = one_launch("add", lambda source, target: target.add_(source), [x], [y])
     with pytest.raises(RuntimeError):
-        sealed_box("waiting", waiting, [x], [torch.zeros_like(y)])
+        one_launch("waiting", waiting, [x], [torch.zeros_like(y)])
     y.zero_()
     replay()
     replay()
@@ -73,7 +73,7 @@ def test_memory_is_given_back():
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
     with pytest.raises(RuntimeError):
-        sealed_box("large", large, [x], [y])
+        one_launch("large", large, [x], [y])
     gc.collect()
     torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved() - before

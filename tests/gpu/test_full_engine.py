@@ -177,7 +177,7 @@ def test_no_launch_makes_the_host_wait(kind: str):
     else:
         engine = BUILDS[kind](tiny_model().to("cuda"), num_blocks=60, block_size=4, max_rows=4, token_budget=12)
     engine.executor.launch = strict(engine.executor.launch)
-    engine.recover = raise_it  # a full engine would start anew
+    engine.recover = raise_it  # a full engine would start over
     for i, prompt in enumerate(PROMPTS):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=6, temperature=0.8 * (i == 1)))
         engine.step()

@@ -1,4 +1,4 @@
-"""Graphs on a GPU: two slots in the memory of one, and why two graphs of one pool must not run at once."""
+"""Graphs on a GPU: two sets of IO buffers in the memory of one, and why two graphs of one pool must not run at once."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from figures.ch06.record import held
 from tests.gpu.bfloat16 import engine_model
 from tests.helpers import swapped
 from toolkit.device import sleep
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.forward import Sizes, Tensors
 
 pytestmark = pytest.mark.gpu
 
@@ -51,17 +51,17 @@ def graphs_hold(link: Callable[..., list[IOBuffers]]) -> tuple[int, int]:
     return reserved - reserved_before, in_use - in_use_before
 
 
-def test_two_slots_take_the_memory_of_one():
-    """With one pool the second slot's graphs use the first one's memory: at most 1.05 times as much is held."""
+def test_two_sets_of_buffers_take_the_memory_of_one():
+    """With one pool the second set's graphs use the first one's memory: at most 1.05 times as much is held."""
     graphs_hold(alone)  # kernels and workspaces are there before it counts
     one, two = graphs_hold(alone), graphs_hold(link)
     ratios = two[0] / one[0], two[1] / one[1]
     warnings.warn(
-        f"graphs of one slot: {one[0] / 1e6:.1f} MB by the allocator, {one[1] / 1e6:.1f} MB by mem_get_info; of two: "
+        f"graphs of one set: {one[0] / 1e6:.1f} MB by the allocator, {one[1] / 1e6:.1f} MB by mem_get_info; of two: "
         f"{ratios[0]:.3f} and {ratios[1]:.3f} times as much",
         stacklevel=1,
     )
-    assert ratios[0] <= 1.05, f"by the allocator's account two slots hold {ratios[0]:.3f} times the memory of one"
+    assert ratios[0] <= 1.05, f"by the allocator's account two sets hold {ratios[0]:.3f} times the memory of one"
 
 
 # --- two graphs of one pool at once ---
@@ -71,17 +71,18 @@ LARGE = 1_000_000
 
 
 class SlowForward:
-    """A forward that leaves a temporary in the pool, dawdles, and then reads it. Two slots with the values 3 and 5."""
+    """A forward that leaves a temporary in the pool, dawdles, and then reads it. Two sets of buffers with the values 3
+    and 5."""
 
     def __init__(self, pools: int) -> None:
         sleep(0.1)  # measures the clock, which a capture could not do
         self.inputs = [{"x": torch.full((LARGE,), value, device="cuda")} for value in (3, 5)]
         self.outputs = [torch.zeros(1, dtype=torch.int64, device="cuda") for _ in range(2)]
         storage = torch.zeros(1, device="cuda")
-        boxes = [GraphForward(self.forward, storage) for _ in range(pools)]
-        self.boxes = [boxes[0], boxes[-1]]
-        for box, inputs, output in zip(self.boxes, self.inputs, self.outputs, strict=True):
-            box.seal(inputs, output, FULL)
+        forwards = [GraphForward(self.forward, storage) for _ in range(pools)]
+        self.forwards = [forwards[0], forwards[-1]]
+        for forward, inputs, output in zip(self.forwards, self.inputs, self.outputs, strict=True):
+            forward.capture_all(inputs, output, FULL)
         torch.cuda.synchronize()
 
     def forward(self, inputs: Tensors, storage: Tensor, sizes: Sizes) -> Tensor:
@@ -90,13 +91,13 @@ class SlowForward:
         return temporary[-1:].clone()
 
     def run(self, streams: list[torch.cuda.Stream]) -> list[int]:
-        """Launch both slots' graphs, each on its stream, one right after the other."""
+        """Launch both sets' graphs, each on its stream, one right after the other."""
         for output in self.outputs:
             output.zero_()
         torch.cuda.synchronize()
-        for box, inputs, output, stream in zip(self.boxes, self.inputs, self.outputs, streams, strict=True):
+        for forward, inputs, output, stream in zip(self.forwards, self.inputs, self.outputs, streams, strict=True):
             with torch.cuda.stream(stream):
-                box.launch(inputs, output, FULL)
+                forward.launch(inputs, output, FULL)
         torch.cuda.synchronize()
         return [output.item() for output in self.outputs]
 

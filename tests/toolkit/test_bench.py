@@ -13,7 +13,7 @@ from toolkit.commands.bench.activity import share_of_trace, steady_shares
 from toolkit.commands.bench.board import NAME, Board, row_key
 from toolkit.commands.bench.cases import Case, make_cases, poisson_arrivals
 from toolkit.commands.bench.compare import Comparison
-from toolkit.commands.bench.contestant import NAMES, Contender, Models, NotHere
+from toolkit.commands.bench.engine_runner import NAMES, EngineSpec, Models, NotHere
 from toolkit.commands.bench.floor import step_bytes
 from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.commands.bench.report import gains, table
@@ -23,7 +23,7 @@ from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording
 from toolkit.timeline.recording import Span
 
-OURS, THEIRS = Contender.named("ours-async"), Contender.named("transformers-sync")
+OURS, THEIRS = EngineSpec.named("ours-async"), EngineSpec.named("transformers-sync")
 SMALL = Case("tiny", "equal", 4, 259, smoke=True)
 
 
@@ -72,9 +72,9 @@ def test_order_of_the_cases():
 
 def test_names_of_the_engines():
     """Each name means one engine, and says so again; an unknown one is refused in one line."""
-    assert [str(Contender.named(name)) for name in NAMES] == list(NAMES)
+    assert [str(EngineSpec.named(name)) for name in NAMES] == list(NAMES)
     with pytest.raises(UserError, match="no engine 'vllm-async'; there are ours-sync"):
-        Contender.named("vllm-async")
+        EngineSpec.named("vllm-async")
 
 
 # --- what is counted ---
@@ -156,7 +156,7 @@ def board(folder, only_missing=False, clock="cuda", command="make bench"):
 
 
 def test_calls_build_one_file(tmp_path):
-    """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured anew."""
+    """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured again."""
     first = board(tmp_path, command="make bench BENCH='--model 8b'")
     for who in (OURS, THEIRS):
         first.add(SMALL, who, "kernel", run(0.5), Models("cpu"))
@@ -165,7 +165,7 @@ def test_calls_build_one_file(tmp_path):
     second.add(SMALL, OURS, "kernel", run(0.25), Models("cpu"))
     second.activities["tiny", THEIRS] = Activity(kernel_active=0.9)
     rows = {row["engine"]: row for row in read_recording(second.write())["rows"]}
-    assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured anew"
+    assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured again"
     assert rows["transformers"]["tokens_per_s"] == 8.0 and rows["transformers"]["kernel_active"] == 0.9
     assert rows["transformers"]["command"] == "make bench BENCH='--model 8b'" and "command" not in rows["ours"]
     assert rows["ours"]["same_tokens"] is None, "nothing to compare with in that call"
@@ -217,8 +217,8 @@ def test_figures_of_a_part_and_of_everything(tmp_path, names):
     workloads = ["equal", "ragged", "article"] if len(names) > 1 else ["article"]
     for case in make_cases(["8b", "1b"], workloads, [256], {"8b": 2048, "1b": 2048}):
         for name in names:
-            made.add(case, Contender.named(name), "kernel", run(), Models("cpu"))
-            made.activities[case.model, Contender.named(name)] = Activity(0.99 if "ours" in name else None, 0.9)
+            made.add(case, EngineSpec.named(name), "kernel", run(), Models("cpu"))
+            made.activities[case.model, EngineSpec.named(name)] = Activity(0.99 if "ours" in name else None, 0.9)
         made.floors[case] = 100.0
     made.write()
     draw_all(tmp_path / "data", tmp_path / "figures")
@@ -255,7 +255,7 @@ def test_each_bar_stands_in_its_group():
 
 
 class Scripted:
-    """A contestant that writes down what it is asked."""
+    """An engine to be measured that writes down what it is asked."""
 
     def __init__(self, who, diary, trouble=None, first=7):
         self.who, self.diary, self.trouble, self.first, self.attention = who, diary, trouble, first, ""
@@ -288,7 +288,7 @@ def compare(tmp_path, rounds=2, **special):
     made = board(tmp_path)
     comparison = Comparison(made, Models("cpu"), rounds, enter)
     longer = Case("tiny", "equal", 8, 259, smoke=True)
-    both = [Contender.named(name) for name in ("ours-sync", "ours-async")]
+    both = [EngineSpec.named(name) for name in ("ours-sync", "ours-async")]
     comparison.side_by_side([(longer, both), (SMALL, both)])
     return comparison, made, diary
 

@@ -14,7 +14,7 @@ from toolkit import device
 from toolkit.commands.bench import cases, flash_for_transformers, theirs
 from toolkit.commands.bench.__main__ import main
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Models, NotHere
+from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.flash_for_transformers import FLASH, Attention, best_attention, paged, use_torch_flash
 from toolkit.commands.bench.ours import OurEngine
 from toolkit.commands.bench.settings import settings
@@ -50,7 +50,7 @@ def test_each_side_serves_every_workload(name, monkeypatch):
     monkeypatch.setattr(cases, "EOS_ONE_IN", 9)
     if name.startswith("ours"):
         device.accelerator.reset("eager", on_race="raise")
-    models, who = Models("cpu"), Contender.named(name)
+    models, who = Models("cpu"), EngineSpec.named(name)
     engine = (OurEngine if who.engine == "ours" else TheirEngine)(who, models)
     for case in (EQUAL, replace(EQUAL, new_tokens=4), RAGGED):
         right = right_tokens(case)
@@ -77,7 +77,7 @@ def test_our_activity_comes_from_the_timeline():
     device.accelerator.reset("eager", on_race="raise")
     seen = {}
     for mode in ("sync", "async"):
-        engine = OurEngine(Contender.named(f"ours-{mode}"), Models("cpu"))
+        engine = OurEngine(EngineSpec.named(f"ours-{mode}"), Models("cpu"))
         case = replace(EQUAL, new_tokens=160)
         engine.prepare(case)
         seen[mode] = engine.activity(case)
@@ -99,7 +99,7 @@ def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
 
     monkeypatch.setattr(theirs, "kernel_share", look)
     monkeypatch.setattr(theirs, "start_profiler", lambda: None)
-    engine = TheirEngine(Contender.named("transformers-sync"), Models("cpu"))
+    engine = TheirEngine(EngineSpec.named("transformers-sync"), Models("cpu"))
     engine.prepare(replace(EQUAL, new_tokens=300))
     seen = engine.activity(replace(EQUAL, new_tokens=300))
     assert seen.kernel_active == 0.5 and 0 < seen.gpu_active < 1 and seen.device_ms > 0 and seen.host_ms is None
@@ -115,7 +115,7 @@ def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
 def test_what_needs_a_gpu_says_so():
     """transformers' asynchronous mode and our compiled forward: left out, not failed."""
     for name in ("transformers-async", "ours-async-compiled"):
-        who = Contender.named(name)
+        who = EngineSpec.named(name)
         with pytest.raises(NotHere, match="GPU"):
             (OurEngine if who.engine == "ours" else TheirEngine)(who, Models("cpu")).prepare(EQUAL)
 
@@ -174,7 +174,7 @@ def test_the_lent_kernel_is_what_transformers_calls(monkeypatch, lent_kernel):
         return Attention(paged(FLASH), "lent", graphs=False, decode_path=False)
 
     monkeypatch.setattr(theirs, "best_attention", lent)
-    engine = TheirEngine(Contender.named("transformers-sync"), Models("cpu"))
+    engine = TheirEngine(EngineSpec.named("transformers-sync"), Models("cpu"))
     engine.prepare(EQUAL)
     calls.clear()
     assert engine.run(EQUAL).outputs == right_tokens(EQUAL)
@@ -250,7 +250,7 @@ def test_the_best_attention_on_a_gpu(installed, broken, taken, decode_path, monk
 def test_settings_for_a_gpu():
     """Room for every request, our limits; small padding where sizes repeat; a block table only for kernels with one."""
     gathered = Attention("", "", graphs=True, decode_path=False)
-    who = Contender.named("transformers-async")
+    who = EngineSpec.named("transformers-async")
     for workload, tokens, interval in (("equal", 1024, 4096), ("article", 8192, 32768), ("ragged", 512, 0)):
         case = Case("8b", workload, tokens, 128256)
         made = settings(case, who, gathered)
@@ -259,7 +259,9 @@ def test_settings_for_a_gpu():
         assert made.num_blocks * 256 >= 32 * (case.longest + 256) and made.kv_padding_interval_size == interval
         table = settings(case, who, replace(gathered, decode_path=True)).max_blocks_per_request
         assert table % 2 == 0 and table * 256 > case.longest
-    assert settings(EQUAL, Contender.named("transformers-sync"), replace(gathered, graphs=False)).use_cuda_graph is None
+    assert (
+        settings(EQUAL, EngineSpec.named("transformers-sync"), replace(gathered, graphs=False)).use_cuda_graph is None
+    )
 
 
 @without_gpu

@@ -115,7 +115,7 @@ def test_an_interrupted_set_up_is_made_afresh(repository_with_venv):
     (venv / ".course-stamp").write_text(bootstrap.UNFINISHED)
     done = set_up(repository_with_venv, driver=True)
     assert done.returncode == 0, f"the set-up failed:\n{done.stdout}{done.stderr}"
-    assert not (venv / "leftover").exists(), "an unfinished .venv was believed instead of made anew"
+    assert not (venv / "leftover").exists(), "an unfinished .venv was believed instead of made again"
     assert bootstrap.is_finished(repository_with_venv, venv)
 
 

@@ -10,11 +10,11 @@ from torch import nn
 from ch06_graphs import GraphForward
 from tests.helpers import FAMILIES, tiny_model
 from toolkit.errors import UserError
+from toolkit.forward import Sizes
 from toolkit.models.compiled import compile_forward
 from toolkit.models.merge import Fetch, Merged, merge_projections
 from toolkit.models.supported import SUPPORTED
 from toolkit.paged_attention import PagedBatch, PagedKVCache, attention_kernel_name, use_paged_attention
-from toolkit.sealed_forward import Sizes
 
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 DECODE, MIXED = [1, 1, 1, 1], [1, 1, 5, 7]
@@ -34,14 +34,14 @@ def prepare(model, query_lengths):
     device = model.device
     cache = PagedKVCache.allocate(model, rows, block)
     cache.storage.copy_(torch.randn(cache.storage.shape, generator=generator))
-    kv_lengths = [length + row for row, length in enumerate(query_lengths)]
-    positions = [range(kv - length, kv) for length, kv in zip(query_lengths, kv_lengths, strict=True)]
+    seq_lens = [length + row for row, length in enumerate(query_lengths)]
+    positions = [range(kv - length, kv) for length, kv in zip(query_lengths, seq_lens, strict=True)]
     batch = PagedBatch(
         cache=cache,
         block_table=torch.arange(rows, dtype=torch.int32, device=device)[:, None],
         slot_mapping=torch.tensor([row * block + p for row, each in enumerate(positions) for p in each], device=device),
-        query_start=torch.tensor([0, *query_lengths], device=device).cumsum(0).int(),
-        kv_lengths=torch.tensor(kv_lengths, dtype=torch.int32, device=device),
+        query_start_loc=torch.tensor([0, *query_lengths], device=device).cumsum(0).int(),
+        seq_lens=torch.tensor(seq_lens, dtype=torch.int32, device=device),
         num_decode_rows=query_lengths.count(1),
         max_query_length=max(query_lengths),
     )
@@ -122,7 +122,7 @@ def test_compiled_gives_the_same(merge, backend, no_old_compilations):
 
 
 def test_layers_and_sizes_share_compilations(no_old_compilations):
-    """Neither another layer nor another number of tokens compiles anew (one token does: it is a case of its own)."""
+    """Neither another layer nor another number of tokens compiles again (one token does: it is a case of its own)."""
     compilations = []
 
     def count(graph, inputs):
@@ -171,12 +171,12 @@ def test_compiled_in_a_graph(merge, no_old_compilations):
     if merge:
         merge_projections(model)
     compile_forward(model)
-    box = GraphForward(lambda inputs, storage, sizes: steps[sizes.rows](), torch.zeros(1, device="cuda"))
+    forward = GraphForward(lambda inputs, storage, sizes: steps[sizes.rows](), torch.zeros(1, device="cuda"))
     name = attention_kernel_name(torch.zeros(1, 64, dtype=torch.bfloat16, device="cuda"))
     for rows, before in expected.items():
         output = torch.zeros_like(before)
         sizes = Sizes(rows, rows, rows, 1, num_decode_rows=rows, max_query_length=1, greedy=True)
-        graph = box.capture({}, output, sizes)
+        graph = forward.capture({}, output, sizes)
         output.zero_()
         graph.replay()
         error = difference(output, before)

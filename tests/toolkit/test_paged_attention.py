@@ -12,14 +12,14 @@ from toolkit.paged_attention import PagedBatch, PagedKVCache, paged_attention, u
 BLOCK_SIZE, KV_HEADS, HEADS, HEAD_DIM = 4, 2, 6, 8
 
 
-def make_case(query_lengths: list[int], kv_lengths: list[int], seed: int = 0):
+def make_case(query_lengths: list[int], seq_lens: list[int], seed: int = 0):
     """Rows over shuffled blocks of a cache in which everything that no row has written is NaN."""
     generator = torch.Generator().manual_seed(seed)
     num_blocks = 60
     free = torch.randperm(num_blocks, generator=generator).tolist()
     cache = PagedKVCache(torch.full((2, 1, num_blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM), float("nan")))
     tables, rows_k, rows_v = [], [], []
-    for length in kv_lengths:
+    for length in seq_lens:
         blocks = [free.pop() for _ in range(-(-length // BLOCK_SIZE))]
         slots = torch.tensor([blocks[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE for p in range(length)])
         rows_k.append(torch.randn(length, KV_HEADS, HEAD_DIM, generator=generator))
@@ -34,8 +34,8 @@ def make_case(query_lengths: list[int], kv_lengths: list[int], seed: int = 0):
         cache=cache,
         block_table=table,
         slot_mapping=torch.zeros(0, dtype=torch.int64),
-        query_start=starts,
-        kv_lengths=torch.tensor(kv_lengths, dtype=torch.int32),
+        query_start_loc=starts,
+        seq_lens=torch.tensor(seq_lens, dtype=torch.int32),
         num_decode_rows=sum(q == 1 for q in query_lengths),
         max_query_length=max(query_lengths),
     )
@@ -56,7 +56,7 @@ def plain_attention(query, query_lengths, rows_k, rows_v, scale):
 
 
 @pytest.mark.parametrize(
-    ("query_lengths", "kv_lengths"),
+    ("query_lengths", "seq_lens"),
     [
         ([1, 1, 1], [1, 9, 16]),  # decode only, one row with nothing before it
         ([5, 17], [5, 17]),  # whole prompts
@@ -66,12 +66,12 @@ def plain_attention(query, query_lengths, rows_k, rows_v, scale):
         ([1], [7]),
     ],
 )
-def test_equals_plain_attention(query_lengths, kv_lengths):
-    query, batch, rows_k, rows_v = make_case(query_lengths, kv_lengths)
+def test_equals_plain_attention(query_lengths, seq_lens):
+    query, batch, rows_k, rows_v = make_case(query_lengths, seq_lens)
     seen = paged_attention(query, batch.cache.keys[0], batch.cache.values[0], batch, scale=0.3)
     expected = plain_attention(query, query_lengths, rows_k, rows_v, scale=0.3)
     error = float((seen.double() - expected).norm() / expected.norm())
-    assert error < 1e-6, f"relative error {error:.1e} for query lengths {query_lengths} and KV lengths {kv_lengths}"
+    assert error < 1e-6, f"relative error {error:.1e} for query lengths {query_lengths} and KV lengths {seq_lens}"
 
 
 def test_nothing_is_read_on_the_host():

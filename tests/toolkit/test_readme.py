@@ -53,7 +53,9 @@ def test_the_pictures_at_the_top_share_their_time_axis():
 def test_the_table_of_engines_is_that_of_the_recordings():
     """Each line of the table of this course's engines is made of the recorded numbers."""
     chapter4 = {row["engine"]: row for row in rows("ch04_engines")}
-    (double,) = [r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "two slots")]
+    (double,) = [
+        r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "two half batches")
+    ]
     carried = {r["engine"]: r for r in rows("ch07_engines") if (r["model"], r["requests"]) == ("8b", 32)}
     wrong = carried["two half batches"]["wrong_share"]
     events = chapter4["three streams and events"]
@@ -69,8 +71,10 @@ def test_the_table_of_engines_is_that_of_the_recordings():
             f"| {row['wrong_share'] * 100:.0f} % |"
         )
         assert line in README, f"recorded: {line}"
-    (once,) = [r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "one slot")]
-    again = f"took {once['ms_per_step']:.1f} and {carried['one slot']['ms_per_step']:.1f} ms a step"
+    (once,) = [
+        r for r in rows("ch05_price") if (r["model"], r["requests"], r["engine"]) == ("8b", 32, "one batch at a time")
+    ]
+    again = f"took {once['ms_per_step']:.1f} and {carried['one batch at a time']['ms_per_step']:.1f} ms a step"
     assert again in " ".join(README.split()), f"recorded: {again}"
 
 
@@ -101,12 +105,12 @@ def test_the_comparison_is_that_of_the_recordings():
 def test_the_price_and_how_it_is_lifted_are_recorded():
     """The throughputs of the 1B shape with 128 requests are the recorded ones, and say what the README says of them."""
     seen = {r["engine"]: r["tokens_per_s"] for r in rows("ch07_engines") if (r["model"], r["requests"]) == ("1b", 128)}
-    one, half, carry = seen["one slot"], seen["two half batches"], seen["asynchronous"]
+    one, half, carry = seen["one batch at a time"], seen["two half batches"], seen["asynchronous"]
     text = " ".join(README.split())
     (idle,) = [
         r["idle_share"]
         for r in rows("ch07_engines")
-        if (r["model"], r["requests"], r["engine"]) == ("1b", 128, "one slot")
+        if (r["model"], r["requests"], r["engine"]) == ("1b", 128, "one batch at a time")
     ]
     assert f"the device idles for {idle * 100:.0f} % of the time without it" in text, f"recorded: {idle}"
     assert f"{one:.0f} with one batch in flight, {half:.0f} with two half batches" in text, f"recorded: {seen}"

@@ -35,7 +35,7 @@ class Case:
     def __init__(
         self,
         query_lengths,
-        kv_lengths,
+        seq_lens,
         *,
         heads=(8, 2),
         head_dim=64,
@@ -49,16 +49,16 @@ class Case:
     ):
         self.seed = time.time_ns() % 2**31 if seed is None else seed
         generator = torch.Generator().manual_seed(self.seed)
-        self.query_lengths, self.kv_lengths = list(query_lengths), list(kv_lengths)
+        self.query_lengths, self.seq_lens = list(query_lengths), list(seq_lens)
         self.scale = head_dim**-0.5
         heads, kv_heads = heads
-        owned = [-(-length // block_size) for length in kv_lengths]
+        owned = [-(-length // block_size) for length in seq_lens]
         blocks = torch.randperm(sum(owned) + 1, generator=generator, dtype=torch.int32)
         storage = torch.full((2, 1, len(blocks), block_size, kv_heads, head_dim), float("nan"), dtype=dtype)
-        rows = len(kv_lengths) + spare_rows
+        rows = len(seq_lens) + spare_rows
         table = torch.full((rows, max(owned) + spare_width), int(blocks[-1]), dtype=torch.int32)
         self.keys_values = []
-        for row, (mine, length) in enumerate(zip(blocks.split([*owned, 1]), kv_lengths, strict=False)):
+        for row, (mine, length) in enumerate(zip(blocks.split([*owned, 1]), seq_lens, strict=False)):
             table[row, : len(mine)] = mine
             new = torch.randn(2, length, kv_heads, head_dim, generator=generator).to(dtype)
             position = torch.arange(length)
@@ -71,8 +71,8 @@ class Case:
             cache=PagedKVCache(storage.to(DEVICE)),
             block_table=table.to(DEVICE),
             slot_mapping=torch.zeros(0, dtype=torch.int64, device=DEVICE),
-            query_start=starts.to(DEVICE),
-            kv_lengths=torch.tensor([*kv_lengths, *[1] * spare_rows], dtype=torch.int32, device=DEVICE),
+            query_start_loc=starts.to(DEVICE),
+            seq_lens=torch.tensor([*seq_lens, *[1] * spare_rows], dtype=torch.int32, device=DEVICE),
             num_decode_rows=decode_rows,
             max_query_length=self.query.shape[0],
         )
@@ -99,11 +99,11 @@ class Case:
         expected = self.expected()
         assert seen.isfinite().all(), (
             f"{what}: {int((~seen.isfinite()).sum())} elements are NaN or infinite: never written, or a key past a "
-            f"row's length was used (seed {self.seed}, {self.query_lengths} tokens over {self.kv_lengths})"
+            f"row's length was used (seed {self.seed}, {self.query_lengths} tokens over {self.seq_lens})"
         )
         error = float((seen - expected).norm() / expected.norm())
         assert error < TOLERANCE[self.query.dtype], (
-            f"{what}: relative error {error:.1e} (seed {self.seed}, {self.query_lengths} over {self.kv_lengths})"
+            f"{what}: relative error {error:.1e} (seed {self.seed}, {self.query_lengths} over {self.seq_lens})"
         )
 
 
@@ -164,9 +164,9 @@ def test_rows_share_blocks():
 def test_lengths_that_do_not_fit_stay_inside():
     """What another batch has left in the inputs gives wrong numbers, but no access outside the tensors (chapter 3)."""
     case = Case([1, 4, 9], [30, 20, 50], decode_rows=1, spare_width=0)
-    case.batch.kv_lengths.fill_(10**6)
+    case.batch.seq_lens.fill_(10**6)
     case.seen()
-    case.batch.query_start.copy_(torch.tensor([0, 7, 900, 10**6]))
+    case.batch.query_start_loc.copy_(torch.tensor([0, 7, 900, 10**6]))
     case.seen()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -174,7 +174,7 @@ def test_lengths_that_do_not_fit_stay_inside():
 
 @kernels
 def test_a_table_may_be_a_view():
-    """A slot's block table is wider than the batch's part of it; queries come transposed from the model."""
+    """The IO buffers' block table is wider than the batch's part of it; queries come transposed from the model."""
     case = Case([1, 5], [60, 33], decode_rows=1)
     wide = torch.cat([case.batch.block_table, torch.full_like(case.batch.block_table, 10**6)], dim=1)
     case.batch = PagedBatch(**{**vars(case.batch), "block_table": wide[:, : case.batch.block_table.shape[1]]})
@@ -210,10 +210,10 @@ def test_a_graph_follows_lengths_and_row_starts(decode_rows):
         steps = [([60], [60]), ([1, 20, 1, 30], [700, 20, 9, 90]), ([1, 1, 1, 0], [1200, 40, 3, 8])]
     form = {"heads": (32, 8), "head_dim": 128, "dtype": torch.bfloat16, "decode_rows": decode_rows}
     cases = []
-    for query_lengths, kv_lengths in steps:
-        width, rows, tokens = -(-max(kv_lengths) // 16), len(query_lengths), sum(query_lengths)
+    for query_lengths, seq_lens in steps:
+        width, rows, tokens = -(-max(seq_lens) // 16), len(query_lengths), sum(query_lengths)
         spare = {"spare_rows": 5 - rows, "spare_tokens": 60 - tokens} if not decode_rows else {}
-        cases.append(Case(query_lengths, kv_lengths, spare_width=80 - width, **spare, **form))
+        cases.append(Case(query_lengths, seq_lens, spare_width=80 - width, **spare, **form))
     static = cases[0]
     blocks = max(case.batch.cache.storage.shape[2] for case in cases)
     storage = static.batch.cache.storage.new_full((2, 1, blocks, *static.batch.cache.storage.shape[3:]), float("nan"))
@@ -228,7 +228,7 @@ def test_a_graph_follows_lengths_and_row_starts(decode_rows):
     for case in cases[1:]:
         storage.fill_(float("nan"))
         storage[:, :, : case.batch.cache.storage.shape[2]] = case.batch.cache.storage
-        for name in ("block_table", "query_start", "kv_lengths"):
+        for name in ("block_table", "query_start_loc", "seq_lens"):
             getattr(static.batch, name).copy_(getattr(case.batch, name))
         query.copy_(case.query)
         graph.replay()

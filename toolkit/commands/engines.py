@@ -30,7 +30,7 @@ class Run:
         outputs: new token ids, one list per prompt.
         seconds: wall-clock time, model loading and warm-up excluded.
         steps: number of forwards.
-        padding_share: computed token positions that nobody needed, 0 to 1.
+        padding_share: computed token positions that no request needed, 0 to 1.
         recording: what host and device did when.
     """
 

@@ -33,7 +33,6 @@ What it does not model (it raises NotImplementedError naming the operation, unle
 """
 
 from toolkit.simgpu.backend import register
-from toolkit.simgpu.boxes import launch, plain_module, sleep
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.control import (
     current_device,
@@ -59,6 +58,7 @@ from toolkit.simgpu.control import (
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.hostops import write_on_host
+from toolkit.simgpu.launches import launch, plain_module, sleep
 from toolkit.simgpu.runtime import Synchronisation
 from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (

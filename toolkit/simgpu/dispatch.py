@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
-from toolkit.simgpu.boxes import run_in_box
 from toolkit.simgpu.copies import run_copy, run_to_copy
 from toolkit.simgpu.host_reads import read_now, run_index
 from toolkit.simgpu.hostops import run_on_host
 from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
+from toolkit.simgpu.launches import run_in_launch
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
 from toolkit.simgpu.tensors import Shell, SimTensor, new_device_tensor
@@ -25,7 +25,7 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
     """Do one torch operation: at once if it is the host's, else by queueing it on the current stream."""
     schema = schema_of(func)
     if runtime.in_box():
-        return run_in_box(func, schema, args, kwargs)
+        return run_in_launch(func, schema, args, kwargs)
     device = kwargs.get("device")
     to_device = device is not None and _is_here(torch.device(device))
     from_device = next((each for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)), None)

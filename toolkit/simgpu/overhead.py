@@ -45,7 +45,7 @@ def per_operation(policy: str, count: int = 300) -> float:
 
 
 def pipeline_step(policy: str, steps: int = 100) -> float:
-    """Microseconds for one step over three streams: two host touches, two copies, one box, five events, two waits."""
+    """Microseconds for one step over three streams: two host touches, two copies, a forward, five events, two waits."""
     simgpu.reset(policy)
     streams = h2d, compute, d2h = [simgpu.Stream(name=name) for name in ("h2d", "compute", "d2h")]
     host_in, host_out = torch.zeros(32, **ON_HOST, pin_memory=True), torch.zeros(32, **ON_HOST, pin_memory=True)
@@ -75,7 +75,7 @@ def pipeline_step(policy: str, steps: int = 100) -> float:
 
 
 def forward_passes() -> dict[str, float]:
-    """Milliseconds for one forward of a small Llama, 32 rows: on the CPU, operation by operation, and in a box."""
+    """Milliseconds for one forward of a small Llama, 32 rows: on the CPU, operation by operation, and in one launch."""
     simgpu.reset()
     config = LlamaConfig(
         hidden_size=256,
@@ -91,11 +91,11 @@ def forward_passes() -> dict[str, float]:
     plain = simgpu.plain_module(on_device)
     source, target = ids.to("sim"), torch.empty(32, 8, 1000, **ON_DEVICE)
 
-    def box(ids: torch.Tensor, logits: torch.Tensor) -> None:
+    def forward(ids: torch.Tensor, logits: torch.Tensor) -> None:
         logits.copy_(plain(ids, use_cache=False).logits)
 
     def in_a_box() -> None:
-        simgpu.launch("forward", box, [source], [target])
+        simgpu.launch("forward", forward, [source], [target])
         simgpu.synchronize()
 
     with torch.inference_mode():
@@ -105,7 +105,7 @@ def forward_passes() -> dict[str, float]:
         return {
             "plain CPU": _milliseconds(lambda: model(ids, use_cache=False)),
             f"simulated, {count} operations": _milliseconds(lambda: on_device(source, use_cache=False).logits.cpu()),
-            "simulated, in a box": _milliseconds(in_a_box),
+            "simulated, in one launch": _milliseconds(in_a_box),
         }
 
 

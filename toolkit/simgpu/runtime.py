@@ -42,13 +42,13 @@ class Synchronisation:
 
 
 class Runtime:
-    """Everything that `reset` makes anew. Attributes are for this package; learners use the functions of `simgpu`."""
+    """Everything that `reset` makes again. Attributes are for this package; learners use the functions of `simgpu`."""
 
     def __init__(self) -> None:
         self.memory = Memory()
         self.run = 0
         self.streams: list[Queue] = []
-        self.box = threading.local()  # .declared: in a thread that runs a sealed box, what it may touch
+        self.launched = threading.local()  # .declared: in a thread that runs a launched function, what it may touch
         self._start("eager", "raise", Costs())
 
     def _start(self, policy: str, on_race: str, costs: Costs) -> None:
@@ -145,12 +145,14 @@ class Runtime:
             raise CaptureError(f"operation not permitted when stream is capturing: {what}, at {caller_site()}")
 
     def in_box(self) -> bool:
-        """Is this thread running the function of a sealed box?"""
-        return getattr(self.box, "declared", None) is not None
+        """Is this thread running a launched function?"""
+        return getattr(self.launched, "declared", None) is not None
 
     def refuse_in_box(self, what: str) -> None:
         if self.in_box():
-            raise CaptureError(f"{what} is not permitted in a sealed box, which is itself one operation of the device")
+            raise CaptureError(
+                f"{what} is not permitted in a launched function, which is itself one operation of the device"
+            )
 
     def raise_device_error(self) -> None:
         """At a synchronisation: surface what failed on the device. From then on every launch raises it too."""

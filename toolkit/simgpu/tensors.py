@@ -19,7 +19,7 @@ from toolkit.simgpu.unwritten import Unwritten
 
 
 class Shell(Refusals, torch.Tensor):
-    """What both kinds share. `allocation` is None for a temporary inside a sealed box, which nobody else may see."""
+    """What both kinds share. `allocation` is None for a temporary in a launched function, which no other may see."""
 
     DEVICE: str
     buf: torch.Tensor
@@ -52,7 +52,9 @@ class Shell(Refusals, torch.Tensor):
         """The bytes that an operation on this tensor touches."""
         if self._footprint is None:
             if self.allocation is None:
-                raise RuntimeError("a temporary tensor of a sealed box was used outside of it; write into an output")
+                raise RuntimeError(
+                    "a temporary tensor of a launched function was used outside of it; write into an output"
+                )
             block = self.allocation.block if isinstance(self.allocation, Allocation) else self.allocation
             self._footprint = Footprint(block, self.buf)
         return self._footprint

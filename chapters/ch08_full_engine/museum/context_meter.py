@@ -24,7 +24,7 @@ class MeteredExecutor(EventExecutor):
 
     def run(self, batch: Batch, buffers: IOBuffers) -> None:
         super().run(batch, buffers)
-        longest = buffers.device_inputs["kv_lengths"].max().item()
+        longest = buffers.device_inputs["seq_lens"].max().item()
         self.longest_context = max(self.longest_context, int(longest))
 
 

@@ -18,7 +18,7 @@ from ch04_events import EventExecutor
 from ch05_double_buffering import PipelinedEngine
 from ch08_full_engine.museum.build import async_engine
 from toolkit.device import DEVICE, accelerator
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 
 
 class GuardedExecutor(EventExecutor):
@@ -29,7 +29,7 @@ class GuardedExecutor(EventExecutor):
         device_valid, host_valid: for each of the IO buffers, (rows,) bool: whether the row's id is valid.
     """
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers, vocabulary: int) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers, vocabulary: int) -> None:
         super().__init__(pool, forward, observers)
         self.vocabulary = vocabulary
         self.device_valid = {
@@ -61,7 +61,7 @@ def build(model: PreTrainedModel, *arguments: Any, **limits: Any) -> PipelinedEn
     """Chapter 7's engine with this executor. Arguments are those of async_engine."""
     vocabulary: int = model.config.vocab_size
 
-    def executor(pool: BufferPool, forward: SealedForward, observers: Observers) -> GuardedExecutor:
+    def executor(pool: BufferPool, forward: Forward, observers: Observers) -> GuardedExecutor:
         return GuardedExecutor(pool, forward, observers, vocabulary)
 
     return async_engine(model, *arguments, executor=executor, **limits)

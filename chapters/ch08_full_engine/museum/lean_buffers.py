@@ -13,7 +13,7 @@ from ch02_continuous_batching import Batch, Observers
 from ch03_streams import BufferPool, IOBuffers
 from ch04_events import EventExecutor
 from ch08_full_engine.museum.build import async_engine
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 
 
 class LeanExecutor(EventExecutor):
@@ -23,7 +23,7 @@ class LeanExecutor(EventExecutor):
         latest: the buffers of the batch that was launched last; None before the first.
     """
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers) -> None:
         super().__init__(pool, forward, observers)
         first, second = pool.buffers
         second.host_inputs = first.host_inputs

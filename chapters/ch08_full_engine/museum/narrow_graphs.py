@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ch06_graphs import GraphForward, bucket_for, bucket_sizes, decode_step, graph_key
 from ch08_full_engine.museum.build import graph_engine
-from toolkit.sealed_forward import Sizes, Tensors
+from toolkit.forward import Sizes, Tensors
 
 
 class TwoWidths(GraphForward):
@@ -25,7 +25,7 @@ class TwoWidths(GraphForward):
         widths: the captured numbers of columns, in rising order.
     """
 
-    def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+    def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         self.buckets = bucket_sizes(full.rows)
         self.widths = [-(-full.width // 16), full.width]
         for rows in reversed(self.buckets):

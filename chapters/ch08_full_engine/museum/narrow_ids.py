@@ -14,13 +14,13 @@ from ch03_streams import BufferPool, IOBuffers
 from ch04_events import EventExecutor
 from ch08_full_engine.museum.build import async_engine
 from toolkit.device import accelerator
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 
 
 class NarrowExecutor(EventExecutor):
     """Chapter 4's executor, but the ids come home as int32."""
 
-    def __init__(self, pool: BufferPool, forward: SealedForward, observers: Observers) -> None:
+    def __init__(self, pool: BufferPool, forward: Forward, observers: Observers) -> None:
         super().__init__(pool, forward, observers)
         for buffers in pool.buffers:
             rows = buffers.device_ids.shape

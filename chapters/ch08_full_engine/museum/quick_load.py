@@ -23,7 +23,7 @@ class QuickBuffers(IOBuffers):
         """Host: write a packed batch into the pinned input tensors, and padding behind it where it matters."""
         for name, values in inputs.tensors().items():
             host = self.host_inputs[name]
-            if name in ("query_start", "kv_lengths", "sample_index"):
+            if name in ("query_start_loc", "seq_lens", "logits_indices"):
                 write_host(host, self.padding[name])
             write_host(host, values)
 

@@ -14,7 +14,7 @@ from ch06_graphs import GraphForward, on_accelerator
 from ch07_carry_over import CarryPacker, CarryScheduler, carry_padding, carry_step, link
 from toolkit.device import DEVICE
 from toolkit.eos import eos_ids
-from toolkit.sealed_forward import SealedForward
+from toolkit.forward import Forward
 from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
 
 
@@ -39,7 +39,7 @@ def async_engine(
     blocks = BlockManager(config.num_blocks, config.block_size)
     queues = scheduler(blocks, config.max_rows, config.token_budget, config.policy)
     requests = book(queues, texts(tokenizer), eos_ids(model))
-    forward = SealedForward(partial(carry_step, model), allocate_cache(model, config))
+    forward = Forward(partial(carry_step, model), allocate_cache(model, config))
     pool = BufferRing(link(*(buffers(carry_padding(BufferSizes.of(entrance)), DEVICE) for _ in range(2))))
     runs = executor(pool, forward, observers)
     return engine(Parts(entrance, queues, packer(blocks), runs, requests, observers))

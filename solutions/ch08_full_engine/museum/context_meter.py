@@ -25,8 +25,8 @@ class MeteredExecutor(EventExecutor):
     def run(self, batch: Batch, buffers: IOBuffers) -> None:
         super().run(batch, buffers)
         # BEGIN SOLUTION 8.8
-        # BUG longest = buffers.device_inputs["kv_lengths"].max().item()
-        longest = batch.inputs.kv_lengths.max().item()  # the host has packed them: it need not ask the device
+        # BUG longest = buffers.device_inputs["seq_lens"].max().item()
+        longest = batch.inputs.seq_lens.max().item()  # the host has packed them: it need not ask the device
         # END SOLUTION
         self.longest_context = max(self.longest_context, int(longest))
 

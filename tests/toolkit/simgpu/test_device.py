@@ -40,12 +40,12 @@ def test_streams_have_names():
     assert stream.name == "h2d"
 
 
-def test_a_sealed_box_is_launched_as_often_as_one_likes():
+def test_one_launch_is_repeated_as_often_as_one_likes():
     x, y = torch.ones(4, device=device.DEVICE), torch.zeros(4, device=device.DEVICE)
-    box = device.sealed_box("forward", lambda source, target: target.add_(source), [x], [y], cost_ms=2.0)
+    forward = device.one_launch("forward", lambda source, target: target.add_(source), [x], [y], cost_ms=2.0)
     assert y.tolist() == [0.0] * 4
-    box()
-    box()
+    forward()
+    forward()
     assert y.tolist() == [2.0] * 4
     device.launch("once more", lambda source, target: target.add_(source), [x], [y])
     assert y.tolist() == [3.0] * 4

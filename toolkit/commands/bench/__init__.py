@@ -4,7 +4,7 @@
 
     cases        what is asked of every engine: the same prompts, lengths and arrivals
     measured     what a run gives (tokens and the moment of each), and how runs become a row
-    ours, theirs the two sides behind one interface, `Contestant`
+    ours, theirs the two sides behind one interface, `EngineRunner`
     compare      rounds in which the engines take turns, and what happens when one fails
     activity     how busy the GPU is; measured apart from the timed rounds
     settings, flash_for_transformers, board, floor, report

@@ -20,7 +20,7 @@ from toolkit import device
 from toolkit.commands.bench.board import Board
 from toolkit.commands.bench.cases import SMOKE_TOKENS, WORKLOADS, Case, make_cases
 from toolkit.commands.bench.compare import Comparison
-from toolkit.commands.bench.contestant import NAMES, Contender, Models
+from toolkit.commands.bench.engine_runner import NAMES, EngineSpec, Models
 from toolkit.commands.bench.floor import copy_bandwidth
 from toolkit.commands.bench.report import table
 from toolkit.course import current, use
@@ -57,12 +57,12 @@ def split(text: str, known: tuple[str, ...], option: str) -> list[str]:
     return names
 
 
-def engines_for(workload: str, asked: list[str]) -> list[Contender]:
+def engines_for(workload: str, asked: list[str]) -> list[EngineSpec]:
     """Who takes part in a workload: who was asked for, else its usual engines."""
     usual = {"equal": ENGINES, "ragged": RAGGED_ENGINES, "article": ARTICLE_ENGINES}[workload]
     if not torch.cuda.is_available():
         usual = SMOKE_ENGINES
-    return [Contender.named(name) for name in asked or usual]
+    return [EngineSpec.named(name) for name in asked or usual]
 
 
 def measured_cases(options: argparse.Namespace) -> list[Case]:
@@ -104,11 +104,11 @@ def main() -> int:
     )
     comparison = Comparison(board, Models("cpu" if smoke else "cuda"), options.rounds)
     for _, mine in groupby(cases, key=lambda case: (case.model, case.workload == "article")):
-        contests = [(case, engines_for(case.workload, asked)) for case in mine]
-        if contests[0][0].workload == "article":
-            comparison.one_by_one(*contests[0])
+        pairs = [(case, engines_for(case.workload, asked)) for case in mine]
+        if pairs[0][0].workload == "article":
+            comparison.one_by_one(*pairs[0])
         else:
-            comparison.side_by_side(contests)
+            comparison.side_by_side(pairs)
     path = board.write()
     print("\n" + table(board.rows()))
     if smoke:

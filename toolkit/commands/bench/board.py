@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Models
+from toolkit.commands.bench.engine_runner import EngineSpec, Models
 from toolkit.commands.bench.floor import step_bytes
 from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.recordings import DATA, device_slug, read_recording, write_recording
 
 NAME = "peers"
 KEY = ("engine", "mode", "compiled", "model", "workload", "new_tokens", "batch")
-REFERENCE = (Contender("transformers", "sync", False), Contender("transformers", "async", False))
+REFERENCE = (EngineSpec("transformers", "sync", False), EngineSpec("transformers", "async", False))
 
 Row = dict[str, Any]
 
@@ -38,13 +38,13 @@ class Board:
     ) -> None:
         self.command, self.device, self.folder = command, device, folder
         self.only_missing, self.bandwidth, self.clock = only_missing, bandwidth, clock
-        self.measured: dict[tuple[Case, Contender], Measured] = {}
-        self.attention: dict[tuple[Case, Contender], str] = {}
+        self.measured: dict[tuple[Case, EngineSpec], Measured] = {}
+        self.attention: dict[tuple[Case, EngineSpec], str] = {}
         self.floors: dict[Case, float] = {}
-        self.activities: dict[tuple[str, Contender], Activity] = {}
+        self.activities: dict[tuple[str, EngineSpec], Activity] = {}
         self.earlier = earlier_rows(folder, device_slug(device), clock)
 
-    def add(self, case: Case, who: Contender, attention: str, run: Run, models: Models) -> None:
+    def add(self, case: Case, who: EngineSpec, attention: str, run: Run, models: Models) -> None:
         """Keep a run."""
         self.measured.setdefault((case, who), Measured()).runs.append(run)
         self.attention[case, who] = attention
@@ -53,25 +53,25 @@ class Board:
             context = case.longest - case.new_tokens / 2
             self.floors[case] = step_bytes(model, case.rows, context) * 1e3 / self.bandwidth
 
-    def runs(self, case: Case, who: Contender) -> list[Run]:
+    def runs(self, case: Case, who: EngineSpec) -> list[Run]:
         return self.measured.get((case, who), Measured()).runs
 
-    def wants(self, case: Case, who: Contender, rounds: int) -> bool:
+    def wants(self, case: Case, who: EngineSpec, rounds: int) -> bool:
         """Whether this is to be measured."""
         key = self.key(case, who)
         return not (self.only_missing and any(row_key(r) == key and r["rounds"] >= rounds for r in self.earlier))
 
-    def wants_activity(self, case: Case, who: Contender) -> bool:
+    def wants_activity(self, case: Case, who: EngineSpec) -> bool:
         """Whether it is still unknown how busy the GPU is, for a row that there is."""
         if self.clock != "cuda" or (case.model, who) in self.activities:
             return False
         mine = [row for row in self.rows() if belongs(row, case.model, who)]
         return any(row["kernel_active"] is None or not self.only_missing for row in mine)
 
-    def key(self, case: Case, who: Contender) -> tuple[Any, ...]:
+    def key(self, case: Case, who: EngineSpec) -> tuple[Any, ...]:
         return who.engine, who.mode, who.compiled, case.model, case.workload, case.new_tokens, case.rows
 
-    def row(self, case: Case, who: Contender) -> Row:
+    def row(self, case: Case, who: EngineSpec) -> Row:
         """One row, its activity left open."""
         measured = self.measured[case, who]
         row = dict(zip(KEY, self.key(case, who), strict=True))
@@ -107,8 +107,8 @@ def row_key(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def belongs(row: Row, model: str, who: Contender) -> bool:
-    """Whether a contender's activity is the row's: it was measured with equal requests that decode."""
+def belongs(row: Row, model: str, who: EngineSpec) -> bool:
+    """Whether an engine's activity is the row's: it was measured with equal requests that decode."""
     mine = (row["engine"], row["mode"], row["compiled"]) == (who.engine, who.mode, who.compiled)
     return mine and row["model"] == model and row["workload"] == "equal"
 

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 
 from toolkit.commands.bench.board import Board
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Contestant, Models, NotHere
+from toolkit.commands.bench.engine_runner import EngineRunner, EngineSpec, Models, NotHere
 from toolkit.commands.bench.ours import OurEngine
 from toolkit.commands.bench.theirs import TheirEngine
 from toolkit.garbage import release_memory, short_collections
 
-Enter = Callable[[Contender, Models], Contestant]
+Enter = Callable[[EngineSpec, Models], EngineRunner]
 
 
-def enter(who: Contender, models: Models) -> Contestant:
-    """The engine for a contender."""
+def enter(who: EngineSpec, models: Models) -> EngineRunner:
+    """The runner for an engine."""
     return OurEngine(who, models) if who.engine == "ours" else TheirEngine(who, models)
 
 
@@ -39,28 +39,28 @@ class Comparison:
         self.rounds = rounds
         self.enter = enter
         self.problems: list[str] = []
-        self.failed: set[Contender] = set()
+        self.failed: set[EngineSpec] = set()
 
-    def side_by_side(self, cases: Sequence[tuple[Case, Sequence[Contender]]]) -> None:
+    def side_by_side(self, cases: Sequence[tuple[Case, Sequence[EngineSpec]]]) -> None:
         """All engines of one model alive at once, each used for every case that it is in.
 
         At the end the profiler looks how busy each keeps the GPU: last, since it may leave traces in what is timed
         after it.
         """
-        alive: dict[Contender, Contestant] = {}
-        for case, contenders in cases:
-            for who in contenders:
+        alive: dict[EngineSpec, EngineRunner] = {}
+        for case, specs in cases:
+            for who in specs:
                 if self.board.wants(case, who, self.rounds) and who not in self.failed:
                     alive.setdefault(who, self.enter(who, self.models))
-            taking_part = [who for who in contenders if self.board.wants(case, who, self.rounds) and who in alive]
+            taking_part = [who for who in specs if self.board.wants(case, who, self.rounds) and who in alive]
             for who in taking_part:
                 self.attempt(alive, who, case, self.prepare)
             for number in range(self.rounds):
                 for who in taking_part if number % 2 == 0 else taking_part[::-1]:
                     self.attempt(alive, who, case, self.run)
             self.check_outputs(case)
-        for case, contenders in cases:
-            for who in contenders:
+        for case, specs in cases:
+            for who in specs:
                 if case.workload == "equal" and self.board.wants_activity(case, who) and who not in self.failed:
                     alive.setdefault(who, self.enter(who, self.models))
                     self.attempt(alive, who, case, self.measure_activity)
@@ -69,9 +69,9 @@ class Comparison:
         alive.clear()
         self.models.release()
 
-    def one_by_one(self, case: Case, contenders: Sequence[Contender]) -> None:
+    def one_by_one(self, case: Case, specs: Sequence[EngineSpec]) -> None:
         """One engine at a time, its memory given back before the next is built; one round."""
-        for who in contenders:
+        for who in specs:
             if not self.board.wants(case, who, 1) or who in self.failed:
                 continue
             alone = {who: self.enter(who, self.models)}
@@ -84,10 +84,10 @@ class Comparison:
 
     def attempt(
         self,
-        alive: dict[Contender, Contestant],
-        who: Contender,
+        alive: dict[EngineSpec, EngineRunner],
+        who: EngineSpec,
         case: Case,
-        act: Callable[[Contestant, Case], None],
+        act: Callable[[EngineRunner, Case], None],
     ) -> None:
         """Let an engine do something, if it is still alive; on failure say so in one line and take it out."""
         if who not in alive:
@@ -104,17 +104,17 @@ class Comparison:
         alive.pop(who).close()  # outside the handlers: a traceback would hold the engine's memory
         release_memory()
 
-    def prepare(self, one: Contestant, case: Case) -> None:
+    def prepare(self, one: EngineRunner, case: Case) -> None:
         one.prepare(case)
 
-    def run(self, one: Contestant, case: Case) -> None:
+    def run(self, one: EngineRunner, case: Case) -> None:
         with short_collections():
             run = one.run(case)
         self.board.add(case, one.who, one.attention, run, self.models)
         self.board.write()
         print(f"  {case}: {one.who!s:28} {run.seconds:8.2f} s {run.tokens_per_s:9.1f} tokens/s", flush=True)
 
-    def measure_activity(self, one: Contestant, case: Case) -> None:
+    def measure_activity(self, one: EngineRunner, case: Case) -> None:
         if not one.attention:  # it was not needed for anything else in this call
             one.prepare(case)
         with short_collections():
@@ -129,7 +129,7 @@ class Comparison:
         if case.workload == "ragged":
             return
         for compiled in (False, True):
-            ours = [Contender("ours", mode, compiled) for mode in ("sync", "async")]
+            ours = [EngineSpec("ours", mode, compiled) for mode in ("sync", "async")]
             runs = [run for who in ours for run in self.board.runs(case, who)]
             if any(run.outputs != runs[0].outputs for run in runs):
                 self.complain(f"{case}: ours{' compiled' * compiled}: synchronous and asynchronous tokens differ")

@@ -1,4 +1,4 @@
-"""This course's engine as a contestant: the full engine of chapter 8, synchronous or asynchronous, compiled or not."""
+"""This course's engine behind the bench's interface: chapter 8's, synchronous or asynchronous, compiled or not."""
 
 import time
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from toolkit import device
 from toolkit.commands.bench.activity import kernel_share, steady_shares
 from toolkit.commands.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
-from toolkit.commands.bench.contestant import Contender, Models, NotHere
+from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.decoding import BLOCK_SIZE
 from toolkit.garbage import release_memory
@@ -19,9 +19,9 @@ SETTLE_STEPS, TIMELINE_STEPS, PROFILED_STEPS = 16, 64, 48
 
 
 class OurEngine:
-    """See `Contestant`. A compiled engine gets a model of its own, with merged projections; the others share one."""
+    """See `EngineRunner`. A compiled engine gets a model of its own, with merged projections; the others share one."""
 
-    def __init__(self, who: Contender, models: Models) -> None:
+    def __init__(self, who: EngineSpec, models: Models) -> None:
         self.who = who
         self.models = models
         self.attention = ""

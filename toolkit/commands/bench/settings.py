@@ -14,14 +14,14 @@ from typing import Any
 from transformers.generation.configuration_utils import CompileConfig, ContinuousBatchingConfig
 
 from toolkit.commands.bench.cases import TOKEN_BUDGET, Case
-from toolkit.commands.bench.contestant import Contender
+from toolkit.commands.bench.engine_runner import EngineSpec
 from toolkit.commands.bench.flash_for_transformers import Attention
 
 PAGE = 256  # tokens; what its kernels with a block table need
 KV_INTERVAL = {"equal": 4096, "article": 32768}  # padding of the cached tokens; ragged: the library's own
 
 
-def settings(case: Case, who: Contender, attention: Attention) -> ContinuousBatchingConfig:
+def settings(case: Case, who: EngineSpec, attention: Attention) -> ContinuousBatchingConfig:
     """The configuration for a case. Names differ a little between releases."""
     blocks_each = 2 + case.longest // PAGE
     page = "page_size" if "page_size" in signature(ContinuousBatchingConfig).parameters else "block_size"

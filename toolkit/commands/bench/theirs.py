@@ -1,4 +1,4 @@
-"""The transformers library's continuous batching as a contestant. Its settings: `settings`.
+"""The transformers library's continuous batching behind the bench's interface. Its settings: `settings`.
 
 One manager serves the warm-up and all rounds, so its graphs are there; `Run.captures` tells whether a timed run
 captured all the same. Tokens are timed by the library itself (`record_timestamps`), on its own thread, before they go
@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from toolkit.commands.bench.activity import kernel_share, start_profiler, steady_shares
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.contestant import Contender, Models, NotHere
+from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.flash_for_transformers import best_attention
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.bench.settings import settings
@@ -33,9 +33,9 @@ POLL_SECONDS = 0.005
 
 
 class TheirEngine:
-    """See `Contestant`."""
+    """See `EngineRunner`."""
 
-    def __init__(self, who: Contender, models: Models) -> None:
+    def __init__(self, who: EngineSpec, models: Models) -> None:
         self.who = who
         self.models = models
         self.attention = ""

@@ -1,4 +1,4 @@
-"""Sealed boxes: one launch for a whole function with declared reads and writes."""
+"""One launch for a whole function with declared reads and writes."""
 
 import ctypes
 import threading
@@ -168,7 +168,7 @@ def test_a_box_that_would_wait_for_the_device_fails():
 def test_a_box_may_neither_launch_nor_wait(policy, call):
     simgpu.reset(policy)
     simgpu.launch("forward", call)
-    with pytest.raises(simgpu.DeviceError, match="not permitted in a sealed box"):
+    with pytest.raises(simgpu.DeviceError, match="not permitted in a launched function"):
         simgpu.synchronize()
 
 

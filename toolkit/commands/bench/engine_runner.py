@@ -23,7 +23,7 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Contender:
+class EngineSpec:
     """Who takes part: one side, in one mode, compiled or not."""
 
     engine: str
@@ -31,7 +31,7 @@ class Contender:
     compiled: bool
 
     @classmethod
-    def named(cls, name: str) -> "Contender":
+    def named(cls, name: str) -> "EngineSpec":
         """From a name such as "ours-async-compiled". Raises UserError for others than NAMES."""
         if name not in NAMES:
             raise UserError(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
@@ -50,10 +50,10 @@ class NotHere(Exception):
     """This engine cannot run on this machine at all, which is no failure of its own."""
 
 
-class Contestant(Protocol):
+class EngineRunner(Protocol):
     """An engine that is measured. `attention` names its kernel, once it was prepared."""
 
-    who: Contender
+    who: EngineSpec
     attention: str
 
     def prepare(self, case: Case) -> None:

@@ -1,10 +1,10 @@
-"""The forward as a sealed box: one launch on the current stream, whatever is inside. Chapter 6 opens it.
+"""The forward as one launch on the current stream, whatever is inside. Chapter 6 looks there.
 
 Launched kernel by kernel, a forward of a large model is bound by the host: the device waits for launches, and nothing
 of what streams, events and double buffering do would show. So from chapter 3 on the whole forward is one launch:
 
-- on CUDA a step in which every row decodes replays a graph, captured for all rows of a slot (rows beyond the batch
-  work on a block of the cache that belongs to nobody); a step with prompts in it runs kernel by kernel;
+- on CUDA a step in which every row decodes replays a graph, captured for all rows of the IO buffers (rows
+  beyond the batch work on a block of the cache that no request owns); a step with prompts in it runs kernel by kernel;
 - on the simulated GPU it is one operation that declares what it reads and writes.
 """
 
@@ -22,7 +22,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of a slot's tensors a batch uses. They are known on the host, so no tensor is read for them.
+    """How much of its IO buffers a batch uses. They are known on the host, so no tensor is read for them.
 
     Attributes:
         tokens, rows, samples: packed tokens, rows, and rows that sample.
@@ -52,7 +52,7 @@ class Sizes:
         return 8.0 + 0.02 * self.tokens
 
 
-class SealedForward:
+class Forward:
     """Runs a forward from static device tensors into a static device tensor, with one launch.
 
     Args:
@@ -65,19 +65,21 @@ class SealedForward:
         self.storage = storage
         self.graphs: dict[tuple[int | bool, ...], Any] = {}  # of either accelerator, which have no common class
 
-    def seal(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
-        """On CUDA, capture the decode step of a slot. The inputs must hold harmless values: the step is run.
+    def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
+        """On CUDA, capture the decode step of a set of IO buffers.
+
+        The step is run, so the inputs must hold harmless values.
 
         Args:
-            inputs: the slot's device tensors.
+            inputs: their device tensors.
             output: where the sampled ids go, (rows,) int64 on the device.
-            full: a decode step that uses the slot's tensors completely.
+            full: a decode step that uses these tensors completely.
         """
         if device.is_simulated():
             return
         for greedy in (True, False):
             sizes = Sizes(**{**vars(full), "greedy": greedy})
-            replay = device.sealed_box("forward", self._step(inputs, sizes), [], [output, self.storage])
+            replay = device.one_launch("forward", self._step(inputs, sizes), [], [output, self.storage])
             self.graphs[output.data_ptr(), greedy] = replay
 
     def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:

@@ -1,7 +1,7 @@
-"""One operation for a whole function: a sealed box that declares what it reads and writes.
+"""A whole function as one operation, which declares what it reads and writes.
 
 A forward pass dispatched operation by operation costs the simulator more than the arithmetic; and before CUDA
-graphs, it costs a real GPU its launches. A box is one launch. Inside, the function works on plain CPU tensors at
+graphs, it costs a real GPU its launches. This is one launch. The function works on plain CPU tensors at
 full speed.
 """
 
@@ -75,7 +75,7 @@ def sleep(ms: float) -> None:
 
 def plain_module(module: torch.nn.Module) -> torch.nn.Module:
     """A twin of a module on the device whose parameters are plain CPU tensors over the same memory, for use in a
-    box."""
+    launched function."""
     memo: dict[int, Any] = {}
     for each in (*module.parameters(), *module.buffers()):
         twin = to_buffer(each).detach()
@@ -84,10 +84,10 @@ def plain_module(module: torch.nn.Module) -> torch.nn.Module:
 
 
 class _ReadOnly:
-    """A tensor that a box declares as read, and whether the box has kept to it.
+    """A tensor that a launched function declares as read, and whether it has kept to it.
 
-    torch counts what it writes through a tensor and its views, so the box gets a plain tensor of its own. Other ways to
-    write (numpy, a C library) are seen if they change the bytes, except those that the box declares as written too.
+    torch counts what it writes through a tensor and its views, so the function gets a plain tensor of its own. Other
+    ways to write (numpy, a C library) are seen if they change the bytes, except those that it declares as written too.
     With a thread per stream a change may be another operation's, in a race that is reported as such: then only the
     count is asked.
     """
@@ -102,10 +102,10 @@ class _ReadOnly:
         self._before = self._bytes.clone()
         self._written = [each.region for each in written if each.block is self._read.block]
 
-    def check(self, box: str) -> None:
+    def check(self, function: str) -> None:
         if self.buffer._version != self._version or self._has_changed():
             raise RuntimeError(
-                f"{box!r} writes {label(self._read)}, which it declares as read only: name it in writes=, so that "
+                f"{function!r} writes {label(self._read)}, which it declares as read only: name it in writes=, so that "
                 "other streams' work on it is checked"
             )
 
@@ -123,27 +123,30 @@ class _ReadOnly:
 
 @contextmanager
 def _running(declared: dict[Block, bool]) -> Iterator[None]:
-    runtime.box.declared = declared
+    runtime.launched.declared = declared
     try:
         yield
     finally:
-        runtime.box.declared = None
+        runtime.launched.declared = None
 
 
-def run_in_box(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
-    """An operation on device tensors that a running box's function has reached: done at once, if it was declared."""
+def run_in_launch(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
+    """An operation on device tensors that a launched function has reached: done at once, if it was declared."""
     written = list(tensors_in(schema.written_arguments(args, kwargs)))
     shells = [each for each in tensors_in((args, kwargs)) if isinstance(each, Shell)]
     for each in shells:
         writes = any(each is target for target in written)
-        if each.allocation is not None and runtime.box.declared.get(each.footprint().block, None) not in (True, writes):
+        if each.allocation is not None and runtime.launched.declared.get(each.footprint().block, None) not in (
+            True,
+            writes,
+        ):
             raise RuntimeError(
-                f"{schema.name} {'writes' if writes else 'reads'} {label(each.footprint())} that its sealed box "
+                f"{schema.name} {'writes' if writes else 'reads'} {label(each.footprint())} that its function "
                 "does not declare: name it in reads= or writes=, and use the tensor that the function is given"
             )
     to_cpu = schema.name == "_to_copy" and torch.device(kwargs.get("device") or "sim").type == "cpu"
     if schema.name == "item" or to_cpu:
-        raise CaptureError("operation not permitted in a sealed box: it makes the host wait")
+        raise CaptureError("operation not permitted in a launched function: it makes the host wait")
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
     if keywords.get("device") is not None:
         keywords["device"] = "cpu"

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from threading import Lock
 
 
-class Gate:
+class AdmissionGate:
     """Lets at most `size` in at a time. Who comes later waits, first come, first served.
 
     Attributes:
@@ -43,4 +43,12 @@ class Gate:
         Tickets of those who have given up are skipped: `ticket.set_running_or_notify_cancel()` is False for them, and
         for the others it makes sure that they can give up no more.
         """
-        raise NotImplementedError("ch08 exercise 5: Give a place to the next one")
+        # BEGIN SOLUTION 8.5
+        with self.lock:
+            while self.waiting:
+                ticket = self.waiting.popleft()
+                if ticket.set_running_or_notify_cancel():
+                    ticket.set_result(None)
+                    return
+            self.inside -= 1
+        # END SOLUTION

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch08_full_engine import Gate
+from ch08_full_engine import AdmissionGate
 
 pytestmark = pytest.mark.exercise("8.5")
 LONG = 5  # seconds; only ever waited for if something is lost
@@ -19,7 +19,7 @@ LONG = 5  # seconds; only ever waited for if something is lost
 
 def test_a_place_goes_to_the_first_who_waits():
     """Of three who wait, the first gets the place of the one who leaves; the number inside stays the same."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     waiting = [gate.enter() for _ in range(3)]
     gate.leave()
@@ -30,7 +30,7 @@ def test_a_place_goes_to_the_first_who_waits():
 
 def test_a_place_that_nobody_wants_is_free():
     """With nobody waiting, the number inside goes down, and the next comer is let in at once."""
-    gate = Gate(2)
+    gate = AdmissionGate(2)
     gate.enter(), gate.enter()
     gate.leave()
     assert gate.inside == 1, f"one of two left, and nobody waits; inside are {gate.inside}"
@@ -39,7 +39,7 @@ def test_a_place_that_nobody_wants_is_free():
 
 def test_who_has_given_up_is_skipped():
     """A cancelled ticket gets no place; the next one does."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     first, second = gate.enter(), gate.enter()
     first.cancel()
@@ -52,7 +52,7 @@ def test_who_has_given_up_is_skipped():
 
 def test_if_all_have_given_up_the_place_is_free():
     """When everybody who waited has given up, the number inside goes down."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     for _ in range(3):
         gate.enter().cancel()
@@ -64,7 +64,7 @@ def test_if_all_have_given_up_the_place_is_free():
 
 def test_who_is_let_in_can_give_up_no_more():
     """Once let in, `cancel` says False: whoever meant to give up knows that there is a place to give back."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     ticket = gate.enter()
     gate.leave()
@@ -87,7 +87,7 @@ class Hasty(Future):
 
 def test_who_gives_up_in_between_is_skipped_too():
     """Between a look and the result a ticket may still be cancelled: only one step that does both is safe."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     gate.waiting.append(Hasty())
     second = gate.enter()
@@ -105,7 +105,7 @@ def test_who_gives_up_in_between_is_skipped_too():
 class Counting(Future):
     """It notes how many were inside when its owner was let in, as far as others could have seen it."""
 
-    gate: Gate
+    gate: AdmissionGate
     inside: int | None = None
 
     def set_result(self, result: None) -> None:
@@ -116,7 +116,7 @@ class Counting(Future):
 
 def test_the_place_is_never_free_in_between():
     """A place goes from one to the next under one lock: a comer must not slip in between and be one too many."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     ticket = Counting()
     ticket.gate = gate
@@ -130,7 +130,7 @@ def test_the_place_is_never_free_in_between():
     )
 
 
-class Watched(Gate):
+class Watched(AdmissionGate):
     """Notes whether the lock was held whenever `inside` was changed."""
 
     changed_without: bool = False
@@ -160,7 +160,7 @@ def test_inside_changes_under_the_lock():
 class Crossing:
     """The gate's lock; whoever takes it for the `number`th time meets somebody, right before or right after."""
 
-    def __init__(self, gate: Gate, before: bool, number: int, meet: Callable[[], object]) -> None:
+    def __init__(self, gate: AdmissionGate, before: bool, number: int, meet: Callable[[], object]) -> None:
         self.gate, self.lock, self.before, self.number, self.meet = gate, gate.lock, before, number, meet
 
     def acquire(self, *arguments: object) -> bool:
@@ -194,11 +194,11 @@ class Crossing:
 def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
     """Right before or after leave holds the lock, another thread comes or gives up: each place is given once."""
     for before, number in ((True, 1), (False, 1), (True, 2), (False, 2)):
-        gate = Gate(1)
+        gate = AdmissionGate(1)
         gate.enter()
         tickets = [gate.enter() for _ in range(queue)]
 
-        def meet(gate: Gate = gate, tickets: list[Future] = tickets) -> None:
+        def meet(gate: AdmissionGate = gate, tickets: list[Future] = tickets) -> None:
             if who == "comes":
                 tickets.append(gate.enter())
             elif tickets:
@@ -223,7 +223,7 @@ def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
 
 def test_the_lock_is_held():
     """Somebody else is at the gate: leave waits for the lock, since a comer might just be joining the queue."""
-    gate = Gate(1)
+    gate = AdmissionGate(1)
     gate.enter()
     with gate.lock:
         pool = ThreadPoolExecutor(1)
@@ -242,7 +242,7 @@ def test_the_lock_is_held():
 @given(size=st.integers(1, 4), moves=st.lists(st.sampled_from(["enter", "leave", "give up"]), max_size=60))
 def test_never_more_inside_than_places_and_none_lost(size: int, moves: list[str]):
     """Random comings and goings: inside are as many as could be, in the order in which they came."""
-    gate = Gate(size)
+    gate = AdmissionGate(size)
     inside: list[Future] = []
     queue: list[Future] = []
     for move in moves:
@@ -262,7 +262,7 @@ def test_never_more_inside_than_places_and_none_lost(size: int, moves: list[str]
 
 def test_threads():
     """Many threads through a gate for three, some of which give up: never more than three inside, none left over."""
-    gate, lock, inside, most = Gate(3), threading.Lock(), 0, 0
+    gate, lock, inside, most = AdmissionGate(3), threading.Lock(), 0, 0
 
     def visit(seed: int) -> None:
         nonlocal inside, most
@@ -296,7 +296,7 @@ def test_threads():
 def test_coroutines_that_are_cancelled():
     """A coroutine that is cancelled while it waits leaves no trace; the others get in."""
 
-    async def visit(gate: Gate) -> None:
+    async def visit(gate: AdmissionGate) -> None:
         ticket = gate.enter()
         try:
             await asyncio.wrap_future(ticket)
@@ -307,8 +307,8 @@ def test_coroutines_that_are_cancelled():
         await asyncio.sleep(0)
         gate.leave()
 
-    async def crowd() -> Gate:
-        gate = Gate(2)
+    async def crowd() -> AdmissionGate:
+        gate = AdmissionGate(2)
         visitors = [asyncio.create_task(visit(gate)) for _ in range(30)]
         await asyncio.sleep(0)  # two are inside now, the others wait
         for visitor in visitors[3::3]:
