@@ -88,7 +88,7 @@ def test_the_version_looked_at_is_the_one_pinned():
 
 
 def test_our_own_names_are_in_the_code():
-    """Every `name` among the terms and in the meanings, and every term in CamelCase, stands in solutions/ or toolkit/."""
+    """Every `name` in terms and meanings, and every term in CamelCase, stands in solutions/ or toolkit/."""
     sources = [*(ROOT / "solutions").rglob("*.py"), *(ROOT / "toolkit").rglob("*.py")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     names = {name for row in rows(MEANINGS, columns=3) for name in re.findall(r"`(\w+)[^`]*`", " ".join(row[:2]))}
