@@ -90,7 +90,7 @@ def test_what_a_row_says_of_it(started):
         assert engine.details["version"] == "vllm 0.1, torch 0.1"
         assert engine.details["options"] == (
             f"async_scheduling={mode} compilation=3 cuda_graphs=FULL{processes} max_num_seqs=4 "
-            "max_num_batched_tokens=16384 max_model_len=2048 v2_runner=None"
+            "max_num_batched_tokens=16384 v2_runner=None"
         )
 
 
@@ -131,6 +131,7 @@ def test_the_profiler_looks_on(started):
         ("hangs", r"the answer to 'run' did not come within 0.5 s; its log, \S+, ends: .*FlashAttention version 3"),
         ("refuses", r"^ValueError: No available memory for the cache blocks. \(its log: \S+vllm-async-tiny.log\)$"),
         ("small cache", r"RuntimeError: its KV cache has room for 16 tokens, and 304 are needed"),
+        ("overrules", r"RuntimeError: it overruled async_scheduling=True"),
         ("no gpu", r"RuntimeError: it needs an NVIDIA GPU, and its torch sees none"),
     ],
 )
@@ -149,6 +150,16 @@ def test_it_is_left_out_where_nobody_asked_for_it(started):
     """Named on the command line it is an error; otherwise it cannot run here, which is a note."""
     with pytest.raises(NotHere, match="it needs an NVIDIA GPU"):
         started("no gpu", required=False).prepare(CASE)
+
+
+def test_an_orderly_end(started):
+    """Closed, vLLM is shut down and the process ends by itself; closing twice does nothing."""
+    engine = started()
+    engine.prepare(CASE)
+    process = engine.process
+    for _ in range(2):
+        engine.close()
+    assert process.process.returncode == 0 and "shut down" in process.log.read_text()
 
 
 def test_it_ends_with_whoever_started_it(python):
@@ -236,6 +247,13 @@ def test_a_program_without_vllm(tmp_path, python, monkeypatch, capsys):
         out = capsys.readouterr().out
         assert out.startswith("note: vLLM is left out: ") and says in out and out.count("\n") == 1
     assert VllmPython.find(python().path, required=False) is not None
+
+
+def test_a_log_that_cannot_be_written(tmp_path, python):
+    """One line that names the file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VllmError, match="file/log cannot be written: (Not a directory|File exists)"):
+        VllmProcess(python().path, tmp_path / "file" / "log")
 
 
 def test_named_without_the_option(monkeypatch):

@@ -26,6 +26,9 @@ class Core:
     def __init__(self):
         self.requests, self.steps = {}, 0
 
+    def shutdown(self):
+        print("shut down", flush=True)
+
     def get_output(self):
         self.steps += 1
         if TROUBLE == "dies" and self.steps == 3:
@@ -62,7 +65,7 @@ class LLM:
         config = SimpleNamespace(
             cache_config=SimpleNamespace(num_gpu_blocks=1 if TROUBLE == "small cache" else blocks, block_size=16),
             scheduler_config=SimpleNamespace(
-                async_scheduling=arguments["async_scheduling"],
+                async_scheduling=arguments["async_scheduling"] and TROUBLE != "overrules",
                 max_num_seqs=arguments["max_num_seqs"],
                 max_num_batched_tokens=16384,
             ),

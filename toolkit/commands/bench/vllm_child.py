@@ -7,13 +7,12 @@ torch. Each line on stdin is a command in JSON, and is answered by one line on s
     run     `LLM.generate` with all prompts at once   -> tokens, the moment of each, steps
     watch   the same, with some of its steps under the profiler, which writes a trace
 
-When stdin ends, whoever asked is done or gone, and the process ends with all that it has started.
+When stdin ends, whoever asked is done or gone: the process ends, if need be in the middle of a run.
 
-The moments. `generate` gives its outputs at the end, and to have each token handed out as it comes would cost vLLM an
-object for each of them. So `generate` runs as it is, and what is timed is `engine_core.get_output`, which it calls once
-a step: it returns the new tokens of all requests, in one process by computing them, in two by waiting for the engine
-core's message. The clock is read at its return, before vLLM has sorted the tokens into its requests: so in its favour,
-if at all.
+The moments. `generate` gives its outputs at the end, and to hand out each token as it comes would cost vLLM an object
+for each. So `generate` runs as it is, and what is timed is `engine_core.get_output`, which it calls once a step: it
+returns the new tokens of all requests, in one process by computing them, in two by waiting for the engine core's
+message. The clock is read at its return, before the tokens are sorted into requests: in vLLM's favour, if at all.
 """
 
 import gc
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "vllm-child: "
+END_SECONDS = 5.0  # for an orderly end
 Message = dict[str, Any]
 
 
@@ -46,13 +46,15 @@ def private_stdout() -> Callable[[Message], None]:
     return answer
 
 
-def listen() -> "queue.Queue[Message]":
-    """The commands, as a thread of its own reads them: so that the end of stdin is seen in the middle of a run."""
-    commands: queue.Queue[Message] = queue.Queue()
+def listen() -> "queue.Queue[Message | None]":
+    """The commands, as a thread of its own reads them, and None at the end of stdin."""
+    commands: queue.Queue[Message | None] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
             commands.put(json.loads(line))
+        commands.put(None)
+        time.sleep(END_SECONDS)
         os.killpg(os.getpgrp(), signal.SIGKILL)  # this process leads a group, see vllm_process.py
 
     threading.Thread(target=read, daemon=True).start()
@@ -62,18 +64,16 @@ def listen() -> "queue.Queue[Message]":
 class Child:
     """Holds the engine between commands."""
 
-    llm: Any = None
+    llm: Any = None  # vLLM's LLM
 
     def start(self, folder: str, config: Message, processes: int, cache_tokens: int, arguments: Message) -> Message:
-        """Build the engine.
+        """Build the engine, `LLM` with `arguments`.
 
         Args:
-            folder: where the model's config.json is written: always the same one for a model, since vLLM finds code
-                that it compiled earlier by this name.
+            folder: for the model's config.json; the same for each start, since vLLM finds compiled code by this name.
             config: what is written there. There are no weights; vLLM makes them up.
             processes: 1, or 2 for an engine core in a process of its own.
             cache_tokens: what the KV cache must have room for.
-            arguments: for `LLM`.
         """
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(processes - 1)
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # this process has threads
@@ -93,13 +93,14 @@ class Child:
         if blocks and blocks * size < cache_tokens:  # it would preempt, and that is not what is compared
             raise RuntimeError(f"its KV cache has room for {blocks * size} tokens, and {cache_tokens} are needed")
         scheduler, compilation = made.scheduler_config, made.compilation_config
+        if scheduler.async_scheduling != arguments["async_scheduling"]:
+            raise RuntimeError(f"it overruled async_scheduling={arguments['async_scheduling']}")
         options = {
             "async_scheduling": scheduler.async_scheduling,
             "compilation": compilation.mode,
             "cuda_graphs": compilation.cudagraph_mode,
             "max_num_seqs": scheduler.max_num_seqs,
             "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-            "max_model_len": made.model_config.max_model_len,
             "v2_runner": getattr(made, "use_v2_model_runner", None),
         }
         texts = (f"{name}={getattr(value, 'name', value)}" for name, value in options.items())
@@ -110,13 +111,11 @@ class Child:
     ) -> Message:
         """Generate, greedily and to the full length; after each step tell `each_step` who has a token by then.
 
-        Returns: `outputs`, the new tokens of each prompt; `stamps`, when each came, in seconds from the call of
-        `generate`; `steps`, how many brought tokens.
+        Returns: `outputs`, each prompt's new tokens; `stamps`, their moments in seconds from the call; `steps`.
         """
         from vllm import SamplingParams
 
         sampling = SamplingParams(temperature=0.0, max_tokens=new_tokens, ignore_eos=True, detokenize=False)
-        asked = [{"prompt_token_ids": ids} for ids in prompts]
         client = self.llm.llm_engine.engine_core
         plain, clock = client.get_output, time.perf_counter
         seen: list[tuple[float, Any]] = []
@@ -135,7 +134,7 @@ class Child:
         client.get_output = get_output
         start = clock()
         try:
-            results = self.llm.generate(asked, sampling, use_tqdm=False)
+            results = self.llm.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
         finally:
             del client.get_output
         numbers = {result.request_id: number for number, result in enumerate(results)}
@@ -184,14 +183,14 @@ def main() -> None:
         answer({"version": metadata.version("vllm")})
     except metadata.PackageNotFoundError:
         answer({"error": f"{sys.executable} has no vLLM"})
-    while True:
-        command = commands.get()
+    while (command := commands.get()) is not None:
         try:
             answer(getattr(child, command.pop("do"))(**command))
         except Exception as error:
             traceback.print_exc()
-            first_line, _, _ = str(error).strip().partition("\n")
-            answer({"error": f"{type(error).__name__}: {first_line}"})
+            answer({"error": f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]})
+    if child.llm is not None:
+        child.llm.llm_engine.engine_core.shutdown()
 
 
 if __name__ == "__main__":

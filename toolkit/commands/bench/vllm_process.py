@@ -24,6 +24,7 @@ from toolkit.recordings import ROOT
 FOLDER = ROOT / "figures" / "local" / "vllm"
 SCRIPT = Path(__file__).with_name("vllm_child.py")
 HELLO_SECONDS = 60.0  # until the interpreter runs and knows whether it has vLLM
+CLOSE_SECONDS = 15.0
 LAST_SECONDS = 5.0  # from the end of its output to its own end
 LOG_LINES, LOG_LETTERS = 3, 160  # of the log's end, in an error
 
@@ -43,9 +44,13 @@ class VllmProcess:
 
     def __init__(self, python: str, log: Path) -> None:
         self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with log.open("wb") as sink:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_bytes(b"")
+        except OSError as error:
+            raise VllmError(f"{log} cannot be written: {error.strerror}") from None
+        try:
+            with log.open("ab") as sink:
                 self.process = subprocess.Popen(
                     [python, str(SCRIPT)],
                     stdin=subprocess.PIPE,
@@ -109,7 +114,9 @@ class VllmProcess:
     def close(self) -> None:
         """End the process and what it has started, and wait for that: then the GPU's memory is free."""
         if not self.ended:
-            self.end_group()
+            with suppress(OSError):  # of what was not read
+                self.stdin.close()
+            self.end_group(CLOSE_SECONDS)
 
     def end_group(self, patience: float = 0.0) -> int:
         """Wait for its own end for so many seconds, then end it. Called once, since its number may be given away.
@@ -123,7 +130,7 @@ class VllmProcess:
         with suppress(ProcessLookupError):  # nobody is left
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
-        with suppress(OSError):  # of what was not read
+        with suppress(OSError):
             self.stdin.close()
         return status
 
