@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit import device
 from toolkit.commands.bench.activity import kernel_share, steady_shares
-from toolkit.commands.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
+from toolkit.commands.bench.cases import PROMPT, Case
 from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.decoding import BLOCK_SIZE
@@ -25,17 +25,18 @@ class OurEngine:
         self.who = who
         self.models = models
         self.attention = ""
+        self.details: dict[str, str] = {}
         self.model: Any = None
         self.engine: Any = None
-        self.longest = 0
+        self.rows = self.longest = 0
 
     def prepare(self, case: Case) -> None:
         if self.who.compiled and device.is_simulated():
             raise NotHere("only for a GPU is the forward compiled")
-        if self.engine is None or case.longest > self.longest:
+        if case.rows != self.rows or case.longest > self.longest:
             self.close()
             self.engine = self.build(case)
-            self.longest = case.longest
+            self.rows, self.longest = case.rows, case.longest
         # What has a shape of its own in a ragged run (chunks beside decode rows) is met only by such a run.
         short = min(WARM_UP_TOKENS, case.new_tokens)
         self.run(case if case.workload == "ragged" else replace(case, new_tokens=short))
@@ -43,7 +44,7 @@ class OurEngine:
     def build(self, case: Case) -> Any:  # noqa: ANN401 (a FullEngine, of whichever code runs)
         from ch09_persistent_batch import PersistentEngine
 
-        blocks_each = 2 + case.longest // BLOCK_SIZE
+        blocks_each = 1 - (-case.longest // BLOCK_SIZE)
         self.model = self.models.get(case.model, changed=self.who.compiled)
         engine: Any = PersistentEngine(
             self.model,
@@ -53,7 +54,7 @@ class OurEngine:
             num_blocks=case.rows * blocks_each,
             block_size=BLOCK_SIZE,
             max_rows=case.rows,
-            token_budget=TOKEN_BUDGET,
+            token_budget=case.token_budget,
             max_length=case.longest,
         )
         self.attention = attention_kernel_name(engine.executor.forward.storage)
@@ -110,8 +111,9 @@ class OurEngine:
 
         self.start(replace(case, workload="equal"))
         engine = self.engine
-        tokens = 2 * SETTLE_STEPS + TIMELINE_STEPS + PROFILED_STEPS
-        items = replace(case, workload="equal", new_tokens=min(tokens, self.longest - PROMPT)).items[:ROWS]
+        prefills = case.rows * PROMPT // (case.token_budget - case.rows)  # the first rows decode in the meantime
+        tokens = prefills + 2 * SETTLE_STEPS + TIMELINE_STEPS + PROFILED_STEPS
+        items = replace(case, workload="equal", new_tokens=min(tokens, self.longest - PROMPT)).items
         started: set[str] = set()
         for number, item in enumerate(items):
             params = SamplingParams(max_tokens=item.max_tokens, ignore_eos=True)
@@ -136,4 +138,5 @@ class OurEngine:
 
     def close(self) -> None:
         self.engine = self.model = None
+        self.rows = self.longest = 0
         release_memory()
