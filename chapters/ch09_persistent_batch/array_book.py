@@ -5,6 +5,7 @@ ends. Three masks say who ends or has text that somebody waits for; for all othe
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from ch09_persistent_batch.array_batch import ArrayBatch
 from ch09_persistent_batch.array_scheduler import ArrayScheduler
 from ch09_persistent_batch.array_texts import ArrayTexts
 from ch09_persistent_batch.seats import Array, SeatedRequest, Seats
-from ch09_persistent_batch.step_outputs import BatchOutputs, StepOutputs
+from ch09_persistent_batch.step_outputs import StepOutputs
 
 
 class ArrayBook(ServiceBook):
@@ -32,10 +33,12 @@ class ArrayBook(ServiceBook):
         request.watched = self.texts.watches(request)
         return request
 
-    def gather(self, brought: Sequence[RequestOutput]) -> StepOutputs:
-        return StepOutputs(self.outputs, brought)
+    def gather(self, brought: Sequence[RequestOutput]) -> Sequence[RequestOutput]:
+        if isinstance(brought, StepOutputs):
+            return replace(brought, kept=tuple(self.outputs))
+        return super().gather(brought)
 
-    def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> BatchOutputs:
+    def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> StepOutputs:
         """Append each sampled token to its request, for all at once, and end the requests that are done.
 
         Args:
@@ -50,7 +53,7 @@ class ArrayBook(ServiceBook):
         lengths = self.append(rows.seats, token_array)
         is_eos = self.ends_with_eos(rows.seats, token_array)
         special = is_eos | (lengths >= self.seats.limit[rows.seats]) | self.seats.watched[rows.seats]
-        outputs = BatchOutputs(rows, token_array, lengths, {})
+        outputs = StepOutputs(rows, token_array, lengths, {})
         for i in np.flatnonzero(special).tolist():
             outputs.special[i] = self.look_at(rows.requests[i], int(token_array[i]), bool(is_eos[i]))
         return outputs

@@ -50,7 +50,7 @@ from ch08_full_engine.build import build as build_before
 from ch09_persistent_batch import ArrayBlocks, ArrayScheduler, PersistentEngine, SeatedRequest, Seats
 from ch09_persistent_batch.build import build
 from figures.recorded import recorded, recorded_figures
-from toolkit.commands.decoding import Load, serve
+from toolkit.commands.decoding import Load, ended, serve
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
 from toolkit.source_diff import source_diff
@@ -144,11 +144,8 @@ seats = Seats(max_rows=4, max_length=32, width=8)
 for number, (prompt_length, max_tokens) in enumerate([(6, 9), (4, 9), (5, 1)]):
     prompt = list(range(100 * number, 100 * number + prompt_length))
     seats.join(SeatedRequest("abc"[number], prompt, SamplingParams(max_tokens=max_tokens), arrival=number))
-seats.computed[:3] = (
-    2,
-    4,
-    5,
-)  # a is in its prompt; the others have launched it, and b's and c's first token is in flight
+# a is in its prompt; the others have launched theirs, and b's and c's first token is in flight
+seats.computed[:3] = 2, 4, 5
 seats.promised[:3] = 6, 5, 6
 print("promised - computed:", (seats.promised - seats.computed)[:3])
 print("below the limit:    ", (seats.promised < seats.limit)[:3])
@@ -306,7 +303,7 @@ while engine.has_work:
 #
 # ### Exercise 9.7: objects for those who look (5 minutes)
 #
-# In `step_outputs.py`, fill `BatchOutputs.__iter__`, two lines. `make hint EX=9.7`.
+# In `step_outputs.py`, fill `StepOutputs.one_by_one`, two lines. `make hint EX=9.7`.
 
 # %%
 engine = small_engine()
@@ -314,7 +311,7 @@ for name in "abc":
     engine.add_request(name, [10, 11, 12], SamplingParams(max_tokens=4, ignore_eos=True))
 while engine.has_work:
     outputs = engine.step()
-    print(len(outputs), "outputs,", len(outputs.ended), "of them the last;", "the first:", next(iter(outputs), None))
+    print(len(outputs), "outputs,", len(ended(outputs)), "of them the last;", "the first:", next(iter(outputs), None))
 
 # %%
 show_parts("chapter 8", ("commit", "outputs"))

@@ -25,7 +25,7 @@ def throughput(recording: Recorded) -> Figure:
 def throughput_by_rows(recording: Recorded) -> Figure:
     """Tokens per second with more and more requests in the batch."""
     rows = [row for row in equal_rows(recording) if row["compiled"] and row["new_tokens"] == SHORT]
-    title = f"compiled engines, {SHORT} new tokens for each request, greedy, one GPU"
+    title = f"Tokens per second by rows: compiled engines, {SHORT} new tokens for each request, greedy, one GPU"
     picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
     grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.3g}k", by_rows)
     axes.set_ylabel("tokens per second")

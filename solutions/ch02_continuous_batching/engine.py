@@ -84,7 +84,7 @@ class Engine(Generic[Handle]):
         undo = self.book.undo = Undo(tuple(self.book.outputs))
         try:
             brought = self.advance()
-            outputs = self.book.gather(brought)
+            outputs = self.book.gather(brought) if self.book.outputs else brought
             idle = not (self.scheduler.waiting or self.scheduler.running or self.in_flight)
             self.observers.stepped(self.scheduler, outputs, idle=idle)
             self.book.outputs, self.book.undo = [], None

@@ -13,7 +13,7 @@ from ch09_persistent_batch.persistent_engine import PersistentEngine
 from ch09_persistent_batch.prefix_array_blocks import PrefixArrayBlocks
 from ch09_persistent_batch.rows import Rows
 from ch09_persistent_batch.seats import SeatedRequest, Seats
-from ch09_persistent_batch.step_outputs import BatchOutputs, StepOutputs
+from ch09_persistent_batch.step_outputs import StepOutputs
 
 __all__ = [
     "ArrayBlocks",
@@ -21,7 +21,6 @@ __all__ = [
     "ArrayPacker",
     "ArrayScheduler",
     "ArrayTexts",
-    "BatchOutputs",
     "PersistentEngine",
     "PrefixArrayBlocks",
     "Rows",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ch02_continuous_batching import Request, RequestOutput
 from ch08_full_engine import Metrics
 from ch09_persistent_batch.seats import SeatedRequest, Seats
-from ch09_persistent_batch.step_outputs import BatchOutputs, StepOutputs
+from ch09_persistent_batch.step_outputs import StepOutputs
 from toolkit import device
 
 
@@ -22,13 +22,13 @@ class ArrayMetrics(Metrics):
 
     def count_outputs(self, outputs: Sequence[RequestOutput], now: float) -> None:
         """As in chapter 8. The seats of those that ended a moment ago still hold their times."""
-        assert isinstance(outputs, StepOutputs)
-        self.finished.update(output.finish_reason.value for output in outputs.ended if output.finish_reason)
-        if not isinstance(outputs.brought, BatchOutputs):
+        ended = outputs.ended if isinstance(outputs, StepOutputs) else outputs  # without a batch there are only ends
+        self.finished.update(output.finish_reason.value for output in ended if output.finish_reason)
+        if not isinstance(outputs, StepOutputs):
             return
-        seats = outputs.brought.rows.seats
+        seats = outputs.rows.seats
         waited, self.seats.latest_ms[seats] = now - self.seats.latest_ms[seats], now
-        is_first = outputs.brought.lengths == self.seats.first[seats]
+        is_first = outputs.lengths == self.seats.first[seats]
         self.first_token_ms.extend(waited[is_first].tolist())
         self.inter_token_ms.extend(waited[~is_first].tolist())
         self.tokens += len(seats)

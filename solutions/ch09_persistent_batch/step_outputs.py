@@ -15,58 +15,40 @@ from ch09_persistent_batch.seats import Array
 
 
 @dataclass(frozen=True, eq=False)
-class BatchOutputs(Sequence[RequestOutput]):
-    """What one committed batch brought; as a sequence, an output object for each request.
+class StepOutputs(Sequence[RequestOutput]):
+    """What a committed batch brought; as a sequence, an output object for each request.
 
     Attributes:
         rows: one for each request, in packed order.
         token_ids: (rows,) int64; the token of each.
         lengths: (rows,) int64; prompt and output with this token.
         special: index of the row -> the output of a request that has ended, or whose text was wanted.
+        kept: outputs that no batch has brought, such as those of requests that were cancelled. They come first.
     """
 
     rows: Rows
     token_ids: Array
     lengths: Array
     special: dict[int, RequestOutput]
+    kept: tuple[RequestOutput, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @property
+    def ended(self) -> list[RequestOutput]:
+        """The last outputs alone, found without making the others."""
+        return [output for output in chain(self.kept, self.special.values()) if output.finish_reason is not None]
 
-    @overload
-    def __getitem__(self, i: int) -> RequestOutput: ...
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[RequestOutput]: ...
-    def __getitem__(self, i: Any) -> Any:
-        return [*self][i]
-
-    def __iter__(self) -> Iterator[RequestOutput]:
+    def one_by_one(self) -> Iterator[RequestOutput]:
         """For each row its `special` output, or else one with its token and nothing more."""
         # BEGIN SOLUTION 9.7
         for i, (request, token_id) in enumerate(zip(self.rows.requests.tolist(), self.token_ids.tolist(), strict=True)):
             yield self.special[i] if i in self.special else RequestOutput(request.request_id, (token_id,))
         # END SOLUTION
 
-
-class StepOutputs(Sequence[RequestOutput]):
-    """What a step returns.
-
-    Attributes:
-        kept: outputs that no batch has brought, such as those of requests that were cancelled.
-        brought: of the batch that was committed, if there was one.
-    """
-
-    def __init__(self, kept: Sequence[RequestOutput], brought: Sequence[RequestOutput]) -> None:
-        self.kept, self.brought = kept, brought
-
-    @property
-    def ended(self) -> list[RequestOutput]:
-        """The last outputs alone, found without making the others."""
-        special = self.brought.special.values() if isinstance(self.brought, BatchOutputs) else self.brought
-        return [output for output in chain(self.kept, special) if output.finish_reason is not None]
+    def __iter__(self) -> Iterator[RequestOutput]:
+        return chain(self.kept, self.one_by_one())
 
     def __len__(self) -> int:
-        return len(self.kept) + len(self.brought)
+        return len(self.kept) + len(self.rows)
 
     @overload
     def __getitem__(self, i: int) -> RequestOutput: ...
@@ -74,9 +56,6 @@ class StepOutputs(Sequence[RequestOutput]):
     def __getitem__(self, i: slice) -> Sequence[RequestOutput]: ...
     def __getitem__(self, i: Any) -> Any:
         return [*self][i]
-
-    def __iter__(self) -> Iterator[RequestOutput]:
-        return chain(self.kept, self.brought)
 
     def __eq__(self, other: object) -> bool:
         """Equal to a list of the same outputs, as chapter 8's engine returns it."""

@@ -1,10 +1,12 @@
 """Exercises 9.6 and 9.7: tokens go to their requests all at once; objects are made for those who look."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ch02_continuous_batching import FinishReason, RequestOutput
-from ch09_persistent_batch import ArrayBook, ArrayTexts, BatchOutputs, Rows, StepOutputs
+from ch09_persistent_batch import ArrayBook, ArrayTexts, Rows, StepOutputs
 from tests.causes import has_result
 from tests.ch09_persistent_batch.seated import array, scheduler_with
 
@@ -53,11 +55,11 @@ def test_whose_token_ends_the_sequence(eos: set[int]):
     )
 
 
-def outputs_for(*names: int, special: dict[int, RequestOutput]) -> BatchOutputs:
+def outputs_for(*names: int, special: dict[int, RequestOutput]) -> StepOutputs:
     book, requests = book_with(4, 4, 4)
     seats = array(*(requests[i].seat for i in names))
     rows = Rows.of(book.seats, seats, array(*[4] * len(names)), array(*[1] * len(names)), seats >= 0)
-    return BatchOutputs(rows, array(*(70 + i for i in names)), array(*[5] * len(names)), special)
+    return StepOutputs(rows, array(*(70 + i for i in names)), array(*[5] * len(names)), special)
 
 
 @pytest.mark.exercise("9.7")
@@ -86,7 +88,7 @@ def test_the_ends_are_found_without_the_others():
     end = RequestOutput("b", (71,), FinishReason.EOS, (71,))
     text = RequestOutput("c", (72,), new_text="c")
     kept = RequestOutput("x", (), FinishReason.CANCELLED)
-    outputs = StepOutputs([kept], outputs_for(0, 1, 2, special={1: end, 2: text}))
+    outputs = replace(outputs_for(0, 1, 2, special={1: end, 2: text}), kept=(kept,))
     assert outputs.ended == [kept, end]
     assert len(outputs) == 4 and outputs[0] is kept and outputs[-1] is text and outputs == [*outputs]
 

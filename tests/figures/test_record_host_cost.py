@@ -20,7 +20,9 @@ def test_host_cost_is_recorded_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(host_cost, "CONTEXTS", (40, 80))
     monkeypatch.setattr(host_cost, "STEPS", 4)
     rows = host_cost.record(torch.device("cpu"))["host_cost"]
-    assert [(row["rows"], row["context"]) for row in rows] == [(1, 40), (3, 40), (1, 80), (3, 80)]
+    seen = [(row["engine"], row["rows"], row["context"]) for row in rows]
+    points = [(1, 40), (3, 40), (1, 80), (3, 80)]
+    assert seen == [(engine, *point) for engine in ("chapter 8", "chapter 9") for point in points]
     for row in rows:
         assert 0 < min(row[f"{phase}_ms"] for phase in host_cost.PHASES) < row["host_ms"] and not row["queued"]
     write_recording("host_cost", rows, command="test", folder=tmp_path / "data")

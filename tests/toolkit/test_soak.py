@@ -57,16 +57,14 @@ def fault_found(answers: Answers, monkeypatch: pytest.MonkeyPatch, method: str, 
 def test_a_lost_block_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
     """A block manager that keeps the last block of a request that had five."""
 
-    def planted(engine, free):
-        def run(request) -> None:
-            if len(request.block_table) == 5:
-                request.block_table.pop()
-            free(request)
+    def planted(engine, give_back):
+        def run(blocks) -> None:
+            give_back(blocks[:4] if len(blocks) == 5 else blocks)
 
         return run
 
     monkeypatch.setattr("toolkit.commands.soak.stage.IDLE_EVERY", 10)
-    said = fault_found(answers, monkeypatch, "scheduler.blocks.free", planted)
+    said = fault_found(answers, monkeypatch, "scheduler.blocks.give_back", planted)
     assert re.search(r"it has 24 blocks, and \d+ are free;", said)
 
 
@@ -75,9 +73,9 @@ def test_a_doubled_token_is_found_mutant(answers: Answers, monkeypatch: pytest.M
 
     def planted(engine, commit_tokens):
         def run(batch, token_ids):
-            for row in batch.rows:
-                if row.request.status.value == "waiting" and row.samples:
-                    object.__setattr__(row, "epoch", row.request.epoch)
+            rows = batch.sampling_rows
+            taken = rows.columns.limit[rows.seats] > 0
+            rows.epochs[taken] = rows.columns.epoch[rows.seats][taken]
             return commit_tokens(batch, token_ids)
 
         return run
