@@ -1,4 +1,4 @@
-"""Models with random weights of a named shape: `8b` and `1b` for timing, `tiny` for tests.
+"""Models with random weights of a named shape: `8b`, `1b` and `135m` for timing, `tiny` for tests.
 
 Speed depends on a model's shape and not on what it has learned, so a GPU can be timed without a download. Their answers
 mean nothing. The weights come from a fixed seed and are made where they will be used: 8b never passes through the CPU.
@@ -40,6 +40,19 @@ SHAPES = {
         vocab_size=128256,
         max_position_embeddings=131072,
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        tie_word_embeddings=True,
+    ),
+    # SmolLM2-135M, the default model
+    "135m": LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=64,
+        vocab_size=49152,
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
         tie_word_embeddings=True,
     ),
     # Two layers, one token per byte. The weights are spread wider than usual: with the usual 0.02 a greedy answer

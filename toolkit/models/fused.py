@@ -1,0 +1,271 @@
+"""The decoder of a Llama model in five kernels a layer, for steps of few tokens.
+
+torch.compile makes some 12 kernels of a layer (toolkit/models/compiled.py): the matrix products stay with cuBLAS, the
+attention is a call that it does not look into, and what lies between them cannot move into either. In decode each of
+those small kernels costs more than its work: it waits for the one before and fills the GPU anew. Written by hand, a
+layer is
+
+    1. q, k and v: normalisation, product, rotary embedding, write to the cache
+    2. attention
+    3. product, sum with the residual stream
+    4. gate and up: normalisation, product, silu(gate) * up
+    5. product, sum with the residual stream
+
+MEASUREMENT
+
+The library's model runs all other steps, those of more than FEW_TOKENS tokens, where cuBLAS is quicker. vLLM and SGLang
+fuse in the same way, in model code of their own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from toolkit import triton_attention
+from toolkit.models.merge import Merged
+from toolkit.models.supported import FIXED_ROPE
+from toolkit.paged_cache import PagedBatch
+from toolkit.triton_attention import num_processors, power_of_two
+
+FEW_TOKENS = 64
+ARCHITECTURES = ("llama", "mistral")  # their layers are the same
+TILE_N = 64
+SHARED_MEMORY = 200 * 2**10  # bytes that a program of the largest tiles takes on its processor
+
+
+def fits(model: PreTrainedModel) -> bool:
+    """Whether `fuse` can take this model: its layers are Llama's with merged projections, and this GPU has the means.
+
+    Those are what NVIDIA's data-centre GPUs have from compute capability 9.0 on: early starts, and much shared memory.
+    """
+    config, decoder = model.config, model.get_decoder()
+    if config.model_type not in ARCHITECTURES or config.hidden_act != "silu":
+        return False
+    if not triton_attention.available(model.device):
+        return False
+    properties = torch.cuda.get_device_properties(model.device)
+    if properties.major < 9 or properties.shared_memory_per_multiprocessor < SHARED_MEMORY:
+        return False
+    for layer in decoder.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        products = (attention.q_proj, attention.o_proj, mlp.gate_proj, mlp.down_proj)
+        if [type(product) for product in products] != [Merged, nn.Linear] * 2:
+            return False
+        if any(product.bias is not None or any(size % 64 for size in product.weight.shape) for product in products):
+            return False
+    head_dim = decoder.layers[0].self_attn.head_dim
+    if config.rope_parameters["rope_type"] not in FIXED_ROPE or 2 * len(decoder.rotary_emb.inv_freq) != head_dim:
+        return False
+    return triton_attention.supports(torch.empty(0, head_dim, dtype=model.dtype, device="meta"))
+
+
+def fuse(model: PreTrainedModel) -> Callable[[], None]:
+    """Let steps of few tokens over the paged cache run in fused kernels; nothing changes if they do already.
+
+    Returns a function that undoes it.
+    """
+    decoder = model.get_decoder()
+    library = decoder.forward
+    if "forward" in vars(decoder):
+        return lambda: None
+
+    def forward(
+        input_ids: Tensor,
+        position_ids: Tensor,
+        paged: PagedBatch | None = None,
+        **others: Any,  # noqa: ANN401 (whatever the library's model passes on)
+    ) -> BaseModelOutputWithPast:
+        if paged is None or input_ids.shape[1] > FEW_TOKENS:
+            others |= {} if paged is None else {"paged": paged}
+            return library(input_ids=input_ids, position_ids=position_ids, **others)
+        hidden = FewTokens(model, input_ids[0], position_ids[0], paged).run()
+        return BaseModelOutputWithPast(last_hidden_state=hidden[None])
+
+    decoder.forward = torch.no_grad()(forward)
+
+    def undo() -> None:
+        vars(decoder).pop("forward", None)
+
+    return undo
+
+
+class FewTokens:
+    """One step's forward through the decoder.
+
+    Attributes:
+        stream: (tokens, hidden), the residual stream. scaled: it times the weight of the norm that reads it next.
+        squares: (tiles, tokens) float32, sums of the stream's squares over its tiles of TILE_N numbers.
+        angles: (tokens, head_dim) float32, cosines and sines of the rotary embedding.
+        arrived: int32 zeros, with which programs find out who of them is last.
+    """
+
+    def __init__(self, model: PreTrainedModel, ids: Tensor, positions: Tensor, paged: PagedBatch) -> None:
+        self.decoder, self.ids, self.positions, self.paged = model.get_decoder(), ids, positions, paged
+        config = model.config
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim: int = self.decoder.layers[0].self_attn.head_dim
+        self.hidden: int = config.hidden_size
+        self.eps: float = config.rms_norm_eps
+        self.tokens, self.dtype, self.device = ids.shape[0], model.dtype, ids.device
+        self.processors = num_processors(self.device)
+        self.early = self.device.type == "cuda"  # Triton's interpreter runs one kernel after the other
+        self.tile_t = max(16, power_of_two(self.tokens))
+        self.stream, self.scaled = self.empty(self.hidden), self.empty(self.hidden)
+        self.squares = torch.empty(self.hidden // TILE_N, self.tokens, dtype=torch.float32, device=self.device)
+        self.angles = torch.empty(self.tokens, self.head_dim, dtype=torch.float32, device=self.device)
+        most = max(self.tokens * self.kv_heads, self.processors)
+        self.arrived = torch.zeros(most, dtype=torch.int32, device=self.device)
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(self.tokens, *shape, dtype=self.dtype, device=self.device)
+
+    def run(self) -> Tensor:
+        """The last hidden state, (tokens, hidden)."""
+        layers = list(self.decoder.layers)
+        norms = [layer.input_layernorm.weight for layer in layers] + [self.decoder.norm.weight]
+        self.embed(norms[0])
+        for number, layer in enumerate(layers):
+            query = self.query_key_value(number, layer.self_attn.q_proj.weight)
+            attended = self.attend(number, query, layer.self_attn.scaling)
+            self.add(attended, layer.self_attn.o_proj.weight, layer.post_attention_layernorm.weight)
+            self.add(self.gate_up(layer.mlp.gate_proj.weight), layer.mlp.down_proj.weight, norms[number + 1])
+        return self.normalised(norms[-1])
+
+    def embed(self, norm_weight: Tensor) -> None:
+        from toolkit.triton_ends import embed_kernel
+
+        rope = self.decoder.rotary_emb
+        embed_kernel[(self.tokens,)](
+            self.stream,
+            self.scaled,
+            self.squares,
+            self.angles,
+            self.decoder.embed_tokens.weight,
+            self.ids,
+            self.positions,
+            norm_weight,
+            rope.inv_freq,
+            rope.attention_scaling,
+            self.squares.shape[0],
+            WIDTH=self.hidden,
+            PADDED=power_of_two(self.hidden),
+            FREQUENCIES=self.head_dim // 2,
+        )
+
+    def query_key_value(self, number: int, weight: Tensor) -> Tensor:
+        """The queries, (tokens, heads, head_dim). Keys and values go to the cache."""
+        from toolkit.triton_products import query_key_value_kernel
+
+        query = self.empty(self.heads, self.head_dim)
+        keys, values = self.paged.cache.keys[number], self.paged.cache.values[number]
+        grid, partial, sizes = self.sizes(weight)
+        query_key_value_kernel[grid](
+            query,
+            keys,
+            values,
+            self.paged.slot_mapping,
+            self.angles,
+            self.scaled,
+            weight,
+            self.squares,
+            partial,
+            self.arrived,
+            self.tokens,
+            self.hidden,
+            self.squares.shape[0],
+            self.eps,
+            self.heads,
+            self.kv_heads,
+            keys.stride(1),
+            HEAD_DIM=self.head_dim,
+            STREAM_TILES=power_of_two(self.squares.shape[0]),
+            **sizes,
+        )
+        return query
+
+    def attend(self, number: int, query: Tensor, scale: float) -> Tensor:
+        keys, values, out = self.paged.cache.keys[number], self.paged.cache.values[number], torch.empty_like(query)
+        if self.paged.num_decode_rows > 0:
+            triton_attention.decode(out, query, keys, values, self.paged, scale, self.arrived, self.early)
+        if self.paged.num_decode_rows < self.tokens:
+            triton_attention.prefill(out, query, keys, values, self.paged, scale)
+        return out.flatten(1)
+
+    def gate_up(self, weight: Tensor) -> Tensor:
+        """silu(gate) * up, (tokens, intermediate)."""
+        from toolkit.triton_products import gate_up_kernel
+
+        out = self.empty(weight.shape[0] // 2)
+        grid, partial, sizes = self.sizes(weight)
+        gate_up_kernel[grid](
+            out,
+            self.scaled,
+            weight,
+            self.squares,
+            partial,
+            self.arrived,
+            self.tokens,
+            *weight.shape,
+            self.squares.shape[0],
+            self.eps,
+            STREAM_TILES=power_of_two(self.squares.shape[0]),
+            **sizes,
+        )
+        return out
+
+    def add(self, x: Tensor, weight: Tensor, norm_weight: Tensor) -> None:
+        """Add x @ weight.T to the residual stream, for which the norm with `norm_weight` comes next."""
+        from toolkit.triton_products import add_kernel
+
+        grid, partial, sizes = self.sizes(weight)
+        add_kernel[grid](
+            self.stream,
+            self.scaled,
+            self.squares,
+            norm_weight,
+            x,
+            weight,
+            partial,
+            self.arrived,
+            self.tokens,
+            *weight.shape,
+            **sizes,
+        )
+
+    def normalised(self, norm_weight: Tensor) -> Tensor:
+        from toolkit.triton_ends import norm_kernel
+
+        out = torch.empty_like(self.stream)
+        sizes = {"WIDTH": self.hidden, "PADDED": power_of_two(self.hidden), "EARLY": self.early}
+        norm_kernel[(self.tokens,)](out, self.stream, norm_weight, self.eps, launch_pdl=self.early, **sizes)
+        return out
+
+    def sizes(self, weight: Tensor) -> tuple[tuple[int, int], Tensor, dict[str, Any]]:
+        """Grid, room for partial sums, and what is fixed when the kernel is compiled. From shapes alone.
+
+        One wave: programs as many as processors, or else whole tiles. With one program a processor there is room for
+        six stages of its pipeline. Where half of the processors have none, the next kernel's programs are there early
+        enough to look ahead.
+        """
+        rows, columns = weight.shape
+        tiles = rows // TILE_N
+        splits = max(1, min(self.processors // tiles, columns // 512))
+        programs = tiles * splits
+        room = programs * TILE_N * self.tile_t if splits > 1 else 1
+        partial = torch.empty(room, dtype=torch.float32, device=self.device)
+        sizes = {
+            "SPLIT": splits > 1,
+            "TILE_T": self.tile_t,
+            "TILE_N": TILE_N,
+            "TILE_K": 128 if columns % 128 == 0 else 64,
+            "AHEAD": 256 if self.early and 2 * programs <= self.processors else 0,
+            "EARLY": self.early,
+            "launch_pdl": self.early,
+            "num_warps": 4,
+            "num_stages": 6 if programs <= self.processors else 4,
+        }
+        return (tiles, splits), partial, sizes
