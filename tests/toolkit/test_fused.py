@@ -135,7 +135,7 @@ def test_a_graph_follows_its_inputs():
     merge_projections(model)
     compile_forward(model)
     steps = [Step(model, [1] * 8, [past + row for row in range(8)], seed=past) for past in (600, 0, 90)]
-    static = steps[0]
+    static = copy.deepcopy(steps[0])
     cache = PagedKVCache(static.before.clone())
     static.run(model, cache)
     graph = torch.cuda.CUDAGraph()
