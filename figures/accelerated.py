@@ -4,7 +4,7 @@ Without a GPU the same measurements are taken on the simulated one. Its recordin
 folder of their own, figures/data/simulated/. They are the same on every machine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -147,7 +147,7 @@ def one_stream_engine() -> Callable[..., Any]:
                 self.run(batch, buffers)
                 self.copy_out(batch, buffers)
 
-        def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
             self.compute.synchronize()
             return super().wait(batch, buffers)
 

@@ -10,7 +10,6 @@ import itertools
 import logging
 import operator
 import re
-import struct
 from array import array
 from bisect import insort
 from collections import Counter, deque
@@ -206,6 +205,9 @@ class BlockManager:
         self.free_blocks.extend(request.block_table)
         request.block_table.clear()
 
+    def forget(self) -> None:
+        """From now on no request gets a block as it was written. None does, before chapter 8."""
+
     def take_all_back(self) -> None:
         """Every block is free again, whoever owned it."""
         self.free_blocks = deque(range(self.num_blocks))
@@ -214,6 +216,28 @@ class BlockManager:
         """Where token `position` is in the cache, counted in positions from block 0: block * block_size + offset."""
         block = request.block_table[position // self.block_size]
         return block * self.block_size + position % self.block_size
+
+
+# ==== chapter 2: random_numbers.py ====================================================================================
+# A random number for each sampled token that depends on the request's seed and the token's position alone.
+
+
+Integers = TypeVar("Integers", int, np.ndarray)
+
+MASK = 2**64 - 1  # Python's integers grow; numpy's uint64 wrap around by themselves
+GOLDEN_RATIO = 0x9E3779B97F4A7C15
+
+
+def mix(x: Integers) -> Integers:
+    """64 bits in, 64 bits out that show no trace of them: the last steps of splitmix64."""
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK
+    return x ^ (x >> 31)
+
+
+def uniform_number(seed: Integers, position: Integers) -> "float | np.ndarray":
+    """A number in [0, 1), the same for the same arguments; numbers of other seeds or positions look unrelated."""
+    return (mix(mix(seed + GOLDEN_RATIO & MASK) + position & MASK) >> 40) / 2**24
 
 
 # ==== chapter 2: sampler.py ===========================================================================================
@@ -426,6 +450,20 @@ class BatchInputs:
     max_query_length: int
     greedy: bool
 
+    @property
+    def sizes(self) -> Sizes:
+        """How much of its IO buffers the batch will use (chapter 3)."""
+        rows, width = self.block_table.shape
+        return Sizes(
+            tokens=self.input_ids.shape[0],
+            rows=rows,
+            samples=self.logits_indices.shape[0],
+            width=width,
+            num_decode_rows=self.num_decode_rows,
+            max_query_length=self.max_query_length,
+            greedy=self.greedy,
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -442,15 +480,15 @@ class Batch:
     """One step, as it was scheduled. It never changes: while it is in flight, requests may finish or be preempted."""
 
     step: int
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     inputs: BatchInputs
 
     @cached_property
-    def sampling_rows(self) -> tuple[Row, ...]:
+    def sampling_rows(self) -> Sequence[Row]:
         """The rows that yield a token, in the order of the sampled ids."""
         return tuple(row for row in self.rows if row.samples)
 
-    def requests_without_token(self, token_ids: list[int]) -> list[Request]:
+    def requests_without_token(self, token_ids: Sequence[int]) -> list[Request]:
         """Of the requests that the sampled ids still count for, those that got NO_TOKEN."""
         if NO_TOKEN not in token_ids:
             return []
@@ -461,12 +499,6 @@ class Batch:
 def host_tensor(values: Sequence[Any], dtype: DTypeLike) -> Tensor:
     """The same as torch.tensor(values) in a quarter of the time: a step makes a dozen of them, and numpy is quicker."""
     return torch.from_numpy(np.array(values, dtype))
-
-
-def uniform_number(seed: int, position: int) -> float:
-    """A random number in [0, 1) that depends on a request's seed and a token's position, and on nothing else."""
-    digest = blake2b(struct.pack("<QQ", seed, position), digest_size=3).digest()
-    return int.from_bytes(digest, "little") / 2**24
 
 
 def pack_tokens(rows: Sequence[Row], blocks: BlockManager) -> tuple[list[int], ...]:
@@ -778,7 +810,7 @@ class Executor(Protocol[Handle]):
         """Put a batch on the device."""
         ...
 
-    def wait(self, batch: Batch, handle: Handle, /) -> list[int]:
+    def wait(self, batch: Batch, handle: Handle, /) -> Sequence[int]:
         """Wait for a launched batch; its sampled ids, one for each of its `sampling_rows`."""
         ...
 
@@ -874,14 +906,21 @@ class RequestBook:
 
     def add(self, request_id: str, prompt: list[int], params: SamplingParams) -> Request:
         """Enter a request that was checked, and queue it."""
-        request = Request(request_id, prompt, params, arrival=self.num_requests)
+        request = self.new_request(request_id, prompt, params)
         self.texts.open(request)
         self.num_requests += 1
         self.requests[request_id] = request
         self.scheduler.add(request)
         return request
 
-    def commit(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+    def new_request(self, request_id: str, prompt: list[int], params: SamplingParams) -> Request:
+        return Request(request_id, prompt, params, arrival=self.num_requests)
+
+    def gather(self, brought: Sequence[RequestOutput]) -> Sequence[RequestOutput]:
+        """All that a step returns: the `outputs`, and what its batch has brought."""
+        return [*self.outputs, *brought]
+
+    def commit(self, batch: Batch, token_ids: Sequence[int]) -> Sequence[RequestOutput]:
         """A batch is through. Requests for which it has no token fail; the others' tokens go to `commit_tokens`."""
         if self.undo is not None:
             self.undo.committed = batch
@@ -890,7 +929,7 @@ class RequestBook:
         self.scheduler.written(batch.rows)
         return self.commit_tokens(batch, token_ids)
 
-    def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+    def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> Sequence[RequestOutput]:
         """Append each sampled token to its request, finish the requests that are done, and return the rows' outputs."""
         outputs: list[RequestOutput] = []
         for row, token_id in zip(batch.sampling_rows, token_ids, strict=True):
@@ -953,11 +992,14 @@ class RequestBook:
         self.outputs = list(undo.outputs)
         for row in undo.committed.sampling_rows if undo.committed is not None else ():
             # Of a row that was dropped there is no token to take back.
-            num_output_ids = row.start + row.num_tokens - len(row.request.prompt_ids)
-            del row.request.output_ids[num_output_ids:]
+            self.shorten(row.request, row.start + row.num_tokens - len(row.request.prompt_ids))
         for request in undo.ended:
             self.requests[request.request_id] = request
         undo.committed, undo.ended = None, []
+
+    def shorten(self, request: Request, num_output_ids: int) -> None:
+        """Let a request have no more than so many tokens of output."""
+        del request.output_ids[num_output_ids:]
 
     def restart(self) -> None:
         """Nothing is computed or on its way any more; who has not had a last output waits or runs as before."""
@@ -1017,13 +1059,13 @@ class Engine(Generic[Handle]):
         queued = self.scheduler.waiting or self.scheduler.running or self.in_flight
         return bool(self.book.outputs or queued or self.torn)
 
-    def step(self) -> list[RequestOutput]:
+    def step(self) -> Sequence[RequestOutput]:
         """`advance`, all or nothing: it returns its outputs, or raises and has changed nothing that counts."""
         self.settle()
         undo = self.book.undo = Undo(tuple(self.book.outputs))
         try:
             brought = self.advance()
-            outputs = [*self.book.outputs, *brought]
+            outputs = self.book.gather(brought)
             idle = not (self.scheduler.waiting or self.scheduler.running or self.in_flight)
             self.observers.stepped(self.scheduler, outputs, idle=idle)
             self.book.outputs, self.book.undo = [], None
@@ -1033,7 +1075,7 @@ class Engine(Generic[Handle]):
             self.settle()
             raise
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """Run one step to its end. Returns what it brought; nothing if there was nothing to do."""
         batch = self.prepare()
         if batch is None:
@@ -1052,7 +1094,7 @@ class Engine(Generic[Handle]):
             self.num_steps += 1
             return batch
 
-    def commit(self, batch: Batch, handle: Handle) -> list[RequestOutput]:
+    def commit(self, batch: Batch, handle: Handle) -> Sequence[RequestOutput]:
         """Host: wait for the sampled ids of a launched batch and hand each to its request."""
         with self.observers.host("wait", step=batch.step):
             token_ids = self.executor.wait(batch, handle)
@@ -1208,23 +1250,9 @@ class IOBuffers:
         """Queue the copy of the sampled ids, device to pinned host, on the current stream. The host does not wait."""
         self.host_ids.copy_(self.device_ids, non_blocking=True)
 
-    def read_ids(self, samples: int) -> list[int]:
+    def read_ids(self, samples: int) -> Sequence[int]:
         """Host: the sampled ids as they stand in the pinned tensor at this moment. Waits for nothing."""
         return self.host_ids[:samples].tolist()
-
-
-def sizes_of(inputs: BatchInputs) -> Sizes:
-    """How much of its buffers a packed batch uses."""
-    rows, width = inputs.block_table.shape
-    return Sizes(
-        tokens=inputs.input_ids.shape[0],
-        rows=rows,
-        samples=inputs.logits_indices.shape[0],
-        width=width,
-        num_decode_rows=inputs.num_decode_rows,
-        max_query_length=inputs.max_query_length,
-        greedy=inputs.greedy,
-    )
 
 
 def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
@@ -1261,8 +1289,11 @@ PER_ROW = 0.04
 class HostPrices(Observer):
     """Declares the host's work to the simulated GPU."""
 
+    def __init__(self, per_row: float = PER_ROW) -> None:
+        self.per_row = per_row
+
     def work(self, phase: str, *, rows: int) -> None:
-        host_work(PER_STEP[phase] + PER_ROW * rows, phase)
+        host_work(PER_STEP[phase] + self.per_row * rows, phase)
 
 
 # ==== chapter 3: buffer_pool.py =======================================================================================
@@ -1338,14 +1369,14 @@ class StreamExecutor:
     def run(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue the forward on the current stream."""
         with self.observers.device("forward", lane="compute", step=batch.step):
-            self.forward.launch(buffers.forward_inputs, buffers.device_ids, sizes_of(batch.inputs))
+            self.forward.launch(buffers.forward_inputs, buffers.device_ids, batch.inputs.sizes)
 
     def copy_out(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue the copy of the sampled ids on the current stream."""
         with self.observers.device("copy out", lane="d2h", step=batch.step):
             buffers.copy_out()
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         """The sampled ids as they are in the buffers' pinned tensor at this moment. This chapter waits for nothing."""
         return buffers.read_ids(len(batch.sampling_rows))
 
@@ -1375,7 +1406,7 @@ class EventExecutor(StreamExecutor):
             self.copy_out(batch, buffers)
             buffers.d2h_done.record()
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         """Host: wait until the sampled ids are in the pinned host tensor of these buffers, and for nothing else."""
         buffers.d2h_done.synchronize()
         return buffers.read_ids(len(batch.sampling_rows))
@@ -1392,7 +1423,7 @@ class PipelinedEngine(Engine[IOBuffers]):
         super().__init__(parts)
         self.max_in_flight = max_in_flight
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time."""
         batch = self.prepare()
         if batch is not None:
@@ -1508,7 +1539,7 @@ class CarryInputs(BatchInputs):
     carry_index: Tensor
 
 
-def carry_index(rows: tuple[Row, ...], previous: Batch | None) -> list[int]:
+def carry_index(rows: Sequence[Row], previous: Batch | None) -> list[int]:
     """For each packed token of a batch: KEEP, or which sampled id of the previous batch it is."""
     sampled = {} if previous is None else {(r.request, r.epoch): i for i, r in enumerate(previous.sampling_rows)}
     index: list[int] = []
@@ -1711,15 +1742,18 @@ class Metrics(Observer):
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
-        now = device.now_ms()
-        for output in outputs:
-            self._output(output, now)
+        self.count_outputs(outputs, device.now_ms())
         self.waiting, self.running = len(scheduler.waiting), len(scheduler.running)
         self.free_blocks = scheduler.blocks.num_free_blocks
         self.shared_tokens = scheduler.blocks.num_shared_tokens
         if idle:
             self._device_end = None  # what the device idles from now on is not the engine's fault
             self._events.clear()  # after an error there may be some left
+
+    def count_outputs(self, outputs: Sequence[RequestOutput], now: float) -> None:
+        """Counts and latencies of what a step returns."""
+        for output in outputs:
+            self._output(output, now)
 
     def _output(self, output: RequestOutput, now: float) -> None:
         times = self._open.get(output.request_id)
@@ -2256,6 +2290,7 @@ class FullEngine(PipelinedEngine):
         asynchronous: bool = True,
         prefix_sharing: bool = True,
         compiled: bool = False,
+        build: Callable[..., FullParts] = build,
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
         max_in_flight = 2 if truth("asynchronous", asynchronous) else 1
@@ -2278,14 +2313,13 @@ class FullEngine(PipelinedEngine):
 
     def forget_prefixes(self) -> None:
         """Call this after the weights were changed in place: no later request shares what the old ones computed."""
-        if isinstance(self.scheduler.blocks, PrefixBlockManager):
-            self.scheduler.blocks.forget()
+        self.scheduler.blocks.forget()
 
     @property
     def has_work(self) -> bool:
         return bool(self.book.outputs) or self.torn or (not self.stopped and super().has_work)
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """As in chapter 5, and whatever is raised in it is got over."""
         if self.stopped:
             return []

@@ -13,13 +13,21 @@ from ch04_events.build import build as build_ch04
 from ch05_double_buffering.build import build as build_ch05
 from ch07_carry_over.build import build as build_ch07
 from ch08_full_engine import FullEngine
+from ch09_persistent_batch import PersistentEngine
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, tiny_tokenizer
 from tests.interrupts import Line, interrupt, lines_of
 from tests.simulated import needs_simulator
 from toolkit.commands.ledger import Ledger
 
 pytestmark = needs_simulator
-ENGINES = {"ch02": build_ch02, "ch04": build_ch04, "ch05": build_ch05, "ch07": build_ch07, "ch08": FullEngine}
+ENGINES = {
+    "ch02": build_ch02,
+    "ch04": build_ch04,
+    "ch05": build_ch05,
+    "ch07": build_ch07,
+    "ch08": FullEngine,
+    "ch09": PersistentEngine,
+}
 PROMPTS = random_prompts(4, seed=5, shortest=3, longest=11)
 MAX_TOKENS = 4
 STEP_LIMIT = 200
@@ -29,17 +37,27 @@ SOME_STEPS = (0, 1, 4, 9)
 ROOMY = {"num_blocks": 60, "token_budget": 64}
 
 # Whose lines a sweep must have interrupted: the files of every engine, and those of each.
-ALL_FILES = {"batch.py", "engine.py", "observers.py", "request_book.py", "scheduler.py"}
+ALL_FILES = {"engine.py", "observers.py", "request_book.py"}
+BY_REQUEST = {"batch.py", "scheduler.py"}  # all but chapter 9's
 STREAM_FILES = {"event_executor.py", "host_prices.py", "io_buffers.py", "stream_executor.py"}
-CARRY_FILES = STREAM_FILES | {"buffer_ring.py", "carry_packer.py", "carry_scheduler.py", "pipelined_engine.py"}
+CARRY_FILES = (
+    BY_REQUEST | STREAM_FILES | {"buffer_ring.py", "carry_packer.py", "carry_scheduler.py", "pipelined_engine.py"}
+)
 FILES = {
-    "ch02": {"executor.py", "texts.py"},
-    "ch04": STREAM_FILES | {"buffer_pool.py", "texts.py"},
-    "ch05": STREAM_FILES | {"buffer_ring.py", "half_batches.py", "pipelined_engine.py", "texts.py"},
+    "ch02": BY_REQUEST | {"executor.py", "texts.py"},
+    "ch04": BY_REQUEST | STREAM_FILES | {"buffer_pool.py", "texts.py"},
+    "ch05": BY_REQUEST | STREAM_FILES | {"buffer_ring.py", "half_batches.py", "pipelined_engine.py", "texts.py"},
     "ch07": CARRY_FILES | {"texts.py"},
     "ch08": CARRY_FILES
     | {"full_engine.py", "metrics.py", "packed_buffers.py", "prefix_blocks.py", "service_book.py", "streamed_texts.py"},
+    "ch09": STREAM_FILES
+    | {"array_book.py", "array_metrics.py", "array_packer.py", "array_scheduler.py", "full_engine.py", "rows.py"}
+    | {"buffer_ring.py", "persistent_buffers.py", "pipelined_engine.py", "prefix_array_blocks.py", "seats.py"}
+    | {"step_outputs.py"},
 }
+
+LAST_TWO = ["ch08", "ch09"]
+LONG = [pytest.param(each, marks=pytest.mark.long) for each in LAST_TWO]
 
 
 @functools.cache
@@ -147,16 +165,17 @@ def test_ctrl_c_at_any_line(engine: str, limits: dict[str, Any]):
 
 
 @pytest.mark.long
-def test_an_error_at_any_line():
+@pytest.mark.parametrize("engine", LAST_TWO)
+def test_an_error_at_any_line(engine: str):
     """The same with an Exception, which the full engine gets over by itself."""
-    interrupted_everywhere(FullEngine, STEPS, ZeroDivisionError)
+    interrupted_everywhere(ENGINES[engine], STEPS, ZeroDivisionError)
 
 
 def ctrl_c(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-BOOK_FILES = {"request_book.py", "service_book.py", "streamed_texts.py", "texts.py"}
+BOOK_FILES = {"array_book.py", "array_texts.py", "request_book.py", "service_book.py", "streamed_texts.py", "texts.py"}
 
 
 @functools.cache
@@ -176,7 +195,7 @@ def until_requests_end(engine: str) -> Run:
     return at(Run(ENGINES[engine], **ROOMY), step)
 
 
-@pytest.mark.parametrize("engine", ["ch02", "ch07", pytest.param("ch08", marks=pytest.mark.long)])
+@pytest.mark.parametrize("engine", ["ch02", "ch07", *LONG])
 def test_no_request_is_lost_while_it_is_ended(engine: str):
     """Ctrl-C at each line of the book, while several requests get their last outputs: none of them has ended."""
     lines = [line for line in lines_of(until_requests_end(engine).engine.step) if files_of({line}) <= BOOK_FILES]
@@ -189,7 +208,7 @@ def test_no_request_is_lost_while_it_is_ended(engine: str):
         run.to_the_end()
 
 
-@pytest.mark.parametrize("engine", ["ch02", pytest.param("ch08", marks=pytest.mark.long)])
+@pytest.mark.parametrize("engine", ["ch02", *LONG])
 def test_a_second_interrupt_at_any_line_of_getting_over_the_first(engine: str):
     """Ctrl-C when requests have been ended, and again at each line while that is taken back."""
 

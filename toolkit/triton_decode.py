@@ -97,9 +97,9 @@ def decode_kernel(
 ):
     """One query token a row: program (kv head, place) computes GROUP query heads over a part of a row's keys.
 
-    On an H100, 32 rows of 600 tokens, it takes as long as the same with a fixed number of parts and a second kernel to
-    put them together: 31.8 us (8b) where that took 33.7, 19.3 (1b) where 20.6, 11.0 (135m) where 10.4; and 120 where 124
-    (1b, 256 rows). What it gains is a row that is longer than the others.
+    On an H100, 32 rows of 600 tokens, it takes about as long as it would with a fixed number of parts and a second
+    kernel to put them together: 31.8 us (8b) where that took 33.7, 19.3 (1b) where 20.6, 11.0 (135m) where 10.4, and
+    120 where 124 (1b, 256 rows). What it gains is balance where a row is longer than the others.
 
     The GROUP query heads that share a KV head stand in one tile, so their keys and values are read once. The tile is
     filled up to QUERIES = 16 or more, the fewest that the matrix units take.

@@ -4,6 +4,8 @@ It is the only place that ends a request. What comes back from the device goes t
 its request, and each request that has reached its end to its one terminal output.
 """
 
+from collections.abc import Sequence
+
 from ch02_continuous_batching.batch import Batch
 from ch02_continuous_batching.request import FinishReason, Request, RequestOutput, RequestStatus, SamplingParams
 from ch02_continuous_batching.scheduler import Scheduler
@@ -35,14 +37,21 @@ class RequestBook:
 
     def add(self, request_id: str, prompt: list[int], params: SamplingParams) -> Request:
         """Enter a request that was checked, and queue it."""
-        request = Request(request_id, prompt, params, arrival=self.num_requests)
+        request = self.new_request(request_id, prompt, params)
         self.texts.open(request)
         self.num_requests += 1
         self.requests[request_id] = request
         self.scheduler.add(request)
         return request
 
-    def commit(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+    def new_request(self, request_id: str, prompt: list[int], params: SamplingParams) -> Request:
+        return Request(request_id, prompt, params, arrival=self.num_requests)
+
+    def gather(self, brought: Sequence[RequestOutput]) -> Sequence[RequestOutput]:
+        """All that a step returns: the `outputs`, and what its batch has brought."""
+        return [*self.outputs, *brought]
+
+    def commit(self, batch: Batch, token_ids: Sequence[int]) -> Sequence[RequestOutput]:
         """A batch is through. Requests for which it has no token fail; the others' tokens go to `commit_tokens`."""
         if self.undo is not None:
             self.undo.committed = batch
@@ -51,7 +60,7 @@ class RequestBook:
         self.scheduler.written(batch.rows)
         return self.commit_tokens(batch, token_ids)
 
-    def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+    def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> Sequence[RequestOutput]:
         """Append each sampled token to its request, finish the requests that are done, and return the rows' outputs.
 
         `token_ids` has one entry per entry of `batch.sampling_rows`, in that order.
@@ -114,11 +123,14 @@ class RequestBook:
         self.outputs = list(undo.outputs)
         for row in undo.committed.sampling_rows if undo.committed is not None else ():
             # Of a row that was dropped there is no token to take back.
-            num_output_ids = row.start + row.num_tokens - len(row.request.prompt_ids)
-            del row.request.output_ids[num_output_ids:]
+            self.shorten(row.request, row.start + row.num_tokens - len(row.request.prompt_ids))
         for request in undo.ended:
             self.requests[request.request_id] = request
         undo.committed, undo.ended = None, []
+
+    def shorten(self, request: Request, num_output_ids: int) -> None:
+        """Let a request have no more than so many tokens of output."""
+        del request.output_ids[num_output_ids:]
 
     def restart(self) -> None:
         """Nothing is computed or on its way any more; who has not had a last output waits or runs as before."""

@@ -6,6 +6,7 @@ copy makes the host wait. And the device's side must be *static*: allocated once
 captured forward finds its inputs there at every step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,23 +147,9 @@ class IOBuffers:
         """Queue the copy of the sampled ids, device to pinned host, on the current stream. The host does not wait."""
         raise NotImplementedError("ch03 exercise 2: Copies that do not wait")
 
-    def read_ids(self, samples: int) -> list[int]:
+    def read_ids(self, samples: int) -> Sequence[int]:
         """Host: the sampled ids as they stand in the pinned tensor at this moment. Waits for nothing."""
         return self.host_ids[:samples].tolist()
-
-
-def sizes_of(inputs: BatchInputs) -> Sizes:
-    """How much of its buffers a packed batch uses."""
-    rows, width = inputs.block_table.shape
-    return Sizes(
-        tokens=inputs.input_ids.shape[0],
-        rows=rows,
-        samples=inputs.logits_indices.shape[0],
-        width=width,
-        num_decode_rows=inputs.num_decode_rows,
-        max_query_length=inputs.max_query_length,
-        greedy=inputs.greedy,
-    )
 
 
 def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:

@@ -18,6 +18,8 @@ The host waits in one place only, for d2h_done. And with one batch at a time tha
 the device works: the order is right, but nothing overlaps, because the host has nothing else to do.
 """
 
+from collections.abc import Sequence
+
 from ch02_continuous_batching.batch import Batch
 from ch03_streams import IOBuffers, StreamExecutor
 from toolkit.device import accelerator
@@ -36,7 +38,7 @@ class EventExecutor(StreamExecutor):
         """
         raise NotImplementedError("ch04 exercise 1: Say what must come first on the device")
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         """Host: wait until the sampled ids are in the pinned host tensor of these buffers, and for nothing else.
 
         The host waits in a call that returns when they are there; it does not ask again and again.

@@ -658,10 +658,10 @@ for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
-# With the context, because a row of 2,048 tokens has 128 blocks, and `Packer.inputs` (chapter 2) writes all block
-# tables again in every step, though hardly anything in them has changed. Engines for long contexts keep the tables from
-# step to step and append what is new; in vLLM (commit 01edfd0) it is `BlockTable.append_row` in
-# `vllm/v1/worker/block_table.py`.
+# (The lower two lines are chapter 9's engine.) With the context, because a row of 1,024 tokens has 64 blocks, and
+# `Packer.inputs` (chapter 2) writes all block tables again in every step, though hardly anything in them has changed.
+# Engines for long contexts keep the tables from step to step and append what is new; in vLLM (commit 01edfd0) it is
+# `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
 #
 # Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
 # over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
@@ -856,7 +856,7 @@ for each in load_exercises().values():
 # What is gained: an engine that can be left alone. It starts with no request at all, serves whoever comes, gets over
 # what can be got over, says what it does, and each request gets one answer and one end.
 #
-# One GPU is full now. Chapter 9, which is not part of this repository yet, takes a second one.
+# The GPU is full now, as long as the host keeps up. Chapter 9 sees to it that it does, at any number of rows.
 #
 # **Further reading**
 #

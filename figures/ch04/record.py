@@ -1,6 +1,6 @@
 """Chapter 4's measurements: three events, each of them left out in turn, and no gain in speed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,7 +110,7 @@ def engine_without(missing: str | None, late_ms: float) -> Callable[..., Any]:
             if event == missing and late_ms:
                 device.sleep(late_ms)
 
-        def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+        def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
             if missing == "d2h_done":
                 return buffers.read_ids(len(batch.sampling_rows))
             return super().wait(batch, buffers)

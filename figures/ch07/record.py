@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -133,7 +133,7 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
     sampled = 0
 
     class CountingBook(RequestBook):
-        def commit_tokens(self, batch: Batch, token_ids: list[int]) -> list[RequestOutput]:
+        def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> Sequence[RequestOutput]:
             nonlocal sampled
             sampled += len(token_ids)
             ids = list(token_ids)
@@ -148,7 +148,7 @@ def run_to_eos(load: Load, one_in: int, asynchronous: bool) -> Row:
     engine.book.eos_ids = {eos}
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=load.new_tokens))
-    outputs = []
+    outputs: list[RequestOutput] = []
     with short_collections():
         start = device.now_ms()
         while engine.has_work:

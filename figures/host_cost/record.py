@@ -1,4 +1,4 @@
-"""What a step costs the host: prepare, launch and commit of the full engine at 1 to 512 rows, on the host's own clock.
+"""What a step costs the host at 1 to 512 rows, on the host's own clock: the engines of chapters 8 and 9.
 
 Every step decodes, with a short and with a longer context in each row. Waiting for the device does not count. On a GPU
 the 1b shape computes. Elsewhere nothing does, and nothing is queued: the simulated GPU's own bookkeeping, one Python
@@ -7,7 +7,7 @@ call after the other, would drown what is measured here. Such rows say `"queued"
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
@@ -23,29 +23,43 @@ from toolkit.models import load_model
 from toolkit.recordings import Row
 from toolkit.timeline.recording import WAIT
 
-ROWS = (1, 8, 32, 128, 512)
-CONTEXTS = (256, 2048)  # tokens of each row, a few more or less
+ROWS = (1, 8, 32, 128, 256, 512)
+CONTEXTS = (256, 1024)  # tokens of each row, a few more or less
 STEPS = 100  # measured; the median of them counts
 PHASES = ("prepare", "launch", "commit")
+PIECES = {"schedule": "scheduler", "pack": "packer"}  # what prepare consists of: the method, and the part that has it
 
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     model = load_model("tiny" if device.is_simulated() else "1b", device=chosen.type).model
-    points = {f"{rows} {context}": partial(measure, model, rows, context) for context in CONTEXTS for rows in ROWS}
+    points = {
+        f"{engine} {rows} {context}": partial(measure, engine, model, rows, context)
+        for engine in engines()
+        for context in CONTEXTS
+        for rows in ROWS
+    }
     return {"host_cost": list(in_turns(points, lambda row: cast(float, row["host_ms"])).values())}
 
 
-def measure(model: Any, rows: int, context: int, steps: int = STEPS) -> Row:  # noqa: ANN401
-    """One point of the curve."""
-    engine = timed_engine(model, rows, context, steps)
+def engines() -> dict[str, Callable[..., Any]]:
+    from ch08_full_engine import FullEngine
+    from ch09_persistent_batch import PersistentEngine
+
+    return {"chapter 8": FullEngine, "chapter 9": PersistentEngine}
+
+
+def measure(name: str, model: Any, rows: int, context: int, steps: int = STEPS) -> Row:  # noqa: ANN401
+    """One point of a curve. `outputs_ms` is what a caller pays who looks at every output; it is no part of a step."""
+    engine = timed_engine(engines()[name], model, rows, context, steps)
     ms = serve(engine, rows, context, steps)
-    row = {
+    row: Row = {
+        "engine": name,
         "rows": rows,
         "context": context,
         "block_size": BLOCK_SIZE,
-        **{f"{phase}_ms": round(statistics.median(ms[phase]), 4) for phase in PHASES},
-        "host_ms": round(statistics.median(map(sum, zip(*ms.values(), strict=True))), 4),
+        **{f"{part}_ms": round(statistics.median(times), 4) for part, times in ms.items()},
+        "host_ms": round(statistics.median(map(sum, zip(*(ms[phase] for phase in PHASES), strict=True))), 4),
         "queued": not device.is_simulated(),
     }
     del engine
@@ -57,22 +71,27 @@ def serve(engine: Any, rows: int, context: int, steps: int) -> dict[str, list[fl
     """Decode with `rows` requests for `steps` steps. Their lengths differ, so that their blocks fill up in turns.
 
     Returns:
-        by phase, what these steps took for it, in ms.
+        what each of these steps took in ms, by phase and piece, and for making all outputs.
     """
     from ch02_continuous_batching import SamplingParams
 
     for i in range(rows):
         prompt = [(i * 7 + place) % 250 + 3 for place in range(context + i % BLOCK_SIZE)]
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=new_tokens(steps), ignore_eos=True))
-    while not all(request.output_ids for request in engine.book.requests.values()):
-        engine.step()
+    started: set[str] = set()
+    while len(started) < rows:
+        started |= {output.request_id for output in engine.step()}
+    outputs = []
     with short_collections():
         for _ in range(steps):
-            engine.step()
+            brought = engine.step()
+            start = time.perf_counter()
+            list(brought)
+            outputs.append((time.perf_counter() - start) * 1e3)
     going_on = len(engine.book.requests)
     if going_on < rows:
         raise RuntimeError(f"{rows - going_on} of {rows} requests had ended; the steps were of fewer rows")
-    ms = {phase: engine.observers.ms[phase][-steps:] for phase in PHASES}
+    ms = {part: engine.observers.ms[part][-steps:] for part in (*PIECES, *PHASES)} | {"outputs": outputs}
     for i in range(rows):
         engine.cancel(str(i))
     while engine.has_work:
@@ -85,20 +104,19 @@ def new_tokens(steps: int) -> int:
     return steps + 150
 
 
-def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noqa: ANN401
-    """A full engine with room for the load, whose observers note how long each phase of a step takes: `ms`, by phase.
+def timed_engine(make: Callable[..., Any], model: Any, rows: int, context: int, steps: int) -> Any:  # noqa: ANN401
+    """An engine of chapter 8 or 9 with room for the load, whose observers note how long each phase takes: `ms`.
 
     What the others do when a step is over, such as counting its tokens, belongs to commit.
     """
     from ch02_continuous_batching import Observers, RequestOutput, Scheduler
-    from ch08_full_engine import FullEngine
 
     queued = not device.is_simulated()
 
     class TimedObservers(Observers):
         def __init__(self, observers: Observers) -> None:
             super().__init__(observers.timeline, *observers.others)
-            self.ms: dict[str, list[float]] = {phase: [] for phase in (*PHASES, WAIT)}
+            self.ms: dict[str, list[float]] = {part: [] for part in (*PIECES, *PHASES, WAIT)}
 
         @contextmanager
         def host(self, phase: str, *, step: int) -> Iterator[None]:
@@ -115,7 +133,7 @@ def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noq
                 self.ms["commit"][-1] += (time.perf_counter() - start) * 1e3
 
     longest = context + BLOCK_SIZE + new_tokens(steps)
-    engine = FullEngine(
+    engine = make(
         model,
         num_blocks=rows * (-(-longest // BLOCK_SIZE) + 1),
         block_size=BLOCK_SIZE,
@@ -125,9 +143,24 @@ def timed_engine(model: Any, rows: int, context: int, steps: int) -> Any:  # noq
     )
     executor: Any = engine.executor
     engine.observers = executor.observers = TimedObservers(engine.observers)
+    for method, part in PIECES.items():
+        owner = getattr(engine, part)
+        setattr(owner, method, timed(getattr(owner, method), engine.observers.ms[method]))
     if not queued:
         engine.executor = idle(executor)
     return engine
+
+
+def timed(method: Callable[..., Any], ms: list[float]) -> Callable[..., Any]:
+    """The method, which notes what each call takes."""
+
+    def wrapper(*arguments: Any) -> Any:  # noqa: ANN401
+        start = time.perf_counter()
+        result = method(*arguments)
+        ms.append((time.perf_counter() - start) * 1e3)
+        return result
+
+    return wrapper
 
 
 def idle(executor: Any) -> Any:  # noqa: ANN401 (a StreamExecutor)

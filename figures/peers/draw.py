@@ -1,98 +1,43 @@
-"""The figures of the comparison with the transformers library's continuous batching, from `make bench`."""
-
-from collections.abc import Callable
-from typing import Any
+"""The figures of the comparison with transformers' continuous batching and with vLLM, from `make bench`."""
 
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
+from figures.peers.bars import LOOKS, by_rows, case, equal_rows, grouped, named, usual_rows, where, who
 from figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
+from toolkit.commands.bench.cases import ROWS
 
-Row = dict[str, Any]
-
-LIGHT = "#BBBBBB"  # a grey on which hatching can be seen
-
-# (engine, mode, compiled): colour, hatch; from left to right
-LOOKS = {
-    ("transformers", "sync", False): (LIGHT, ""),
-    ("transformers", "async", False): (LIGHT, "//"),
-    ("transformers", "async", True): (LIGHT, "xx"),
-    ("ours", "sync", False): (ORANGE, ""),
-    ("ours", "async", False): (BLUE, ""),
-    ("ours", "sync", True): (ORANGE, "//"),
-    ("ours", "async", True): (BLUE, "//"),
-}
-
-
-def who(row: Row) -> tuple[str, str, bool]:
-    return row["engine"], row["mode"], row["compiled"]
-
-
-def named(spec: tuple[str, str, bool]) -> str:
-    engine, mode, compiled = spec
-    return f"{engine}, {mode}" + ", compiled" * compiled
-
-
-def case(row: Row) -> str:
-    return f"{row['model']}\n{row['new_tokens']:,} new tokens"
-
-
-def where(recording: Recorded, rows: list[Row]) -> str:
-    """The device, and the kernel of the other side: what it had is part of the result."""
-    kernels = sorted({row["attention"] for row in rows if row["engine"] == "transformers"})
-    library = f", transformers {recording['transformers']}" + f" with {' and '.join(kernels)}" * bool(kernels)
-    return recording["device"] + library
-
-
-def equal_rows(recording: Recorded) -> list[Row]:
-    return [row for row in recording["rows"] if row["workload"] != "ragged"]
-
-
-def grouped(
-    axes: Any,  # noqa: ANN401
-    rows: list[Row],
-    key: str,
-    text: Callable[[float], str],
-) -> dict[str, tuple[float, float]]:
-    """On matplotlib's `axes` a group of bars for each case, in it a bar for each engine that was measured there.
-
-    Returns:
-        for each case, where on the x axis its group begins and ends.
-    """
-    cases = list(dict.fromkeys(case(row) for row in sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"]))))
-    present = [spec for spec in LOOKS if any(who(row) == spec for row in rows)]
-    width = 0.84 / max(len(present), 1)
-    groups = {name: [one for one in present if any((case(r), who(r)) == (name, one) for r in rows)] for name in cases}
-    first = {name: cases.index(name) - width * (len(group) - 1) / 2 for name, group in groups.items()}
-    for spec in present:
-        mine = [row for row in rows if who(row) == spec]
-        places = [first[case(row)] + width * groups[case(row)].index(spec) for row in mine]
-        colour, hatch = LOOKS[spec]
-        look = {"color": colour, "hatch": hatch, "label": named(spec), **EDGE}
-        bars = axes.bar(places, [row[key] for row in mine], width, **look)
-        axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5)
-    axes.set_xticks(range(len(cases)), cases)
-    axes.margins(y=0.1)
-    half = width / 2
-    return {name: (first[name] - half, first[name] + width * (len(groups[name]) - 1) + half) for name in cases}
+SHORT = 256  # new tokens: what every number of rows is measured with
 
 
 @figure("peers_throughput", "peers")
 def throughput(recording: Recorded) -> Figure:
     """Tokens per second, all requests of equal length."""
-    rows = equal_rows(recording)
-    requests = rows[0]["requests"] if rows else 0
-    picture, axes = new_chart(f"{requests} requests, greedy, one GPU", where(recording, rows), width=11, height=4.8)
+    rows = usual_rows(recording)
+    picture, axes = new_chart(f"{ROWS} requests, greedy, one GPU", where(recording, rows), width=11, height=4.8)
     grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.1f}k" if speed >= 10_000 else f"{speed:.0f}")
     axes.set_ylabel("tokens per second")
     picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return picture
 
 
+@figure("peers_rows", "peers")
+def throughput_by_rows(recording: Recorded) -> Figure:
+    """Tokens per second with more and more requests in the batch."""
+    rows = [row for row in equal_rows(recording) if row["compiled"] and row["new_tokens"] == SHORT]
+    title = f"compiled engines, {SHORT} new tokens for each request, greedy, one GPU"
+    picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
+    grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.3g}k", by_rows)
+    axes.set_ylabel("tokens per second")
+    if rows:
+        picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return picture
+
+
 @figure("peers_steps", "peers")
 def steps(recording: Recorded) -> Figure:
     """A step's time, and the time that reading the weights and the KV cache takes at the least."""
-    rows = equal_rows(recording)
+    rows = usual_rows(recording)
     picture, axes = new_chart(
         "A step, and what its memory reads alone take", where(recording, rows), width=11, height=4.8
     )
@@ -111,7 +56,7 @@ def steps(recording: Recorded) -> Figure:
 @figure("peers_active", "peers")
 def active(recording: Recorded) -> Figure:
     """How busy the GPU is in steady decode: by batches, and by single kernels."""
-    known = [row for row in equal_rows(recording) if row["kernel_active"] is not None]
+    known = [row for row in usual_rows(recording) if row["kernel_active"] is not None]
     # It was measured once for each engine and model, and stands in all rows of the two.
     lines = {(row["model"], who(row)): row for row in known}
     order = [(model, one) for model in ("8b", "1b") for one in LOOKS if (model, one) in lines]

@@ -33,7 +33,7 @@ FORMS = {"compiled": compile_layers, "fused": compile_forward}
 CONTEXTS = (128, 600, 1024)
 PROFILED = 600  # tokens of each row in the cache
 BLOCK_SIZE, WIDTH = 16, 128
-ROUNDS, REPLAYS = 5, 10
+ROUNDS, REPLAYS = 4, 10
 
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:

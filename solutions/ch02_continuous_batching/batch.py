@@ -9,11 +9,9 @@ Nothing is padded. The tokens of all rows stand one behind the other, and index 
     seq_lens         [ 10                  , 5                   , 3          ]
 """
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,11 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ch02_continuous_batching.block_manager import BlockManager
+from ch02_continuous_batching.random_numbers import uniform_number
 from ch02_continuous_batching.request import Request
 from ch02_continuous_batching.sampler import NO_TOKEN
 from ch02_continuous_batching.scheduler import Row
+from toolkit.forward import Sizes
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class BatchInputs:
     max_query_length: int
     greedy: bool
 
+    @property
+    def sizes(self) -> Sizes:
+        """How much of its IO buffers the batch will use (chapter 3)."""
+        rows, width = self.block_table.shape
+        return Sizes(
+            tokens=self.input_ids.shape[0],
+            rows=rows,
+            samples=self.logits_indices.shape[0],
+            width=width,
+            num_decode_rows=self.num_decode_rows,
+            max_query_length=self.max_query_length,
+            greedy=self.greedy,
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -77,15 +91,15 @@ class Batch:
     """
 
     step: int
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     inputs: BatchInputs
 
     @cached_property
-    def sampling_rows(self) -> tuple[Row, ...]:
+    def sampling_rows(self) -> Sequence[Row]:
         """The rows that yield a token, in the order of the sampled ids."""
         return tuple(row for row in self.rows if row.samples)
 
-    def requests_without_token(self, token_ids: list[int]) -> list[Request]:
+    def requests_without_token(self, token_ids: Sequence[int]) -> list[Request]:
         """Of the requests that the sampled ids still count for, those that got NO_TOKEN."""
         if NO_TOKEN not in token_ids:
             return []
@@ -96,17 +110,6 @@ class Batch:
 def host_tensor(values: Sequence[Any], dtype: DTypeLike) -> Tensor:
     """The same as torch.tensor(values) in a quarter of the time: a step makes a dozen of them, and numpy is quicker."""
     return torch.from_numpy(np.array(values, dtype))
-
-
-def uniform_number(seed: int, position: int) -> float:
-    """A random number in [0, 1) that depends on a request's seed and a token's position, and on nothing else.
-
-    Not on the row, the batch or how often the token is recomputed: that is what makes sampled results repeatable
-    under any scheduling. A hash serves as a counter-based generator (the idea of Salmon et al., "Parallel Random
-    Numbers: As Easy as 1, 2, 3", SC 2011). 24 bits, so that float32 holds it exactly and never rounds it up to 1.
-    """
-    digest = blake2b(struct.pack("<QQ", seed, position), digest_size=3).digest()
-    return int.from_bytes(digest, "little") / 2**24
 
 
 def pack_tokens(rows: Sequence[Row], blocks: BlockManager) -> tuple[list[int], ...]:

@@ -78,13 +78,13 @@ class Engine(Generic[Handle]):
         queued = self.scheduler.waiting or self.scheduler.running or self.in_flight
         return bool(self.book.outputs or queued or self.torn)
 
-    def step(self) -> list[RequestOutput]:
+    def step(self) -> Sequence[RequestOutput]:
         """`advance`, all or nothing: it returns its outputs, or raises and has changed nothing that counts."""
         self.settle()
         undo = self.book.undo = Undo(tuple(self.book.outputs))
         try:
             brought = self.advance()
-            outputs = [*self.book.outputs, *brought]
+            outputs = self.book.gather(brought)
             idle = not (self.scheduler.waiting or self.scheduler.running or self.in_flight)
             self.observers.stepped(self.scheduler, outputs, idle=idle)
             self.book.outputs, self.book.undo = [], None
@@ -94,7 +94,7 @@ class Engine(Generic[Handle]):
             self.settle()
             raise
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """Run one step to its end. Returns what it brought; nothing if there was nothing to do."""
         batch = self.prepare()
         if batch is None:
@@ -113,7 +113,7 @@ class Engine(Generic[Handle]):
             self.num_steps += 1
             return batch
 
-    def commit(self, batch: Batch, handle: Handle) -> list[RequestOutput]:
+    def commit(self, batch: Batch, handle: Handle) -> Sequence[RequestOutput]:
         """Host: wait for the sampled ids of a launched batch and hand each to its request."""
         with self.observers.host("wait", step=batch.step):
             token_ids = self.executor.wait(batch, handle)

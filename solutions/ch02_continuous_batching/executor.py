@@ -4,6 +4,7 @@ An executor is given batches and gives back sampled ids. `launch` puts a batch o
 which `wait` finds its ids later. What the handle is, is the executor's own matter: here it is the tensor of the ids.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from torch import Tensor
@@ -25,7 +26,7 @@ class Executor(Protocol[Handle]):
         """Put a batch on the device."""
         ...
 
-    def wait(self, batch: Batch, handle: Handle, /) -> list[int]:
+    def wait(self, batch: Batch, handle: Handle, /) -> Sequence[int]:
         """Wait for a launched batch; its sampled ids, one for each of its `sampling_rows`."""
         ...
 

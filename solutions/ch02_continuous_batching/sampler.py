@@ -1,6 +1,6 @@
 """From logits to one token per row.
 
-Random sampling uses *one* uniform number per row, made on the host (batch.uniform_number) and handed in like any other
+Random sampling uses *one* uniform number per row, made on the host (random_numbers.py) and handed in like any other
 input. So nothing random happens on the device: the same request gives the same tokens in any row of any batch, in a
 captured graph as well as outside.
 

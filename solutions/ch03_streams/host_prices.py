@@ -9,7 +9,14 @@ PER_ROW = 0.04
 
 
 class HostPrices(Observer):
-    """Declares the host's work to the simulated GPU."""
+    """Declares the host's work to the simulated GPU.
+
+    Args:
+        per_row: ms for each row of a step.
+    """
+
+    def __init__(self, per_row: float = PER_ROW) -> None:
+        self.per_row = per_row
 
     def work(self, phase: str, *, rows: int) -> None:
-        host_work(PER_STEP[phase] + PER_ROW * rows, phase)
+        host_work(PER_STEP[phase] + self.per_row * rows, phase)

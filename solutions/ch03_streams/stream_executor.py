@@ -8,6 +8,7 @@ What is missing is any word about what must come first. The forward does not wai
 not wait for the forward, and the host reads the ids without waiting for anything. Chapter 4 says these words.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from ch02_continuous_batching.compute import run_model
 from ch02_continuous_batching.config import EngineConfig
 from ch02_continuous_batching.observers import Observers
 from ch03_streams.buffer_pool import BufferPool
-from ch03_streams.io_buffers import IOBuffers, cut, sizes_of
+from ch03_streams.io_buffers import IOBuffers, cut
 from toolkit.device import DEVICE, accelerator, name_tensors, new_stream
 from toolkit.forward import Forward, Sizes, Tensors
 from toolkit.garbage import no_collection
@@ -101,14 +102,14 @@ class StreamExecutor:
     def run(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue the forward on the current stream."""
         with self.observers.device("forward", lane="compute", step=batch.step):
-            self.forward.launch(buffers.forward_inputs, buffers.device_ids, sizes_of(batch.inputs))
+            self.forward.launch(buffers.forward_inputs, buffers.device_ids, batch.inputs.sizes)
 
     def copy_out(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue the copy of the sampled ids on the current stream."""
         with self.observers.device("copy out", lane="d2h", step=batch.step):
             buffers.copy_out()
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         """The sampled ids as they are in the buffers' pinned tensor at this moment. This chapter waits for nothing."""
         return buffers.read_ids(len(batch.sampling_rows))
 

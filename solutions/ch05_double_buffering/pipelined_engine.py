@@ -6,6 +6,8 @@ The three functions of a step stay as they are; what changes is their order:
     two in flight:   prepare 0, launch 0, prepare 1, launch 1, commit 0, prepare 2, launch 2, commit 1, ...
 """
 
+from collections.abc import Sequence
+
 from ch02_continuous_batching import Engine, Parts, RequestOutput
 from ch03_streams import IOBuffers
 
@@ -22,7 +24,7 @@ class PipelinedEngine(Engine[IOBuffers]):
         super().__init__(parts)
         self.max_in_flight = max_in_flight
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
         `self.in_flight` holds the pairs (batch, handle) of the launched batches, the oldest on the left;

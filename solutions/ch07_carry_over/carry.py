@@ -6,6 +6,7 @@ packs N + 1, that token has no value yet. So a placeholder goes in, together wit
 forward of N + 1 does is to apply the map. It runs behind N on the compute stream, so the ids are there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class CarryInputs(BatchInputs):
     carry_index: Tensor
 
 
-def carry_index(rows: tuple[Row, ...], previous: Batch | None) -> list[int]:
+def carry_index(rows: Sequence[Row], previous: Batch | None) -> list[int]:
     """For each packed token of a batch: KEEP, or which sampled id of the previous batch it is.
 
     Args:

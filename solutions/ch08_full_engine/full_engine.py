@@ -12,16 +12,15 @@ refused with the advice to restart.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ch02_continuous_batching import FinishReason, RequestOutput, SamplingParams
 from ch05_double_buffering import PipelinedEngine
-from ch08_full_engine.build import build
+from ch08_full_engine.build import FullParts, build
 from ch08_full_engine.culprit import CulpritSearch
-from ch08_full_engine.prefix_blocks import PrefixBlockManager
 from ch08_full_engine.service_book import ServiceBook
 from toolkit.checked import truth
 from toolkit.device import accelerator
@@ -36,6 +35,7 @@ class FullEngine(PipelinedEngine):
         asynchronous: as in chapter 7.
         prefix_sharing: whether requests share the blocks of a common beginning.
         compiled: run the model's layers through torch.compile, in place; GPU only. Takes some seconds once.
+        build: puts the parts together; chapter 9 has other ones.
         The others are those of chapter 2.
 
     Attributes:
@@ -58,6 +58,7 @@ class FullEngine(PipelinedEngine):
         asynchronous: bool = True,
         prefix_sharing: bool = True,
         compiled: bool = False,
+        build: Callable[..., FullParts] = build,
         **limits: Any,  # noqa: ANN401 (EngineConfig has the types)
     ) -> None:
         max_in_flight = 2 if truth("asynchronous", asynchronous) else 1
@@ -84,14 +85,13 @@ class FullEngine(PipelinedEngine):
         Between two steps, and before the next request is added. Requests that run go on with the keys and values they
         have, so their answers are of both models; let the engine become idle first if that matters.
         """
-        if isinstance(self.scheduler.blocks, PrefixBlockManager):
-            self.scheduler.blocks.forget()
+        self.scheduler.blocks.forget()
 
     @property
     def has_work(self) -> bool:
         return bool(self.book.outputs) or self.torn or (not self.stopped and super().has_work)
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """As in chapter 5, and whatever is raised in it is got over."""
         if self.stopped:
             return []

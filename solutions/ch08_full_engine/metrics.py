@@ -88,15 +88,18 @@ class Metrics(Observer):
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
-        now = device.now_ms()
-        for output in outputs:
-            self._output(output, now)
+        self.count_outputs(outputs, device.now_ms())
         self.waiting, self.running = len(scheduler.waiting), len(scheduler.running)
         self.free_blocks = scheduler.blocks.num_free_blocks
         self.shared_tokens = scheduler.blocks.num_shared_tokens
         if idle:
             self._device_end = None  # what the device idles from now on is not the engine's fault
             self._events.clear()  # after an error there may be some left
+
+    def count_outputs(self, outputs: Sequence[RequestOutput], now: float) -> None:
+        """Counts and latencies of what a step returns."""
+        for output in outputs:
+            self._output(output, now)
 
     def _output(self, output: RequestOutput, now: float) -> None:
         times = self._open.get(output.request_id)

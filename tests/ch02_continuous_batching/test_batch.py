@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ch02_continuous_batching import BlockManager, Packer, Request, Row, SamplingParams
-from ch02_continuous_batching.batch import BatchInputs, pack_tokens, uniform_number
+from ch02_continuous_batching.batch import BatchInputs, pack_tokens
+from ch02_continuous_batching.random_numbers import uniform_number
 from ch02_continuous_batching.request import PLACEHOLDER
 
 BLOCK_SIZE = 4

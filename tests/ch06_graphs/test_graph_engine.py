@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ch02_continuous_batching import Packer, Request, Row, SamplingParams
 from ch02_continuous_batching.build import build as chapter_2
-from ch03_streams.io_buffers import sizes_of
 from ch05_double_buffering import PipelinedEngine
 from ch06_graphs import GraphForward
 from ch06_graphs.build import build
@@ -152,7 +151,7 @@ def touched_blocks(rows: int, before: int) -> tuple[set[int], set[int], int]:
         buffers.load(inputs)
         buffers.copy_in()
         with graphs_are_found(forward):
-            forward.launch(buffers.forward_inputs, buffers.device_ids, sizes_of(inputs))
+            forward.launch(buffers.forward_inputs, buffers.device_ids, inputs.sizes)
         simgpu.synchronize()
     storage = forward.storage.cpu()  # (2, layers, blocks, block_size, kv_heads, head_dim)
     written = (storage != -1.0).transpose(0, 2).flatten(1).any(dim=1)

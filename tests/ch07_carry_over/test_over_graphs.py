@@ -6,7 +6,6 @@ import pytest
 
 from ch02_continuous_batching import Batch, SamplingParams
 from ch03_streams import IOBuffers
-from ch03_streams.io_buffers import sizes_of
 from ch04_events import EventExecutor
 from ch07_carry_over import KEEP
 from ch07_carry_over.build import build
@@ -68,7 +67,7 @@ def test_right_over_graphs(asynchronous: bool, policy: str):
             f"prompt {prompt}: its tokens are {right}, seen {outputs[prompt]}. A graph keeps the addresses that it was "
             "captured with, so it has to find the batch's own carry index, and the ids of the batch before, there"
         )
-    decode = [batch for batch in batches if sizes_of(batch.inputs).is_decode]
+    decode = [batch for batch in batches if batch.inputs.sizes.is_decode]
     replays = [span.name for span in simgpu.spans()[before:]].count("graph replay")
     assert replays == len(decode), f"{len(decode)} of {len(batches)} batches decode; replayed were {replays}"
     assert len(decode) > len(batches) // 2, "most of these batches should decode, or this test sees little"

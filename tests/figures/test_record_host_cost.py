@@ -1,13 +1,12 @@
 """What a step costs the host: its recording and figure, and that the cost grows with the rows and no faster."""
 
-import sys
-from typing import Any
-
 import pytest
 import torch
 
+from ch08_full_engine import FullEngine
 from figures.draw import draw_all
 from figures.host_cost import record as host_cost
+from tests.counted_calls import calls_per_step
 from tests.simulated import needs_simulator
 from toolkit.models import load_model
 from toolkit.recordings import write_recording
@@ -33,39 +32,12 @@ def test_steps_of_fewer_rows_are_not_counted(monkeypatch):
     """Where requests end before the measurement does, there is no number instead of one that is too low."""
     monkeypatch.setattr(host_cost, "new_tokens", lambda steps: steps)
     with pytest.raises(RuntimeError, match=r"of 3 requests had ended"):
-        host_cost.measure(load_model("tiny").model, rows=3, context=40, steps=4)
-
-
-def calls_per_step(rows: int) -> float:
-    """Functions that are called in a steady decode step, Python's own included: a cost that is always the same."""
-    engine = host_cost.timed_engine(load_model("tiny").model, rows, context=256, steps=30)
-    calls = 0
-
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    step, measured, requests = engine.step, 0, engine.book.requests
-
-    def counted() -> Any:
-        nonlocal measured
-        if not all(request.output_ids for request in requests.values()) or len(requests) < rows:
-            return step()
-        measured += 1
-        sys.setprofile(count)
-        try:
-            return step()
-        finally:
-            sys.setprofile(None)
-
-    engine.step = counted
-    host_cost.serve(engine, rows, context=256, steps=16)
-    return calls / measured
+        host_cost.measure("chapter 9", load_model("tiny").model, rows=3, context=40, steps=4)
 
 
 def test_the_cost_grows_no_faster_than_the_rows():
     """Four times the rows, at most four times the calls: nothing is done for every pair of rows."""
-    few, many = calls_per_step(16), calls_per_step(64)
+    few, many = (calls_per_step(FullEngine, rows, prefix_sharing=True) for rows in (16, 64))
     assert many < 4 * few, (
         f"{few:.0f} calls in a step of 16 rows, {many:.0f} in one of 64: more than four times as many"
     )

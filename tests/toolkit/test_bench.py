@@ -70,11 +70,27 @@ def test_order_of_the_cases():
     ]
 
 
+def test_cases_of_several_rows():
+    """The most rows first, then the longest; a step has room for a chunk of prompts beside all rows."""
+    made = make_cases(["8b"], ["equal", "ragged"], [256, 1024], {"8b": 9}, [32, 512])
+    assert [(case.rows, case.new_tokens) for case in made] == [
+        (512, 1024),
+        (512, 256),
+        (32, 1024),
+        (32, 256),
+        (32, 512),
+    ]
+    assert {len(case.items) for case in made if case.workload == "equal"} == {32, 512}
+    assert [case.token_budget for case in (made[0], made[2])] == [2048, 512]
+    assert str(made[0]) == "8b, equal, 512 rows, 1024 new tokens"
+
+
 def test_names_of_the_engines():
     """Each name means one engine, and says so again; an unknown one is refused in one line."""
     assert [str(EngineSpec.named(name)) for name in NAMES] == list(NAMES)
-    with pytest.raises(UserError, match="no engine 'vllm-async'; there are ours-sync"):
-        EngineSpec.named("vllm-async")
+    assert len({EngineSpec.named(name) for name in NAMES}) == len(NAMES)
+    with pytest.raises(UserError, match="no engine 'vllm'; there are ours-sync"):
+        EngineSpec.named("vllm")
 
 
 # --- what is counted ---
@@ -159,11 +175,11 @@ def test_calls_build_one_file(tmp_path):
     """A later call keeps the rows of earlier ones, with where they come from, and replaces what it measured again."""
     first = board(tmp_path, command="make bench BENCH='--model 8b'")
     for who in (OURS, THEIRS):
-        first.add(SMALL, who, "kernel", run(0.5), Models("cpu"))
+        first.add(SMALL, who, "kernel", run(0.5))
     first.write()
     second = board(tmp_path, command="make bench BENCH='--model 1b'")
-    second.add(SMALL, OURS, "kernel", run(0.25), Models("cpu"))
-    second.activities["tiny", THEIRS] = Activity(kernel_active=0.9)
+    second.add(SMALL, OURS, "kernel", run(0.25))
+    second.activities["tiny", 4, THEIRS] = Activity(kernel_active=0.9)
     rows = {row["engine"]: row for row in read_recording(second.write())["rows"]}
     assert len(rows) == 2 and rows["ours"]["tokens_per_s"] == 16.0, "measured again"
     assert rows["transformers"]["tokens_per_s"] == 8.0 and rows["transformers"]["kernel_active"] == 0.9
@@ -176,22 +192,36 @@ def test_calls_build_one_file(tmp_path):
 def test_only_what_is_missing(tmp_path):
     """--only-missing leaves out what has enough rounds, and still looks how busy the GPU was if nobody has."""
     first = board(tmp_path)
-    first.add(SMALL, OURS, "kernel", run(), Models("cpu"))
+    first.add(SMALL, OURS, "kernel", run())
     first.write()
     again = board(tmp_path, only_missing=True)
     assert not again.wants(SMALL, OURS, rounds=1)
     assert again.wants(SMALL, OURS, rounds=2) and again.wants(SMALL, THEIRS, rounds=1)
     assert board(tmp_path).wants(SMALL, OURS, rounds=1)
     assert again.wants_activity(SMALL, OURS) and not again.wants_activity(SMALL, THEIRS)
-    again.activities["tiny", OURS] = Activity(0.99, 0.9)
+    again.activities["tiny", 4, OURS] = Activity(0.99, 0.9)
     again.write()
     assert not board(tmp_path, only_missing=True).wants_activity(SMALL, OURS)
+
+
+def test_activity_belongs_to_the_rows_it_was_measured_with(tmp_path):
+    """Of one engine and model, each number of rows has its own; nobody's profiler sees a second process."""
+    made = board(tmp_path)
+    many = Case("tiny", "equal", 4, 259, batch=5)
+    for case in (SMALL, many):
+        made.add(case, OURS, "kernel", run(requests=case.rows))
+        made.add(case, EngineSpec.named("vllm-async-split"), "kernel", run(requests=case.rows))
+    made.activities["tiny", 5, OURS] = Activity(0.9, 0.8, 2.0, 1.0)
+    seen = {(row["engine"], row["batch"]): row["host_ms"] for row in made.rows()}
+    assert seen == {("ours", 4): None, ("ours", 5): 1.0, ("vllm", 4): None, ("vllm", 5): None}
+    assert made.wants_activity(SMALL, OURS) and not made.wants_activity(many, OURS)
+    assert not made.wants_activity(SMALL, EngineSpec.named("vllm-async-split"))
 
 
 def test_design_8_row(tmp_path):
     """Every row has the fields that the design names."""
     made = board(tmp_path)
-    made.add(SMALL, OURS, "kernel", run(), Models("cpu"))
+    made.add(SMALL, OURS, "kernel", run())
     [row] = made.rows()
     named = "engine mode model batch new_tokens attention compiled tokens_per_s ms_per_step gpu_active workload rounds"
     assert set(named.split()) <= set(row) and row_key(row)[:2] == ("ours", "async")
@@ -200,9 +230,9 @@ def test_design_8_row(tmp_path):
 def test_table_is_aligned(tmp_path):
     """One block for a case, a line for an engine, the slowest first, each line as wide as the others."""
     made = board(tmp_path)
-    made.add(SMALL, OURS, "our kernel", run(0.25), Models("cpu"))
-    made.add(SMALL, THEIRS, "their kernel", run(0.5), Models("cpu"))
-    made.activities["tiny", OURS] = Activity(gpu_active=0.9951)
+    made.add(SMALL, OURS, "our kernel", run(0.25))
+    made.add(SMALL, THEIRS, "their kernel", run(0.5))
+    made.activities["tiny", 4, OURS] = Activity(gpu_active=0.9951)
     title, head, slow, quick, *kernels = table(made.rows()).split("\n")
     assert title == "tiny, equal: 4 requests, 4 in a batch, 4 new tokens each"
     assert slow.split()[:3] == ["transformers", "sync", "8"] and quick.split()[:3] == ["ours", "async", "16"]
@@ -215,21 +245,33 @@ def test_figures_of_a_part_and_of_everything(tmp_path, names):
     """Whatever has been measured so far, each figure can be drawn from it."""
     made = board(tmp_path / "data")
     workloads = ["equal", "ragged", "article"] if len(names) > 1 else ["article"]
-    for case in make_cases(["8b", "1b"], workloads, [256], {"8b": 2048, "1b": 2048}):
+    for case in make_cases(["8b", "1b"], workloads, [256], {"8b": 2048, "1b": 2048}, [32, 256]):
         for name in names:
-            made.add(case, EngineSpec.named(name), "kernel", run(), Models("cpu"))
-            made.activities[case.model, EngineSpec.named(name)] = Activity(0.99 if "ours" in name else None, 0.9)
+            details = {"version": "vllm 0.1, torch 0.1"} if name.startswith("vllm") else {}
+            made.add(case, EngineSpec.named(name), "kernel", run(), details)
+            activity = Activity(0.99 if "ours" in name else None, 0.9)
+            made.activities[case.model, case.rows, EngineSpec.named(name)] = activity
         made.floors[case] = 100.0
     made.write()
     draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {f"peers_{name}" for name in ("throughput", "steps", "active", "first_token", "between_tokens")}
+    assert drawn == {
+        f"peers_{name}" for name in ("throughput", "rows", "steps", "active", "first_token", "between_tokens")
+    }
 
 
 def test_each_bar_stands_in_its_group():
     """A bar is as high as its row, in its engine's look; a case that fewer engines took part in has no holes."""
     rows = [
-        {"model": model, "new_tokens": 64, "engine": engine, "mode": mode, "compiled": False, "speed": speed}
+        {
+            "model": model,
+            "new_tokens": 64,
+            "batch": 32,
+            "engine": engine,
+            "mode": mode,
+            "compiled": False,
+            "speed": speed,
+        }
         for model, engine, mode, speed in (
             ("8b", "transformers", "sync", 1.0),
             ("8b", "ours", "sync", 2.0),
@@ -251,6 +293,22 @@ def test_each_bar_stands_in_its_group():
         assert last - first == pytest.approx(width * (len(bars) - 1)), "no holes"
 
 
+def test_the_quicker_vllm_is_shown():
+    """In one process or in two, for each case by itself; with its version and kernel beside transformers'."""
+    common = {"model": "8b", "workload": "equal", "batch": 32, "engine": "vllm", "mode": "async", "compiled": True}
+    common |= {"version": "vllm 0.1, torch 2.0", "attention": "FLASH"}
+    rows = [
+        common | {"new_tokens": tokens, "processes": processes, "tokens_per_s": speed}
+        for tokens, processes, speed in ((256, 1, 3.0), (256, 2, 2.0), (64, 1, 4.0), (64, 2, 5.0))
+    ]
+    rows.append(common | {"engine": "transformers", "new_tokens": 64, "tokens_per_s": 1.0, "attention": "sdpa"})
+    rows.append(rows[0] | {"batch": 256})
+    recording = {"device": "a GPU", "transformers": "5.0", "rows": rows}
+    shown = peers.usual_rows(recording)
+    assert sorted(row["tokens_per_s"] for row in shown) == [1.0, 3.0, 5.0] and len(peers.equal_rows(recording)) == 4
+    assert peers.where(recording, shown) == "a GPU; transformers 5.0 with sdpa; vllm 0.1 with FLASH"
+
+
 # --- the rounds ---
 
 
@@ -258,7 +316,8 @@ class Scripted:
     """An engine to be measured that writes down what it is asked."""
 
     def __init__(self, who, diary, trouble=None, first=7):
-        self.who, self.diary, self.trouble, self.first, self.attention = who, diary, trouble, first, ""
+        self.who, self.diary, self.trouble, self.first = who, diary, trouble, first
+        self.attention, self.details = "", {"version": "1.0"}
 
     def prepare(self, case):
         self.diary.append(("prepare", str(self.who), case.new_tokens))
@@ -308,13 +367,14 @@ def test_engines_take_turns(tmp_path):
     assert diary[-2:] == [("close", "ours-sync"), ("close", "ours-async")]
     rows = json.loads((tmp_path / "simulated" / f"{NAME}.json").read_text())["rows"]
     assert len(rows) == 4 and {row["rounds"] for row in rows} == {2} and {row["kernel_active"] for row in rows} == {0.8}
+    assert {row["version"] for row in rows} == {"1.0"}
 
 
 def test_one_failure_does_not_end_the_rest(tmp_path, capsys):
     """One line says who failed, at what and why; it is closed and left out from then on; the others are measured."""
     comparison, made, diary = compare(tmp_path, ours_sync={"trouble": RuntimeError("out of blocks\nand a long trace")})
     [problem] = comparison.problems
-    assert problem == "ours-sync, tiny, equal, 8 new tokens: RuntimeError: out of blocks"
+    assert problem == "ours-sync, tiny, equal, 4 rows, 8 new tokens: RuntimeError: out of blocks"
     assert capsys.readouterr().err == f"error: {problem}\n"
     assert diary.count(("run", "ours-sync", 8)) == 1 and ("prepare", "ours-sync", 4) not in diary
     assert [row["mode"] for row in made.rows()] == ["async", "async"]
@@ -335,7 +395,7 @@ def test_tokens_that_differ_are_a_problem(tmp_path):
 
 
 def test_gains_stand_beside_their_ceiling():
-    """Asynchronous against synchronous, the most that could be, transformers, and the floor, for each complete case."""
+    """Asynchronous against synchronous, the most that could be, the others, and the floor, as far as there are rows."""
     common = {"model": "8b", "workload": "equal", "new_tokens": 64, "batch": 4, "requests": 4, "compiled": False}
     common |= {"floor_ms_per_step": 5.0, "ms_per_step": 10.0, "run_active": None}
     ours = common | {"engine": "ours"}
@@ -343,10 +403,17 @@ def test_gains_stand_beside_their_ceiling():
         ours | {"mode": "sync", "tokens_per_s": 100.0, "run_active": 0.8},
         ours | {"mode": "async", "tokens_per_s": 120.0, "ms_per_step": 6.0},
         common | {"engine": "transformers", "mode": "async", "tokens_per_s": 60.0},
-        ours | {"mode": "async", "tokens_per_s": 150.0, "compiled": True},  # without a synchronous one: left out
+        ours | {"mode": "async", "tokens_per_s": 150.0, "compiled": True},
+        common | {"engine": "ours", "mode": "async", "tokens_per_s": 9.0, "batch": 8},  # nothing to compare with
     ]
-    [_, line] = gains(rows).splitlines()
-    assert line.split() == ["8b,", "64", "new", "tokens", "1.20", "1.25", "2.00", "1.20"]
+    for processes, speed in ((1, 96.0), (2, 100.0)):
+        rows.append(
+            common
+            | {"engine": "vllm", "mode": "async", "compiled": True, "processes": processes, "tokens_per_s": speed}
+        )
+    [_, plain, compiled] = (line.split() for line in gains(rows).splitlines())
+    assert plain == ["8b,", "4", "x", "64", "new", "tokens", "1.20", "1.25", "2.00", "1.20", "1.20"]
+    assert compiled[-6:] == ["compiled", "-", "-", "2.50", "1.50", "2.00"], "no synchronous run to compare with"
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob(f"*/{NAME}.json")), ids=lambda path: path.parent.name)

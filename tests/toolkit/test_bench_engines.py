@@ -52,7 +52,7 @@ def test_each_side_serves_every_workload(name, monkeypatch):
         device.accelerator.reset("eager", on_race="raise")
     models, who = Models("cpu"), EngineSpec.named(name)
     engine = (OurEngine if who.engine == "ours" else TheirEngine)(who, models)
-    for case in (EQUAL, replace(EQUAL, new_tokens=4), RAGGED):
+    for case in (EQUAL, replace(EQUAL, new_tokens=4), replace(EQUAL, smoke=False, batch=6), RAGGED):
         right = right_tokens(case)
         engine.prepare(case)
         for _ in range(2):
@@ -287,6 +287,9 @@ def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
         (["--engines", "vllm"], "--engines: 'vllm' is none of ours-sync"),
         (["--workload", "chat"], "--workload: 'chat' is none of equal, ragged, article"),
         (["--rounds", "0"], "--rounds: 0: take at least 1"),
+        (["--rows", "32;64"], "--rows: '32;64' is no list of numbers such as 32,256"),
+        (["--rows", "32,0"], "--rows: 0: take at least 1"),
+        (["--vllm", "/no/such/python"], "--vllm: '/no/such/python' is no program; give the Python that has vLLM"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(arguments, complaint, monkeypatch):

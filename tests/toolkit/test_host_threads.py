@@ -21,10 +21,11 @@ from toolkit.course import use
 
 use("solutions")
 from toolkit.models import load_model
+from ch08_full_engine import FullEngine
 from figures.host_cost import record as host_cost
 
 ROWS, CONTEXT, STEPS = 256, 256, 5
-engine = host_cost.timed_engine(load_model("tiny").model, ROWS, CONTEXT, STEPS)
+engine = host_cost.timed_engine(FullEngine, load_model("tiny").model, ROWS, CONTEXT, STEPS)
 
 
 def threads():

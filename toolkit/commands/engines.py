@@ -72,6 +72,7 @@ ENGINES = [
     # Not ch06: its graphs have the full width of the block table, which takes minutes where the GPU is simulated.
     EngineEntry("ch07 carry-over", "ch07_carry_over.build", streams=True),
     EngineEntry("ch08 full engine", "ch08_full_engine", "FullEngine", streams=True),
+    EngineEntry("ch09 persistent batch", "ch09_persistent_batch", "PersistentEngine", streams=True),
 ]
 
 

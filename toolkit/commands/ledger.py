@@ -6,7 +6,7 @@ nothing to do, all blocks are free. Tests and `make soak` keep a ledger beside t
 
 import gc
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +116,9 @@ def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
     wrong = sorted(block for block in {*free, *range(blocks.num_blocks)} if free[block] != 1)
     if wrong:
         left.append(f"each block is free once, but these are not: {wrong[:20]}")
-    owned = {block: count for block, count in getattr(blocks, "owners", {}).items() if count}
+    owners = getattr(blocks, "owners", {})
+    counts = owners.items() if isinstance(owners, Mapping) else enumerate(owners)  # an array, in chapter 9
+    owned = {block: count for block, count in counts if count}
     if owned:
         left.append(f"blocks have owners: {owned}")
     held = {

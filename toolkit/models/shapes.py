@@ -42,7 +42,7 @@ SHAPES = {
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         tie_word_embeddings=True,
     ),
-    # SmolLM2-135M, the default model
+    # SmolLM2 135M, the default model
     "135m": LlamaConfig(
         hidden_size=576,
         intermediate_size=1536,

@@ -7,6 +7,7 @@ next step. It showed under asynchronous scheduling, where nothing else happens t
 https://github.com/vllm-project/vllm/pull/36013
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class GuardedExecutor(EventExecutor):
         with accelerator.stream(self.d2h):
             self.host_valid[buffers].copy_(self.device_valid[buffers], non_blocking=True)
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         token_ids = super().wait(batch, buffers)
         if not all(self.host_valid[buffers][: len(token_ids)].tolist()):
             raise RuntimeError(f"step {batch.step}: the device sampled an id that is not in the vocabulary")

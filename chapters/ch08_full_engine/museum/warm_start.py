@@ -5,6 +5,7 @@ Whether it came up depended on a race with the first request (reported in August
 https://github.com/huggingface/transformers/issues/48303
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from ch02_continuous_batching import RequestOutput
@@ -15,7 +16,7 @@ from ch08_full_engine.museum.build import async_engine
 class WarmStartEngine(PipelinedEngine):
     """Chapter 5's engine, which always fills both IO buffers before it commits."""
 
-    def advance(self) -> list[RequestOutput]:
+    def advance(self) -> Sequence[RequestOutput]:
         """Launch batches until `max_in_flight` are in flight, then commit the oldest.
 
         Returns:

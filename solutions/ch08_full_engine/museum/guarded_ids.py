@@ -7,6 +7,7 @@ next step. It showed under asynchronous scheduling, where nothing else happens t
 https://github.com/vllm-project/vllm/pull/36013
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class GuardedExecutor(EventExecutor):
             buffers.d2h_done.record()  # again: the event now stands behind this copy, too
             # END SOLUTION
 
-    def wait(self, batch: Batch, buffers: IOBuffers) -> list[int]:
+    def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         token_ids = super().wait(batch, buffers)
         if not all(self.host_valid[buffers][: len(token_ids)].tolist()):
             raise RuntimeError(f"step {batch.step}: the device sampled an id that is not in the vocabulary")

@@ -9,6 +9,7 @@ thought to be.
 https://github.com/vllm-project/vllm/issues/46951
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -38,7 +39,7 @@ class ArchiveEngine(PipelinedEngine):
         self.saving = new_stream("saving")
         self.archive: dict[str, Tensor] = {}
 
-    def commit(self, batch: Batch, buffers: IOBuffers) -> list[RequestOutput]:
+    def commit(self, batch: Batch, buffers: IOBuffers) -> Sequence[RequestOutput]:
         tables = [(row.request, list(row.request.block_table)) for row in batch.rows]  # finishing empties them
         outputs = super().commit(batch, buffers)
         for request, blocks in tables:

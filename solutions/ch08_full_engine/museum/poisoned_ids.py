@@ -7,6 +7,7 @@ default. Everything still worked, and a step with a long prompt lost about 240 m
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -28,7 +29,7 @@ class PoisonedBuffers(IOBuffers):
         self.host_ids.fill_(UNWRITTEN)  # a new tensor, even "like" a pinned one, would not be pinned
         # END SOLUTION
 
-    def read_ids(self, samples: int) -> list[int]:
+    def read_ids(self, samples: int) -> Sequence[int]:
         ids = super().read_ids(samples)
         self.host_ids.fill_(UNWRITTEN)
         if torch.tensor(ids, dtype=torch.int64, device="cpu").eq(UNWRITTEN).any():

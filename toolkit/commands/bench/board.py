@@ -4,18 +4,18 @@ Several calls build one file. A row that is measured again replaces the earlier 
 commit and the command that it comes from. The file is written after every run, so an interrupted call loses nothing.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 from toolkit.commands.bench.cases import Case
-from toolkit.commands.bench.engine_runner import EngineSpec, Models
-from toolkit.commands.bench.floor import step_bytes
+from toolkit.commands.bench.engine_runner import EngineSpec
+from toolkit.commands.bench.floor import skeleton, step_bytes
 from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.recordings import DATA, device_slug, read_recording, write_recording
 
 NAME = "peers"
-KEY = ("engine", "mode", "compiled", "model", "workload", "new_tokens", "batch")
+KEY = ("engine", "mode", "compiled", "processes", "model", "workload", "new_tokens", "batch")
 REFERENCE = (EngineSpec("transformers", "sync", False), EngineSpec("transformers", "async", False))
 
 Row = dict[str, Any]
@@ -39,19 +39,18 @@ class Board:
         self.command, self.device, self.folder = command, device, folder
         self.only_missing, self.bandwidth, self.clock = only_missing, bandwidth, clock
         self.measured: dict[tuple[Case, EngineSpec], Measured] = {}
-        self.attention: dict[tuple[Case, EngineSpec], str] = {}
+        self.details: dict[tuple[Case, EngineSpec], Row] = {}
         self.floors: dict[Case, float] = {}
-        self.activities: dict[tuple[str, EngineSpec], Activity] = {}
+        self.activities: dict[tuple[str, int, EngineSpec], Activity] = {}  # by model and rows
         self.earlier = earlier_rows(folder, device_slug(device), clock)
 
-    def add(self, case: Case, who: EngineSpec, attention: str, run: Run, models: Models) -> None:
-        """Keep a run."""
+    def add(self, case: Case, who: EngineSpec, attention: str, run: Run, details: Row | None = None) -> None:
+        """Keep a run, with the attention kernel that it had and whatever else its row is to say."""
         self.measured.setdefault((case, who), Measured()).runs.append(run)
-        self.attention[case, who] = attention
+        self.details[case, who] = {"attention": attention} | (details or {})
         if self.bandwidth and case.workload != "ragged" and case not in self.floors:
-            model = models.get(case.model, changed=who.engine == "ours" and who.compiled)
             context = case.longest - case.new_tokens / 2
-            self.floors[case] = step_bytes(model, case.rows, context) * 1e3 / self.bandwidth
+            self.floors[case] = step_bytes(skeleton(case.model), case.rows, context) * 1e3 / self.bandwidth
 
     def runs(self, case: Case, who: EngineSpec) -> list[Run]:
         return self.measured.get((case, who), Measured()).runs
@@ -63,25 +62,25 @@ class Board:
 
     def wants_activity(self, case: Case, who: EngineSpec) -> bool:
         """Whether it is still unknown how busy the GPU is, for a row that there is."""
-        if self.clock != "cuda" or (case.model, who) in self.activities:
-            return False
-        mine = [row for row in self.rows() if belongs(row, case.model, who)]
+        if self.clock != "cuda" or (case.model, case.rows, who) in self.activities or who.processes > 1:
+            return False  # (what a second process launches, no profiler of the first one sees)
+        mine = [row for row in self.rows() if belongs(row, case.model, case.rows, who)]
         return any(row["kernel_active"] is None or not self.only_missing for row in mine)
 
     def key(self, case: Case, who: EngineSpec) -> tuple[Any, ...]:
-        return who.engine, who.mode, who.compiled, case.model, case.workload, case.new_tokens, case.rows
+        return *astuple(who), case.model, case.workload, case.new_tokens, case.rows
 
     def row(self, case: Case, who: EngineSpec) -> Row:
         """One row, its activity left open."""
         measured = self.measured[case, who]
         row = dict(zip(KEY, self.key(case, who), strict=True))
-        row |= {"requests": len(case.items), "attention": self.attention[case, who], "clock": self.clock}
+        row |= {"requests": len(case.items)} | self.details[case, who] | {"clock": self.clock}
         row |= measured.numbers(case.new_tokens, equal=case.workload != "ragged")
         row |= {"floor_ms_per_step": round(self.floors[case], 4) if case in self.floors else None}
         row |= dict.fromkeys(asdict(Activity()))
         row |= {"same_tokens": None, "first_difference": None}
         reference = next((self.runs(case, other) for other in REFERENCE if self.runs(case, other)), None)
-        if reference is not None and case.workload != "ragged":
+        if reference is not None and case.workload != "ragged" and who.engine != "vllm":  # it has weights of its own
             row |= agreement(measured.runs[0].outputs, reference[0].outputs)
         return row
 
@@ -90,10 +89,10 @@ class Board:
         rows = {row_key(row): dict(row) for row in self.earlier}
         rows |= {self.key(case, who): self.row(case, who) for case, who in self.measured}
         for row in rows.values():
-            for (model, who), activity in self.activities.items():
-                if belongs(row, model, who):
+            for (model, batch, who), activity in self.activities.items():
+                if belongs(row, model, batch, who):
                     row |= asdict(activity)
-        return sorted(rows.values(), key=lambda row: [str(row[name]).rjust(8) for name in reversed(KEY)])
+        return sorted(rows.values(), key=lambda row: [str(value).rjust(8) for value in reversed(row_key(row))])
 
     def write(self) -> Path | None:
         """Write all rows; nothing if there are none."""
@@ -104,13 +103,13 @@ class Board:
 
 
 def row_key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in KEY)
+    return *astuple(EngineSpec.of_row(row)), *(row[name] for name in KEY[4:])
 
 
-def belongs(row: Row, model: str, who: EngineSpec) -> bool:
+def belongs(row: Row, model: str, batch: int, who: EngineSpec) -> bool:
     """Whether an engine's activity is the row's: it was measured with equal requests that decode."""
-    mine = (row["engine"], row["mode"], row["compiled"]) == (who.engine, who.mode, who.compiled)
-    return mine and row["model"] == model and row["workload"] == "equal"
+    mine = EngineSpec.of_row(row) == who and row["workload"] == "equal"
+    return mine and (row["model"], row["batch"]) == (model, batch)
 
 
 def earlier_rows(folder: Path, slug: str, clock: str) -> list[Row]:

@@ -9,12 +9,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from toolkit.workloads import WorkloadItem, fixed, ragged
 
 WORKLOADS = ("equal", "ragged", "article")
-ROWS = 32  # requests in a batch, at most; of the equal workloads all requests
-TOKEN_BUDGET = 512  # tokens in a step, at most: longer prompts are prefilled in chunks
+ROWS = 32  # requests in a batch, at most, where nothing else is asked for; of the equal workload all requests
+TOKEN_BUDGET = 512  # tokens in a step, at most, for up to 128 rows; for more rows see `Case.token_budget`
 PROMPT = 64
 ARTICLE_TOKENS = 8192
 
@@ -36,6 +37,7 @@ class Case:
         new_tokens: of each request; of a ragged workload the largest number.
         vocab_size: of the model; prompts are drawn from it.
         smoke: a small edition, where there is no GPU to be measured.
+        batch: requests in a batch, at most; of the equal workload all requests.
     """
 
     model: str
@@ -43,11 +45,17 @@ class Case:
     new_tokens: int
     vocab_size: int
     smoke: bool = False
+    batch: int = ROWS
 
     @property
     def rows(self) -> int:
         """Requests in a batch, at most."""
-        return SMOKE_REQUESTS if self.smoke else ROWS
+        return SMOKE_REQUESTS if self.smoke else self.batch
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens in a step, at most: prompts are prefilled in chunks, beside a token of each row that decodes."""
+        return max(TOKEN_BUDGET, 4 * self.rows)
 
     @cached_property
     def items(self) -> list[WorkloadItem]:
@@ -76,7 +84,7 @@ class Case:
         return max(len(item.prompt_ids) + item.max_tokens for item in self.items)
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.workload}, {self.new_tokens} new tokens"
+        return f"{self.model}, {self.workload}, {self.rows} rows, {self.new_tokens} new tokens"
 
 
 def poisson_arrivals(count: int, per_second: float, *, seed: int = 0) -> list[float]:
@@ -89,17 +97,22 @@ def poisson_arrivals(count: int, per_second: float, *, seed: int = 0) -> list[fl
 
 
 def make_cases(
-    models: Sequence[str], workloads: Sequence[str], new_tokens: Sequence[int], vocab_sizes: dict[str, int]
+    models: Sequence[str],
+    workloads: Sequence[str],
+    new_tokens: Sequence[int],
+    vocab_sizes: dict[str, int],
+    rows: Sequence[int] = (ROWS,),
 ) -> list[Case]:
     """The cases in the order in which they are run.
 
-    For one model the longest comes first, so that what is captured on the way is there for the shorter ones. The ragged
-    workload and the article's are run with the first model only.
+    For one model the most rows and then the longest come first: what is built or captured on the way is there for the
+    smaller ones. The ragged workload and the article's are run with the first model and the usual rows only.
     """
     cases = []
     for model in models:
         if "equal" in workloads:
-            cases += [Case(model, "equal", n, vocab_sizes[model]) for n in sorted(new_tokens, reverse=True)]
+            sizes = product(sorted(rows, reverse=True), sorted(new_tokens, reverse=True))
+            cases += [Case(model, "equal", n, vocab_sizes[model], batch=batch) for batch, n in sizes]
         if "ragged" in workloads and model == models[0]:
             cases.append(Case(model, "ragged", RAGGED_LENGTHS[1], vocab_sizes[model]))
     if "article" in workloads:

@@ -1,8 +1,9 @@
 """The rounds: every engine serves the same case, in turns, and whatever is measured is written at once.
 
-The engines of a case are all alive at the same time (the memory of an 80 GB GPU is enough for that), and in every
-second round the order is turned around: what changes with time, such as a GPU that gets warm, hits them alike. The
-article's workload is the exception: its KV cache leaves room for one engine only.
+The engines of a case are all alive at the same time, and in every second round the order is turned around: what
+changes with time, such as a GPU that gets warm, hits them alike. The memory of an 80 GB GPU is enough for that with 32
+rows and without vLLM; for more, name fewer engines. The article's workload is the exception: its KV cache leaves room
+for one engine only.
 
 An engine that fails is reported in one line and takes no further part; the others go on.
 """
@@ -15,13 +16,18 @@ from toolkit.commands.bench.cases import Case
 from toolkit.commands.bench.engine_runner import EngineRunner, EngineSpec, Models, NotHere
 from toolkit.commands.bench.ours import OurEngine
 from toolkit.commands.bench.theirs import TheirEngine
+from toolkit.commands.bench.vllm_engine import VllmEngine
+from toolkit.commands.bench.vllm_process import VllmPython
 from toolkit.garbage import release_memory, short_collections
 
 Enter = Callable[[EngineSpec, Models], EngineRunner]
 
 
-def enter(who: EngineSpec, models: Models) -> EngineRunner:
+def enter(who: EngineSpec, models: Models, vllm: VllmPython | None = None) -> EngineRunner:
     """The runner for an engine."""
+    if who.engine == "vllm":
+        assert vllm is not None, "vLLM takes part only where it was found"
+        return VllmEngine(who, vllm)
     return OurEngine(who, models) if who.engine == "ours" else TheirEngine(who, models)
 
 
@@ -110,15 +116,14 @@ class Comparison:
     def run(self, one: EngineRunner, case: Case) -> None:
         with short_collections():
             run = one.run(case)
-        self.board.add(case, one.who, one.attention, run, self.models)
+        self.board.add(case, one.who, one.attention, run, one.details)
         self.board.write()
         print(f"  {case}: {one.who!s:28} {run.seconds:8.2f} s {run.tokens_per_s:9.1f} tokens/s", flush=True)
 
     def measure_activity(self, one: EngineRunner, case: Case) -> None:
-        if not one.attention:  # it was not needed for anything else in this call
-            one.prepare(case)
+        one.prepare(case)  # its last case may have had other rows
         with short_collections():
-            self.board.activities[case.model, one.who] = one.activity(case)
+            self.board.activities[case.model, case.rows, one.who] = one.activity(case)
         self.board.write()
 
     def check_outputs(self, case: Case) -> None:

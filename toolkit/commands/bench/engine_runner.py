@@ -1,7 +1,7 @@
-"""The one interface behind which both sides are measured, and the models that they share."""
+"""The one interface behind which all sides are measured, and the models that ours and transformers share."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from transformers import PreTrainedModel
 
@@ -19,16 +19,24 @@ NAMES = (
     "transformers-sync",
     "transformers-async",
     "transformers-async-compiled",
+    "vllm-sync",
+    "vllm-async",
+    "vllm-sync-split",
+    "vllm-async-split",
 )
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Who takes part: one side, in one mode, compiled or not."""
+    """Who takes part: one side, in one mode, compiled or not.
+
+    vLLM always compiles. Its engine core runs in the process that calls it, or, split, in a second one.
+    """
 
     engine: str
     mode: str
     compiled: bool
+    processes: int = 1
 
     @classmethod
     def named(cls, name: str) -> "EngineSpec":
@@ -36,14 +44,20 @@ class EngineSpec:
         if name not in NAMES:
             raise UserError(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
         engine, mode, *rest = name.split("-")
-        return cls(engine, mode, bool(rest))
+        return cls(engine, mode, engine == "vllm" or "compiled" in rest, 1 + ("split" in rest))
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "EngineSpec":
+        """Whose row of a recording it is. Rows from before vLLM took part do not say that they are of one process."""
+        return cls(row["engine"], row["mode"], row["compiled"], row.get("processes", 1))
 
     @property
     def asynchronous(self) -> bool:
         return self.mode == "async"
 
     def __str__(self) -> str:
-        return f"{self.engine}-{self.mode}" + "-compiled" * self.compiled
+        compiled = self.compiled and self.engine != "vllm"
+        return f"{self.engine}-{self.mode}" + "-compiled" * compiled + "-split" * (self.processes == 2)
 
 
 class NotHere(Exception):
@@ -51,10 +65,16 @@ class NotHere(Exception):
 
 
 class EngineRunner(Protocol):
-    """An engine that is measured. `attention` names its kernel, once it was prepared."""
+    """An engine that is measured.
+
+    Attributes:
+        attention: names its kernel, once it was prepared.
+        details: what its rows say besides, such as its version and options.
+    """
 
     who: EngineSpec
     attention: str
+    details: dict[str, str]
 
     def prepare(self, case: Case) -> None:
         """Build what is missing and warm up, so that nothing is captured or compiled in a timed run."""

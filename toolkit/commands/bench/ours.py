@@ -1,4 +1,4 @@
-"""This course's engine behind the bench's interface: chapter 8's, synchronous or asynchronous, compiled or not."""
+"""This course's engine behind the bench's interface: chapter 9's, synchronous or asynchronous, compiled or not."""
 
 import time
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit import device
 from toolkit.commands.bench.activity import kernel_share, steady_shares
-from toolkit.commands.bench.cases import PROMPT, ROWS, TOKEN_BUDGET, Case
+from toolkit.commands.bench.cases import PROMPT, Case
 from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.decoding import BLOCK_SIZE
@@ -25,27 +25,28 @@ class OurEngine:
         self.who = who
         self.models = models
         self.attention = ""
+        self.details: dict[str, str] = {}
         self.model: Any = None
         self.engine: Any = None
-        self.longest = 0
+        self.rows = self.longest = 0
 
     def prepare(self, case: Case) -> None:
         if self.who.compiled and device.is_simulated():
             raise NotHere("only for a GPU is the forward compiled")
-        if self.engine is None or case.longest > self.longest:
+        if case.rows != self.rows or case.longest > self.longest:
             self.close()
             self.engine = self.build(case)
-            self.longest = case.longest
+            self.rows, self.longest = case.rows, case.longest
         # What has a shape of its own in a ragged run (chunks beside decode rows) is met only by such a run.
         short = min(WARM_UP_TOKENS, case.new_tokens)
         self.run(case if case.workload == "ragged" else replace(case, new_tokens=short))
 
     def build(self, case: Case) -> Any:  # noqa: ANN401 (a FullEngine, of whichever code runs)
-        from ch08_full_engine import FullEngine
+        from ch09_persistent_batch import PersistentEngine
 
-        blocks_each = 2 + case.longest // BLOCK_SIZE
+        blocks_each = 1 - (-case.longest // BLOCK_SIZE)
         self.model = self.models.get(case.model, changed=self.who.compiled)
-        engine: Any = FullEngine(
+        engine: Any = PersistentEngine(
             self.model,
             asynchronous=self.who.asynchronous,
             compiled=self.who.compiled,
@@ -53,7 +54,7 @@ class OurEngine:
             num_blocks=case.rows * blocks_each,
             block_size=BLOCK_SIZE,
             max_rows=case.rows,
-            token_budget=TOKEN_BUDGET,
+            token_budget=case.token_budget,
             max_length=case.longest,
         )
         self.attention = attention_kernel_name(engine.executor.forward.storage)
@@ -68,6 +69,7 @@ class OurEngine:
         outputs: dict[str, list[int]] = {name: [] for name in names}
         stamps: dict[str, list[float]] = {name: [] for name in names}
         waiting = list(zip(names, case.items, case.arrivals, strict=True))[::-1]
+        steps: list[tuple[float, Any]] = []
         metrics = engine.metrics
         first_step, device_ms, idle_ms = engine.num_steps, metrics.device_ms, metrics.idle_ms
         start = clock()
@@ -80,7 +82,8 @@ class OurEngine:
                 time.sleep(max(waiting[-1][2] - (clock() - start), 0))
                 continue
             brought = engine.step()
-            now = clock()
+            steps.append((clock(), brought))  # looked at afterwards: it takes a while, and is no part of serving
+        for now, brought in steps:
             for output in brought:
                 if output.error:
                     raise RuntimeError(f"request {output.request_id}: {output.error}")
@@ -108,8 +111,9 @@ class OurEngine:
 
         self.start(replace(case, workload="equal"))
         engine = self.engine
-        tokens = 2 * SETTLE_STEPS + TIMELINE_STEPS + PROFILED_STEPS
-        items = replace(case, workload="equal", new_tokens=min(tokens, self.longest - PROMPT)).items[:ROWS]
+        prefills = case.rows * PROMPT // (case.token_budget - case.rows)  # the first rows decode in the meantime
+        tokens = prefills + 2 * SETTLE_STEPS + TIMELINE_STEPS + PROFILED_STEPS
+        items = replace(case, workload="equal", new_tokens=min(tokens, self.longest - PROMPT)).items
         started: set[str] = set()
         for number, item in enumerate(items):
             params = SamplingParams(max_tokens=item.max_tokens, ignore_eos=True)
@@ -134,4 +138,5 @@ class OurEngine:
 
     def close(self) -> None:
         self.engine = self.model = None
+        self.rows = self.longest = 0
         release_memory()

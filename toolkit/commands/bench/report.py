@@ -40,7 +40,7 @@ def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
     if floor:
         title += f"; a step must read memory for {floor:.2f} ms"
     lines = [COLUMNS] + [line(row) for row in sorted(rows, key=lambda row: row["tokens_per_s"])]
-    kernels = sorted({f"  {row['engine']}: attention by {row['attention']}" for row in rows})
+    kernels = sorted({f"  {row.get('version', row['engine'])}: attention by {row['attention']}" for row in rows})
     return "\n".join([title, *aligned(lines), *kernels])
 
 
@@ -48,34 +48,35 @@ def gains(rows: Iterable[dict[str, Any]]) -> str:
     """For each case with equal requests: what asynchrony brings beside what the idle share allows, and who is quicker.
 
     The ceiling is 1 / (share of the synchronous run in which a batch was on the device): nobody can do better than fill
-    what was idle.
+    what was idle. Of vLLM in one process and in two, the quicker one is compared.
     """
-    lines: list[Sequence[str]] = [("ours", "async / sync", "at most", "/ transformers async", "of the floor")]
+    lines: list[Sequence[str]] = [
+        ("ours", "async / sync", "at most", "/ transformers async", "/ vllm async", "of the floor")
+    ]
     for case, mine in groupby(sorted(rows, key=case_of), key=case_of):
-        model, workload, new_tokens, *_ = case
-        found = {(row["engine"], row["mode"], row["compiled"]): row for row in mine}
+        model, workload, new_tokens, batch, _ = case
+        by_speed = sorted(mine, key=lambda row: row["tokens_per_s"])
+        found = {(row["engine"], row["mode"], row["compiled"]): row for row in by_speed}
+        peers = [found.get(key) for key in (("transformers", "async", False), ("vllm", "async", True))]
         for compiled in (False, True):
             ours, before = (found.get(("ours", mode, compiled)) for mode in ("async", "sync"))
-            theirs = found.get(("transformers", "async", False))
-            if workload != "equal" or ours is None or before is None or theirs is None:
+            if workload != "equal" or ours is None or not any((before, *peers)):
                 continue
-            name = f"{model}, {new_tokens:,} new tokens" + ", compiled" * compiled
-            ceiling = "-" if before["run_active"] is None else f"{1 / before['run_active']:.2f}"
-            floor = ours["floor_ms_per_step"]
-            lines.append(
-                (
-                    name,
-                    f"{ours['tokens_per_s'] / before['tokens_per_s']:.2f}",
-                    ceiling,
-                    f"{ours['tokens_per_s'] / theirs['tokens_per_s']:.2f}",
-                    "-" if floor is None else f"{ours['ms_per_step'] / floor:.2f}",
-                )
-            )
+            name = f"{model}, {batch} x {new_tokens:,} new tokens" + ", compiled" * compiled
+            gain, *quicker = (times(ours["tokens_per_s"], row, "tokens_per_s") for row in (before, *peers))
+            ceiling, floor = times(1, before, "run_active"), times(ours["ms_per_step"], ours, "floor_ms_per_step")
+            lines.append((name, gain, ceiling, *quicker, floor))
     return "\n".join(aligned(lines))
+
+
+def times(value: float, row: dict[str, Any] | None, key: str) -> str:
+    """How many times as large a value is as a row's; a dash where that was not measured."""
+    return "-" if row is None or row[key] is None else f"{value / row[key]:.2f}"
 
 
 def line(row: dict[str, Any]) -> tuple[str, ...]:
     name = f"{row['engine']} {row['mode']}" + ", compiled" * row["compiled"]
+    name += ", two processes" * (row.get("processes", 1) == 2)
     numbers = [f"{row['tokens_per_s']:,.0f}", f"{row['ms_per_step']:.2f}"]
     numbers += [f"{row[key]:.1f}" for key in ("ttft_ms", "ttft_p99_ms", "itl_ms", "itl_p99_ms")]
     shares = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("gpu_active", "kernel_active", "run_active")]

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers.generation.configuration_utils import CompileConfig, ContinuousBatchingConfig
 
-from toolkit.commands.bench.cases import TOKEN_BUDGET, Case
+from toolkit.commands.bench.cases import Case
 from toolkit.commands.bench.engine_runner import EngineSpec
 from toolkit.commands.bench.flash_for_transformers import Attention
 
@@ -28,7 +28,7 @@ def settings(case: Case, who: EngineSpec, attention: Attention) -> ContinuousBat
     limits: dict[str, Any] = {
         page: PAGE,
         "num_blocks": case.rows * blocks_each,
-        "max_batch_tokens": TOKEN_BUDGET,
+        "max_batch_tokens": case.token_budget,
         "max_requests_per_batch": case.rows,
         "max_blocks_per_request": blocks_each + blocks_each % 2 if attention.decode_path else 0,
         "allow_block_sharing": False,

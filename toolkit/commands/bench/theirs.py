@@ -39,13 +39,15 @@ class TheirEngine:
         self.who = who
         self.models = models
         self.attention = ""
+        self.details: dict[str, str] = {}
         self.model: Any = None
         self.manager: Any = None
         self.workload = ""
-        self.longest = 0
+        self.rows = self.longest = 0
 
     def prepare(self, case: Case) -> None:
-        if self.manager is not None and self.workload == case.workload and case.longest <= self.longest:
+        same = self.manager is not None and (self.workload, self.rows) == (case.workload, case.rows)
+        if same and case.longest <= self.longest:
             return  # the warm-up of a longer case has met all sizes of this one
         if self.who.asynchronous and not torch.cuda.is_available():
             raise NotHere("transformers' asynchronous batching needs an NVIDIA GPU")
@@ -57,7 +59,7 @@ class TheirEngine:
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         self.manager = self.model.init_continuous_batching(greedy, settings(case, self.who, self.best))
         self.manager.warmup()
-        self.workload, self.longest = case.workload, case.longest
+        self.workload, self.rows, self.longest = case.workload, case.rows, case.longest
         # Sizes grow until the end of a run, so only a whole one meets them all. The article's would take minutes.
         self.run(replace(case, new_tokens=SHORT_TOKENS) if case.workload == "article" else case)
 

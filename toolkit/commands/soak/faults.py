@@ -37,13 +37,14 @@ class FaultyExecutor:
 
 
 def faulty_engine() -> type:
-    """The full engine, with errors to be planted in its executor; it gets over these and over no others."""
+    """Chapter 9's engine, with errors to be planted in its executor; it gets over these and over no others."""
     from ch08_full_engine import FullEngine
+    from ch09_persistent_batch.build import build
 
     class FaultyEngine(FullEngine):
         def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
             self.num_preempted = 0
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, build=build, **options)
             self.executor = FaultyExecutor(self.executor)
             preempt = self.scheduler.preempt
 

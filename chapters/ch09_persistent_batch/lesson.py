@@ -1,0 +1,517 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chapter 9: When the host is the bottleneck
+#
+# Asynchrony hides the host's work behind the device's, as long as there is less of it. Chapter 8's engine goes over its
+# requests in Python several times a step, so its work grows with every row; the device's hardly does. At some number of
+# rows the lines cross, and from there on the GPU waits again, for all that was built to prevent it. In this chapter the
+# batch *persists*: what the engine knows of its requests stands in arrays, a step edits them, and Python looks at a
+# request when it comes, when it ends, and when somebody wants its text.
+#
+# - `seats.py`: the running requests as columns (exercise 9.1); `rows.py`: the rows of a step
+# - `array_scheduler.py`: budget and blocks for all at once (9.2 to 9.4); `array_blocks.py`, `prefix_array_blocks.py`
+# - `array_packer.py`: the inputs of all tokens without a loop (9.5); `array_batch.py`, `persistent_buffers.py`
+# - `array_book.py`: a commit of a few additions (9.6); `step_outputs.py`: objects for those who look (9.7)
+# - given: `array_texts.py`, `array_metrics.py`, `build.py`, `persistent_engine.py`
+#
+# What has an exercise is yours, in `chapters/ch09_persistent_batch/`; the rest is in
+# `solutions/ch09_persistent_batch/`.
+#
+# About two hours with the seven exercises. You need a little numpy: indexing with arrays, masks, `cumsum`, `repeat`.
+
+# %%
+import sys
+
+sys.path.insert(0, "../..")  # the repository root, seen from this notebook
+from toolkit.course import open_chapter
+
+open_chapter("ch09")  # whose code runs (COURSE_CODE); switches autoreload on
+
+# %%
+import numpy as np
+import torch
+from IPython.display import display
+
+from ch02_continuous_batching import EngineConfig, SamplingParams
+from ch02_continuous_batching.random_numbers import uniform_number
+from ch08_full_engine import FullEngine
+from ch08_full_engine.build import build as build_before
+from ch09_persistent_batch import ArrayBlocks, ArrayScheduler, PersistentEngine, SeatedRequest, Seats
+from ch09_persistent_batch.build import build
+from figures.recorded import recorded, recorded_figures
+from toolkit.commands.decoding import Load, serve
+from toolkit.device import accelerator, is_simulated
+from toolkit.models import load_model
+from toolkit.source_diff import source_diff
+from toolkit.timeline import plot_timeline
+
+torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
+loaded = load_model("tiny", device="cpu" if is_simulated() else "cuda")
+model, tokenizer = loaded.model, loaded.tokenizer
+print("this notebook runs on:", accelerator.get_device_name())
+
+# %% [markdown]
+# ## 1. Where the lines cross
+#
+# On the virtual clock everything has a price, so the place can be computed. Chapter 3's `host_prices.py` declares 0.8
+# ms for a prepare and 0.5 for a commit, and 0.04 ms more for each row in either. The forward takes 8 ms, and 0.02 for
+# each token; in decode a row is a token.
+#
+# **Predict first.** At how many rows does the host's work take as long as the forward? Solve it on paper. Then: which
+# share of the time is the device idle with 128 rows, in the asynchronous order? The next cell measures 32 and 128.
+
+# %%
+for rows in (32, 128):
+    run = serve(FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
+    print(f"{rows:4} rows: {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():5.1%}")
+plot_timeline(run.recording, title="Chapter 8's engine, 128 rows: the device waits for the host")
+
+# %% [markdown]
+# The lines: host 1.3 + 0.08 n, device 8 + 0.02 n. They cross at n = 6.7 / 0.06, about 112 rows. With 128 the host needs
+# 11.5 ms and the device 10.6, so the device idles for 0.9 of 11.5 ms, 8 %.
+#
+# These prices are round figures. What are the real ones? On an H100, with the 1B shape and with that of the default
+# model (135 million parameters), both engines; the numbers over the bars are the device's idle shares:
+
+# %%
+for picture in recorded_figures("ch09", "ch09_crossing", "ch09_idle"):
+    display(picture)
+
+# %%
+for recording in recorded("ch09_crossing"):
+    print(f"{recording['device']}, clock {recording['rows'][0]['clock']}")
+    for row in recording["rows"]:
+        print(
+            f"    {row['model']:4} {row['rows']:4} rows, {row['engine']}: host {row['host_ms']:6.2f}, device "
+            f"{row['device_ms']:6.2f} ms, idle {row['idle_share']:5.1%}, {row['tokens_per_s']:9,.0f} tokens/s"
+        )
+
+# %% [markdown]
+# Chapter 8's engine: with more requests, hardly more tokens, or even fewer. The smaller the model, the earlier it
+# happens. (Each pair of engines has given the same tokens.)
+#
+# Where does the time go? The host's clock again, now for each part of a step, with nothing queued on a device:
+
+
+# %%
+def show_parts(engine, parts):
+    """The recorded times of these parts of a step, in microseconds, by rows."""
+    for recording in recorded("host_cost"):
+        print(f"{recording['device']}, {engine}, us a step")
+        rows = [row for row in recording["rows"] if row["engine"] == engine]
+        for row in [row for row in rows if row["context"] == min(each["context"] for each in rows)]:
+            print(f"    {row['rows']:4} rows:", *(f"{part} {1e3 * row[part + '_ms']:7.0f} " for part in parts))
+
+
+show_parts("chapter 8", ("schedule", "pack", "launch", "commit"))
+
+# %% [markdown]
+# Everything but the launch is in proportion to the rows: a loop, or several. The loops are not badly written. A row
+# costs some 10 us because Python does a few dozen things for it, and each takes a tenth of a microsecond or two.
+#
+# In decode, what changes from one step to the next? Each request has one token more. That is an addition. The rows, the
+# sampling parameters, nearly all block tables are what they were. So instead of making everything again, keep it, and
+# edit.
+#
+# ## 2. Seats
+#
+# A running request gets a **seat**: an index that it keeps from its admission to its end. All that the engine has to
+# know of it stands at this index in a dozen numpy arrays, the *columns*. Three of them say where it stands:
+#
+# | column | tokens that |
+# |---|---|
+# | `computed` | have keys and values in the cache, or will have when the launched steps are done |
+# | `known` | the host has: prompt and committed output |
+# | `promised` | are known, and one more if a launched step is going to sample one |
+#
+# They replace `pending_samples` and the lengths of lists. How many tokens may a request compute next? Chapter 7 asks
+# whether it is in its prompt, whether its token is in flight, whether that will be its last one. Here it is
+# `promised - computed`, and 0 once `promised` has reached the `limit`. For all seats at once:
+
+# %%
+seats = Seats(max_rows=4, max_length=32, width=8)
+for number, (prompt_length, max_tokens) in enumerate([(6, 9), (4, 9), (5, 1)]):
+    prompt = list(range(100 * number, 100 * number + prompt_length))
+    seats.join(SeatedRequest("abc"[number], prompt, SamplingParams(max_tokens=max_tokens), arrival=number))
+seats.computed[:3] = (
+    2,
+    4,
+    5,
+)  # a is in its prompt; the others have launched it, and b's and c's first token is in flight
+seats.promised[:3] = 6, 5, 6
+print("promised - computed:", (seats.promised - seats.computed)[:3])
+print("below the limit:    ", (seats.promised < seats.limit)[:3])
+print("tokens to compute:  ", ((seats.promised - seats.computed) * (seats.promised < seats.limit))[:3])
+
+# %% [markdown]
+# a computes the other four tokens of its prompt, b the one that is in flight (carried over), and c nothing: what is in
+# flight is its last. The fourth seat is free. Its columns are 0, and 0 - 0 is nothing to do.
+#
+# ### Exercise 9.1: leave a seat (10 minutes)
+#
+# In `chapters/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
+#
+# **Predict first.** A request had an epoch of its own in chapter 2. Why does the *seat* need one?
+
+# %%
+seats.tables[1, :2] = 11, 12
+seats.num_blocks[1] = 2
+print("blocks:", seats.leave(seats.requests[1]), " epochs:", seats.epoch, " known:", seats.known)
+seats.join(SeatedRequest("d", [7, 8], SamplingParams(), arrival=3))
+print("seat 1 is taken again: epochs:", seats.epoch, " known:", seats.known, " served in the order", seats.order)
+
+# %% [markdown]
+# Because a seat is handed out again at once, while a row of its last holder may be in flight. A commit compares the
+# epochs of all rows with those of their seats, in one operation, and drops what differs.
+#
+# ## 3. One budget, many rows
+#
+# Chapter 2's scheduler is a loop: this one gets so many tokens, what is left is the budget for the next one. A loop in
+# which each turn depends on the one before looks like nothing for arrays. But what a row finds left depends on the
+# *sum* before it, and running sums are an array operation.
+#
+# ### Exercise 9.2: one budget for all rows (10 minutes)
+#
+# In `array_scheduler.py`, fill `ArrayScheduler.within_budget`, one line. `make hint EX=9.2`.
+#
+# The same goes for blocks. How many each row is short of is a subtraction for all rows; if the free ones are enough for
+# the sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
+# for that. A ragged list, without a loop:
+
+# %%
+more = np.array([2, 1, 3])  # blocks that three seats need
+print("whose is each of the six?  ", np.repeat(["a", "b", "c"], more))
+print("where does each run begin? ", more.cumsum() - more)
+print("counting within each run:  ", np.arange(6) - np.repeat(more.cumsum() - more, more))
+
+# %% [markdown]
+# ### Exercise 9.3: blocks for many rows at once (25 minutes)
+#
+# In the same file, fill `ArrayScheduler.extend_tables`, six lines. `make hint EX=9.3`.
+#
+# And if there are not enough? Then somebody has to go, one at a time, and the next question has another answer. That is
+# a loop by nature. But it is needed for a few rows only, and they can be found.
+#
+# ### Exercise 9.4: halve until it fits (15 minutes)
+#
+# In the same file, fill the end of `ArrayScheduler.serve`, eight lines. `make hint EX=9.4`.
+#
+# **Predict first.** 512 rows need a block each, and 500 blocks are free. How many calls of `serve` does it take, about?
+
+
+# %%
+def calls_of_serve(rows, free):
+    """Let so many rows, each with a full block, go on with so many free blocks, and count the calls."""
+    config = EngineConfig(num_blocks=rows + free, block_size=4, max_rows=rows, token_budget=rows)
+    seats = Seats(rows, max_length=8, width=2)
+    scheduler = ArrayScheduler(seats, ArrayBlocks(config.num_blocks, 4), config)
+    for i in range(rows):
+        seats.join(SeatedRequest(str(i), [5, 6, 7, 8, 9], SamplingParams(max_tokens=3), arrival=i))
+    scheduler.extend_tables(seats.order, np.ones(rows, int))
+    seats.computed[:] = 4
+    calls, serve_rows = [], scheduler.serve
+    scheduler.serve = lambda chosen: (calls.append(len(chosen)), serve_rows(chosen))
+    return len(scheduler.schedule()), len(calls)
+
+
+for free in (512, 500, 256):
+    served, calls = calls_of_serve(512, free)
+    print(f"{free:4} free blocks: {served} rows served with {calls} calls of serve")
+
+# %% [markdown]
+# (With 500 the first rows are served by the half, the quarter, the eighth. Of the last dozen the early ones make the
+# late ones go, one by one.) What it brings:
+
+# %%
+show_parts("chapter 8", ("schedule",))
+show_parts("chapter 9", ("schedule",))
+
+# %% [markdown]
+# With one row the arrays are *slower*: a numpy call costs about a microsecond, whether it adds one number or a
+# thousand.
+#
+# ## 4. The persistent batch
+#
+# The packer's turn. Its output, the input tensors, stays where it is: one piece of ordinary memory, laid out like the
+# IO buffers. A step writes the columns that move on. In steady decode these are tokens, positions, slots, lengths and
+# the carry index; padding and sampling parameters are still right, and of the block tables only those that have grown.
+#
+# How does the packer know that nothing else has changed? It compares *one* thing: whether the array of seats is the
+# very same object as in the last step (`rows.seats is self.last`). `Seats.order` makes a new one only when somebody has
+# joined or left.
+#
+# ### Exercise 9.5: every packed token, without a loop (15 minutes)
+#
+# In `array_packer.py`, fill `ArrayPacker.write_packed_tokens`, five lines. `make hint EX=9.5`.
+#
+# **Predict first.** In steady decode each row carries over the token that it has sampled in the batch before. Which
+# numbers are in the carry index?
+
+
+# %%
+class Shown:
+    """Prints the carry index of each batch that an engine packs."""
+
+    def __init__(self, engine):
+        self.packer, self.pack = engine.packer, engine.packer.pack
+        engine.packer.pack = self
+
+    def __call__(self, step, rows, previous):
+        batch = self.pack(step, rows, previous)
+        names = " ".join(row.request.request_id for row in batch.rows)
+        print(f"batch {step}: rows {names:8} carry", self.packer.columns["carry_index"][: batch.inputs.sizes.tokens])
+        return batch
+
+
+def small_engine(make=PersistentEngine, **options):
+    """An engine with room for little, on a fresh device."""
+    if is_simulated():
+        accelerator.reset("eager", on_race="raise")
+    return make(model, tokenizer, **({"num_blocks": 40, "block_size": 4, "max_rows": 4, "max_length": 64} | options))
+
+
+engine = small_engine()
+Shown(engine)
+for name, tokens in (("a", 3), ("b", 6), ("c", 6)):
+    engine.add_request(name, [10, 11, 12], SamplingParams(max_tokens=tokens, ignore_eos=True))
+while engine.has_work:
+    engine.step()
+
+# %% [markdown]
+# The identity, 0, 1, 2, as long as the rows are the same: row i's token is the i-th id of the batch before. When a has
+# ended, the others move up, and their tokens do not: 1, 2. After that it is the identity again. So chapter 7's
+# dictionary, asked for each token, is an array in which nearly always nothing happens; and still it has to be asked,
+# because of the one step in which something does.
+#
+# ## 5. Commit, and who pays for an object
+#
+# ### Exercise 9.6: commit a whole step (15 minutes)
+#
+# In `array_book.py`, fill `ArrayBook.append` and `ArrayBook.ends_with_eos`, six lines. `make hint EX=9.6`.
+#
+# Then the step returns what it has brought. Chapter 8 makes an object for each token, and whoever calls looks at all of
+# them. With 512 rows that takes longer than the commit. So a step returns *arrays*, and makes objects for those who
+# ask:
+#
+# ### Exercise 9.7: objects for those who look (5 minutes)
+#
+# In `step_outputs.py`, fill `BatchOutputs.__iter__`, two lines. `make hint EX=9.7`.
+
+# %%
+engine = small_engine()
+for name in "abc":
+    engine.add_request(name, [10, 11, 12], SamplingParams(max_tokens=4, ignore_eos=True))
+while engine.has_work:
+    outputs = engine.step()
+    print(len(outputs), "outputs,", len(outputs.ended), "of them the last;", "the first:", next(iter(outputs), None))
+
+# %%
+show_parts("chapter 8", ("commit", "outputs"))
+show_parts("chapter 9", ("commit", "outputs"))
+
+# %% [markdown]
+# (`outputs` is what a caller pays who looks at each of them. In chapter 8 the objects are made in the commit, so there
+# it is little.)
+#
+# Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
+# came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
+# ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
+# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.)
+
+
+# %%
+def tokens_looked_at(stream_text):
+    """How many tokens are turned into text while a request runs."""
+    engine, looked_at = small_engine(stream_text=stream_text), []
+    push = engine.book.texts.push_token
+    engine.book.texts.push_token = lambda request, token: (looked_at.append(token), push(request, token))[1]
+    last = engine.generate([[10, 11, 12]], SamplingParams(max_tokens=12, ignore_eos=True))[0]
+    return len(looked_at), last.text
+
+
+for stream_text in (True, False):
+    count, text = tokens_looked_at(stream_text)
+    print(f"stream_text={stream_text}: {count:2} tokens became text while it ran; the text at the end: {text!r}")
+
+# %% [markdown]
+# Same text, later. And a last loop: a sampled row needs a random number made of its seed and position. A cryptographic
+# hash takes a microsecond each, and has no form for arrays. So since chapter 2 `uniform_number` is plain arithmetic,
+# which numpy does for all rows at once, bit for bit the same:
+
+# %%
+positions = np.arange(5, dtype=np.uint64)
+print([uniform_number(7, position) for position in range(5)])
+print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
+
+# %% [markdown]
+# ## 6. What persistent state invites
+#
+# State that lives on has hazards that state made afresh has not. Three of them, each planted in an engine of its own in
+# `tests/ch09_persistent_batch/`:
+#
+# - *The persistent batch lies in pinned memory, and the copy to the device reads it there.* The next step's edits
+#   overtake the copy. The simulated GPU reports a race between host and copy engine.
+# - *One staging buffer for both sets of IO buffers.* It is written again while the copy of the batch before still
+# reads.
+#   The same report.
+# - *A seat's epoch does not advance.* A token in flight goes to the seat's next holder, or counts twice after a
+#   preemption. No race: the tests see other tokens.
+#
+# The engine avoids the first two by keeping the state in *ordinary* memory, which no copy engine reads, and copying it
+# as a whole into the pinned side of the IO buffers whose turn it is. That copy costs some microseconds, and buys one
+# state instead of one for each set of buffers.
+#
+# **Predict first.** Here is the second mistake. Which two lines will the report name, and which event is missing
+# between them?
+
+# %%
+from ch09_persistent_batch.persistent_buffers import PersistentBuffers
+
+
+class OneStagingBuffer(PersistentBuffers):
+    """Both sets of IO buffers are loaded through the same pinned memory."""
+
+    shared = None
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        OneStagingBuffer.shared = self.host_buffer if OneStagingBuffer.shared is None else OneStagingBuffer.shared
+        self.host_buffer = OneStagingBuffer.shared
+
+
+if is_simulated():
+    accelerator.reset("lazy", on_race="collect")
+    names = build.__globals__
+    names["PersistentBuffers"] = OneStagingBuffer
+    engine = PersistentEngine(model, num_blocks=40, block_size=4, max_rows=4, max_length=64)
+    names["PersistentBuffers"] = PersistentBuffers
+    engine.generate([[10, 11, 12], [20, 21]], SamplingParams(max_tokens=6, ignore_eos=True))
+    print(f"{len(accelerator.races())} races; the first one:")
+    print(accelerator.races()[0])
+
+# %% [markdown]
+# ## 7. The same engine
+#
+# **Predict first.** Which parts of chapter 8's build are replaced? Loop and executor are not.
+
+# %%
+print(source_diff(build_before, build))
+
+# %% [markdown]
+# What goes from request to request is gone; whatever has no loop over requests is still there. And it *is* chapter 8's
+# engine: cancelling, preemption, shared prefixes, stop strings, errors and the server work as before. The tests run
+# both with the same random loads and compare every step's outputs; and they ask chapter 8's own tests of this engine.
+
+# %%
+load = Load(model, requests=128, prompt_len=8, new_tokens=12)
+runs = {name: serve(make, load) for name, make in (("chapter 8", FullEngine), ("chapter 9", PersistentEngine))}
+for name, run in runs.items():
+    print(f"{name}: {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():5.1%}")
+print("the same tokens:", runs["chapter 8"].outputs == runs["chapter 9"].outputs)
+plot_timeline(runs["chapter 9"].recording, title="The persistent batch, 128 rows: no gap")
+
+# %% [markdown]
+# (The virtual clock charges 0.001 ms a row here, a fortieth of what it charges the others. What is true of a machine
+# stands in the recordings:)
+
+# %%
+for picture in recorded_figures("host_cost", "host_cost"):
+    display(picture)
+
+# %% [markdown]
+# ## 8. What other engines do
+#
+# - **Several steps a visit**: launch k steps, look at the host's side once. It divides the host's work by k, and makes
+# every join, end and cancel wait for up to k steps. vLLM had it (multi-step scheduling), and gave it up for
+# asynchronous
+#   scheduling.
+# - **Inputs prepared on the device** from state that lives there (vLLM's Model Runner V2): the host sends edits. It is
+#   needed where the host does not know lengths when it launches, as with speculative decoding. Here it would save the
+#   writing of positions and slots, a few microseconds, and add kernels to every step.
+# - **Processes instead of threads**: tokenizing, detokenizing and HTTP run beside the engine's process, not in it.
+#   Threads of one process share Python's global lock.
+# - **Free-threaded Python** (3.13t and later) has no such lock, and costs every single thread something.
+#
+# The third can be tried here. A step's host work, alone; beside a thread that makes text; and beside a process that
+# does.
+#
+# **Predict first.** A thread that is busy in Python all the time: how much longer does 1 ms of the engine's work take?
+
+# %%
+import multiprocessing
+import statistics
+import threading
+import time
+
+
+def make_text(stop):
+    """Decode tokens again and again, as a detokenizer under load does."""
+    while not stop.is_set():
+        for token in range(3, 90):
+            tokenizer.decode([token, token + 1, token + 2])
+
+
+def work_ms(times=200):
+    """The median time of a fixed piece of Python work, such as a step's."""
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        sum(i * i for i in range(10_000))
+        taken.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(taken), max(taken)
+
+
+def beside(kind, event):
+    stop = event()
+    helper = kind(target=make_text, args=(stop,), daemon=True)
+    helper.start()
+    time.sleep(0.2)
+    measured = work_ms()
+    stop.set()
+    helper.join()
+    return measured
+
+
+print("alone:            median {:.2f} ms, worst {:.2f}".format(*work_ms()))
+print("beside a thread:  median {:.2f} ms, worst {:.2f}".format(*beside(threading.Thread, threading.Event)))
+forked = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+if sys.platform == "linux":
+    print("beside a process: median {:.2f} ms, worst {:.2f}".format(*beside(forked.Process, forked.Event)))
+
+# %% [markdown]
+# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), so the median may look harmless
+# while single pieces of work take several times as long; and a step consists of many places where the lock can be lost,
+# for instance whenever torch lets go of it. A process costs nothing, if there is a core for it. That is why services
+# put everything that is not the engine into other processes; chapter 10 does.
+#
+# ## 9. What it costs
+#
+# - **Code.** Chapter 8's scheduler, packer and book are as simple as their rules; these are not harder, but they have
+#   to be read as array operations. Fourteen modules, of which none has a fast path beside an ordinary one.
+# - **Memory.** All seats have room for the longest request: 4 bytes for each of `max_rows` times `max_length` tokens.
+#   512 rows of 131,072 tokens are 256 MB of host memory; with `max_length=8192` it is 16 MB. And a launch copies the
+#   block tables as a whole: 512 rows of 8,192 blocks are 16 MB a step, which would be felt. For such a load the tables
+#   have to live on the device, and only edits travel.
+# - **Few rows.** With one row it is a little slower than chapter 8, by some 50 us that asynchrony hides.
+# - **Latency.** Text at the end is late by definition. Everything else comes in the same step as before.
+#
+# What is gained: a GPU that is never waiting at any batch size, which chapter 0 set out to build. One GPU; chapter 10
+# serves it to others, and takes a second one.
+#
+# **Further reading**
+#
+# - vLLM's persistent batch: `vllm/v1/worker/gpu_input_batch.py`; its Model Runner V2: `vllm/v1/worker/gpu/`.
+# - SGLang's overlap scheduler: `managers/scheduler.py` and `managers/overlap_utils.py`.
+# - Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014: the arithmetic of `mix`.
+# - PEP 703, "Making the Global Interpreter Lock Optional in CPython".

@@ -1,0 +1,74 @@
+"""Chapter 9's measurements: where host and device cross, by rows. What a step costs the host: see figures/host_cost."""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from figures.accelerated import clock, in_turns, open_load, recorded_on
+from figures.ch07.record import row_ms
+from figures.host_cost.record import engines
+from toolkit import device
+from toolkit.commands.decoding import Served, serve
+from toolkit.course import use
+from toolkit.garbage import release_memory
+from toolkit.models.merge import merge_projections
+from toolkit.recordings import Row
+from toolkit.timeline.between_forwards import between_forwards
+
+__all__ = ["record", "recorded_on"]
+
+LOADS = {
+    "simulated": [("", rows) for rows in (8, 32, 128, 256)],
+    "cuda": [(name, rows) for name in ("1b", "135m") for rows in (32, 128, 256, 512)],
+}
+NEW_TOKENS = 128
+TOKEN_BUDGET = 2048  # on a GPU, where there is a graph for each size of a step up to it
+
+
+def record(chosen: torch.device) -> dict[str, list[Row]]:
+    use("solutions")
+    crossing = []
+    for name, rows in LOADS["simulated" if device.is_simulated() else "cuda"]:
+        crossing += compare(name, rows)
+    return {"ch09_crossing": crossing}
+
+
+def compare(name: str, rows: int) -> list[Row]:
+    """The same decode steps through both engines; on a GPU with compiled layers, as they are used there."""
+    load = open_load(name, requests=rows, new_tokens=NEW_TOKENS)
+    options: dict[str, Any] = {"prefix_sharing": False}
+    if not device.is_simulated():
+        merge_projections(load.model)
+        options |= {"compiled": True, "token_budget": TOKEN_BUDGET, "max_length": load.prompt_len + load.new_tokens}
+
+    made: dict[str, Any] = {}
+
+    def served_by(name: str) -> Served:
+        def build(model: Any, **limits: Any) -> Any:  # noqa: ANN401
+            """On a GPU an engine is kept for its next run, since its graphs take longer than that."""
+            if name not in made or device.is_simulated():
+                made[name] = engines()[name](model, **(limits | options))
+            return made[name]
+
+        return serve(build, load)
+
+    warm_up = {name: served_by(name).outputs for name in engines()}
+
+    def run(name: str) -> Row:
+        served = served_by(name)
+        seen = between_forwards(served.recording)
+        return {
+            "same_tokens": served.outputs == warm_up["chapter 8"],
+            "host_ms": round(seen.host_ms, 4),
+            "device_ms": round(seen.device_ms, 4),
+            "idle_share": round(seen.idle_share, 4),
+            "ms_per_step": round(seen.ms, 4),
+            "tokens_per_s": round(rows * 1e3 / seen.ms, 1),
+            "clock": clock(),
+        }
+
+    measured = in_turns({name: partial(run, name) for name in engines()}, row_ms)
+    made.clear()
+    release_memory()
+    return [{"model": name, "rows": rows, "engine": engine, **numbers} for engine, numbers in measured.items()]

@@ -1,0 +1,98 @@
+"""Bars for engines: how each looks, in which order they stand, and which rows of a recording are shown.
+
+Of vLLM in one process and in two, the quicker one is shown, for each case and mode.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from figures import Recorded
+from figures.style import BLUE, EDGE, GREEN, ORANGE, PINK
+from toolkit.commands.bench.cases import ROWS
+
+Row = dict[str, Any]
+
+LIGHT = "#BBBBBB"  # a grey on which hatching can be seen
+
+# (engine, mode, compiled): colour, hatch; from left to right
+LOOKS = {
+    ("transformers", "sync", False): (LIGHT, ""),
+    ("transformers", "async", False): (LIGHT, "//"),
+    ("transformers", "async", True): (LIGHT, "xx"),
+    ("vllm", "sync", True): (PINK, "//"),
+    ("vllm", "async", True): (GREEN, "//"),
+    ("ours", "sync", False): (ORANGE, ""),
+    ("ours", "async", False): (BLUE, ""),
+    ("ours", "sync", True): (ORANGE, "//"),
+    ("ours", "async", True): (BLUE, "//"),
+}
+
+
+def who(row: Row) -> tuple[str, str, bool]:
+    return row["engine"], row["mode"], row["compiled"]
+
+
+def named(spec: tuple[str, str, bool]) -> str:
+    engine, mode, compiled = spec
+    return f"{engine}, {mode}" + ", compiled" * compiled
+
+
+def case(row: Row) -> str:
+    return f"{row['model']}\n{row['new_tokens']:,} new tokens"
+
+
+def by_rows(row: Row) -> str:
+    return f"{row['model']}\n{row['batch']} rows"
+
+
+def where(recording: Recorded, rows: list[Row]) -> str:
+    """The device, and the kernels of the other sides: what they had is part of the result."""
+    kernels: dict[str, set[str]] = {}
+    for row in rows:
+        if row["engine"] != "ours":
+            version = row["version"].partition(",")[0] if row["engine"] == "vllm" else recording["transformers"]
+            kernels.setdefault(f"{row['engine']} {version.split()[-1]}", set()).add(row["attention"])
+    peers = (f"; {name} with {' and '.join(sorted(found))}" for name, found in sorted(kernels.items()))
+    return recording["device"] + "".join(peers)
+
+
+def equal_rows(recording: Recorded) -> list[Row]:
+    """The rows of one length, the quickest of those that look the same."""
+    rows = sorted((row for row in recording["rows"] if row["workload"] != "ragged"), key=lambda r: r["tokens_per_s"])
+    return list({(case(row), row["batch"], row["workload"], who(row)): row for row in rows}.values())
+
+
+def usual_rows(recording: Recorded) -> list[Row]:
+    """The same, of cases with the usual number of requests."""
+    return [row for row in equal_rows(recording) if row["batch"] == ROWS]
+
+
+def grouped(
+    axes: Any,  # noqa: ANN401
+    rows: list[Row],
+    key: str,
+    text: Callable[[float], str],
+    case: Callable[[Row], str] = case,
+) -> dict[str, tuple[float, float]]:
+    """On matplotlib's `axes` a group of bars for each case, in it a bar for each engine that was measured there.
+
+    Returns:
+        for each case, where on the x axis its group begins and ends.
+    """
+    order = sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"], r["batch"]))
+    cases = list(dict.fromkeys(case(row) for row in order))
+    present = [spec for spec in LOOKS if any(who(row) == spec for row in rows)]
+    width = 0.84 / max(len(present), 1)
+    groups = {name: [one for one in present if any((case(r), who(r)) == (name, one) for r in rows)] for name in cases}
+    first = {name: cases.index(name) - width * (len(group) - 1) / 2 for name, group in groups.items()}
+    for spec in present:
+        mine = [row for row in rows if who(row) == spec]
+        places = [first[case(row)] + width * groups[case(row)].index(spec) for row in mine]
+        colour, hatch = LOOKS[spec]
+        look = {"color": colour, "hatch": hatch, "label": named(spec), **EDGE}
+        bars = axes.bar(places, [row[key] for row in mine], width, **look)
+        axes.bar_label(bars, [text(row[key]) for row in mine], padding=2, fontsize=7.5 if len(present) < 8 else 6.5)
+    axes.set_xticks(range(len(cases)), cases)
+    axes.margins(y=0.1)
+    half = width / 2
+    return {name: (first[name] - half, first[name] + width * (len(groups[name]) - 1) + half) for name in cases}

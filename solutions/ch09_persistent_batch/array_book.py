@@ -1,0 +1,101 @@
+"""The request book over arrays: a commit looks at single requests only where something happens to them.
+
+The order is that of chapter 2: the rows that do not count any more are dropped, tokens are appended, then come the
+ends. Three masks say who ends or has text that somebody waits for; for all others an addition is the whole commit.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from ch02_continuous_batching import Batch, FinishReason, Request, RequestOutput, SamplingParams
+from ch08_full_engine import ServiceBook
+from ch09_persistent_batch.array_batch import ArrayBatch
+from ch09_persistent_batch.array_scheduler import ArrayScheduler
+from ch09_persistent_batch.array_texts import ArrayTexts
+from ch09_persistent_batch.seats import Array, SeatedRequest, Seats
+from ch09_persistent_batch.step_outputs import BatchOutputs, StepOutputs
+
+
+class ArrayBook(ServiceBook):
+    """Takes the place of chapter 8's ServiceBook, and ends requests in the same ways."""
+
+    texts: ArrayTexts
+
+    def __init__(self, seats: Seats, scheduler: ArrayScheduler, texts: ArrayTexts, eos_ids: set[int]) -> None:
+        super().__init__(scheduler, texts, eos_ids)
+        self.seats = seats
+
+    def new_request(self, request_id: str, prompt: list[int], params: SamplingParams) -> SeatedRequest:
+        request = SeatedRequest(request_id, prompt, params, arrival=self.num_requests)
+        request.watched = self.texts.watches(request)
+        return request
+
+    def gather(self, brought: Sequence[RequestOutput]) -> StepOutputs:
+        return StepOutputs(self.outputs, brought)
+
+    def commit_tokens(self, batch: Batch, token_ids: Sequence[int]) -> BatchOutputs:
+        """Append each sampled token to its request, for all at once, and end the requests that are done.
+
+        Args:
+            batch: an ArrayBatch.
+            token_ids: (sampling rows,) int64.
+        """
+        rows = cast(ArrayBatch, batch).sampling_rows
+        token_array = np.asarray(token_ids)
+        alive = rows.alive
+        if not alive.all():
+            rows, token_array = rows.chosen(alive), token_array[alive]
+        lengths = self.append(rows.seats, token_array)
+        is_eos = self.ends_with_eos(rows.seats, token_array)
+        special = is_eos | (lengths >= self.seats.limit[rows.seats]) | self.seats.watched[rows.seats]
+        outputs = BatchOutputs(rows, token_array, lengths, {})
+        for i in np.flatnonzero(special).tolist():
+            outputs.special[i] = self.look_at(rows.requests[i], int(token_array[i]), bool(is_eos[i]))
+        return outputs
+
+    def append(self, seats: Array, token_ids: Array) -> Array:
+        """Append a token to each of these seats' sequences. Returns their new lengths, (seats,) int64."""
+        s = self.seats
+        # BEGIN SOLUTION 9.6
+        lengths: Array = s.known[seats] + 1
+        s.tokens[seats, lengths - 1] = token_ids
+        s.known[seats] = lengths
+        return lengths
+        # END SOLUTION
+
+    def ends_with_eos(self, seats: Array, token_ids: Array) -> Array:
+        """Whose newest token ends the sequence, (seats,) bool; nobody's who ignores that."""
+        eos = np.array([*self.eos_ids], np.int64)
+        # BEGIN SOLUTION 9.6
+        is_eos: Array = (token_ids[:, None] == eos).any(axis=1) & self.seats.heeds_eos[seats]
+        return is_eos
+        # END SOLUTION
+
+    def look_at(self, request: SeatedRequest, token_id: int, is_eos: bool) -> RequestOutput:
+        """The output of a request that may have ended, or whose text is wanted, with its newest token."""
+        reason = FinishReason.EOS if is_eos else None
+        if reason is None and request.watched:
+            text = self.texts.push_token(request, token_id)
+            reason = FinishReason.ERROR if text.error else FinishReason.STOP if text.stopped else None
+        if reason is None and self.seats.known[request.seat] >= self.seats.limit[request.seat]:
+            reason = FinishReason.LENGTH
+        if reason is None:
+            return RequestOutput(request.request_id, (token_id,), new_text=self.texts.new(request))
+        self.scheduler.finish(request)
+        request.finish_reason = reason
+        return self.last_output(request, (token_id,))
+
+    def shorten(self, request: Request, num_output_ids: int) -> None:
+        """As in chapter 2, wherever the tokens are at this moment."""
+        super().shorten(request, num_output_ids)
+        seat = cast(SeatedRequest, request).seat
+        if seat >= 0:
+            self.seats.known[seat] = min(self.seats.known[seat], len(request.prompt_ids) + num_output_ids)
+
+    def restart(self) -> None:
+        """As in chapter 2; who has a seat gets its tokens back first, since texts are made from them."""
+        for request in self.requests.values():
+            self.seats.save(cast(SeatedRequest, request))
+        super().restart()

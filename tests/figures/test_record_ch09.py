@@ -1,0 +1,32 @@
+"""Chapter 9's measurements, and what its lesson says of the committed recordings."""
+
+import pytest
+
+from figures.ch09 import record as ch09
+from tests.figures.recorded import assert_recorded_and_drawn
+from tests.simulated import needs_simulator
+from toolkit.recordings import DATA, read_recording
+
+
+@pytest.mark.long
+@needs_simulator
+def test_chapter_9_is_recorded_and_drawn(tmp_path, monkeypatch):
+    """On the simulated GPU: every row says so, the same again gives the same rows, every figure can be drawn."""
+    monkeypatch.setitem(ch09.LOADS, "simulated", [("", 4), ("", 128)])
+    assert_recorded_and_drawn(ch09, tmp_path)
+
+
+def test_what_the_lesson_says_of_the_recordings():
+    """Both engines give the same tokens; the host's line crosses the device's in chapter 8, and stays below it here."""
+    recordings = sorted(DATA.glob("*/ch09_crossing.json"))
+    assert recordings
+    for path in recordings:
+        rows = read_recording(path)["rows"]
+        assert all(row["same_tokens"] for row in rows)
+        for model in {row["model"] for row in rows}:
+            mine = [row for row in rows if row["model"] == model]
+            before, now = ([row for row in mine if row["engine"] == name] for name in ("chapter 8", "chapter 9"))
+            assert before[0]["host_ms"] < before[0]["device_ms"] and before[-1]["host_ms"] > before[-1]["device_ms"]
+            assert all(row["host_ms"] < row["device_ms"] and row["idle_share"] < 0.02 for row in now), path
+            speeds = [row["tokens_per_s"] for row in now]
+            assert speeds == sorted(speeds), f"{path}: more rows, more tokens"
