@@ -112,7 +112,8 @@ class FewTokens:
     def attend(self, number: int, query: Tensor, scale: float) -> Tensor:
         keys, values, out = self.paged.cache.keys[number], self.paged.cache.values[number], torch.empty_like(query)
         # Beside a product that fills most of the GPU, but not all, the attention's small programs would gather on the
-        # processors that it has left idle: on an H100 (8b) they took 39.5 us after an early start, and 31.8 without.
+        # processors that it has left idle: on an H100 (8b) they took 39.5 us after an early start, and 31.8 without one
+        # (behind cuBLAS).
         early = self.early and self.leaves_room(self.decoder.layers[number].self_attn.q_proj.weight)
         if self.paged.num_decode_rows > 0:
             triton_attention.decode(out, query, keys, values, self.paged, scale, self.arrived, early)

@@ -17,6 +17,8 @@ On an H100, 32 rows of 600 tokens, a step of compiled and of fused layers takes 
     1b    1.78 and 1.51 ms,          1.70 and 1.44 times,           with 245 and 93
     135m  1.50 and 0.89 ms,          6.3 and 3.7 times,             with 411 and 163
 
+That was recorded when attention started early in all of them, which cost 8b and 1b time (few_tokens.py).
+
 The library's model runs all other steps, those of more than FEW_TOKENS tokens, whose products are better with cuBLAS.
 (With 64 tokens this is 5 % quicker for 8b and 9 % for 1b.) vLLM and SGLang fuse in the same way, in model code of their
 own.
