@@ -4,6 +4,7 @@ make record CH=0                  # on the GPU if there is one, else on the CPU
 make record CH=0 DEVICE=cpu
 make record CH=3                  # chapters 3 and up: without a GPU, the simulated one
 make record CH=roofline           # on a GPU only
+make record CH=step_profile       # on a GPU only: where the time of a decode step goes, kernel by kernel
 make record CH=host_cost          # a step's cost for the host, by rows
 make record CH=busy_neighbour     # on a GPU: the same engine beside a process that keeps all cores busy
 

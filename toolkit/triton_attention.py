@@ -1,20 +1,18 @@
-"""Paged attention for NVIDIA GPUs: sizes and launches of the kernels in triton_kernels.py and triton_prefill.py.
+"""Paged attention for NVIDIA GPUs: sizes and launches of the kernels in triton_decode.py and triton_prefill.py.
 
 Plain torch (toolkit/paged_attention.py) first copies a row's keys and values out of the cache, as wide as the block
 table, and then attends. These kernels look the blocks up while they read: each key and value is read once, and only up
 to the row's true length. Decode is bound by that reading, so how much of the memory's bandwidth it reaches is all that
 counts there.
 
-- *Decode* (FlashDecoding: Dao, Haziza, Massa, Sizov, 2023). With one query token a row there is little to run side by
-  side: rows times KV heads programs, and a GPU wants several on each of its processors. So a row's keys are *split*
-  over several programs, and a second, small kernel combines their results. With rows enough there is one split, which
-  writes the result itself.
+- *Decode*. With one query token a row there is little to run side by side: rows times KV heads programs. So a row's
+  keys may be split over several programs, the last of which puts their results together.
 - *Prefill chunks and mixed steps* (FlashAttention): a program takes a few query tokens of one row, and walks over the
   keys that they may see.
 
-A captured graph fixes the grid, and with it the number of splits. So both come from shapes alone, which the host knows
-(rows, heads, the block table's width, the number of processors); lengths are read on the device, where they change from
-replay to replay. A split that finds nothing to do weighs nothing in the combination: the logarithm of its sum is -inf.
+A captured graph fixes the grid. So its size comes from shapes alone, which the host knows (rows, heads, the number of
+processors). Lengths are read on the device, where they change from replay to replay, and so is which program works on
+which row; those that are not needed end at once.
 """
 
 import functools
@@ -31,15 +29,12 @@ from toolkit.paged_cache import PagedBatch
 # decode takes 1.0 times the time of reading the keys and values at 4,096 tokens a row. Tiles of 128 are 2 % faster
 # there with one split and 10 % slower at 8,000 tokens with two; tiles of 32 gain nothing. Of 24 sizes for prefill these
 # are within 13 % of the best for prompts, and the best where decode rows of 8,000 tokens stand beside a chunk of 512.
-DECODE = {"TILE": 64, "num_warps": 4, "num_stages": 3}
+DECODE = {
+    64: {"TILE": 64, "num_warps": 2, "num_stages": 5},
+    128: {"TILE": 32, "num_warps": 4, "num_stages": 5},
+}
 PREFILL = {"TILE": 64, "num_warps": 4, "num_stages": 3}
 PREFILL_QUERIES = 64  # tokens times padded group of query heads, in a program's tile
-# Splits are added until there are so many decode programs per processor: on an H100, 2 splits for 32 rows of 8 KV
-# heads, 8 for 8 rows, 32 for one. Splits cost time where rows are short, and gain where one row is longer than the
-# others, whose programs are done when it has to go on alone: 32 rows of 128 tokens take 10.6, 12.6, 14.5 us with 1, 2,
-# 4 splits, and one of 8,000 beside 31 of 300 takes 196, 113, 73 us.
-PROGRAMS_PER_PROCESSOR = 4
-MAX_SPLITS = 32
 
 
 @functools.cache
@@ -61,18 +56,6 @@ def num_processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
 
 
-def num_splits(rows: int, kv_heads: int, capacity: int, processors: int) -> int:
-    """Into how many parts decode splits each row's keys. From shapes alone, so that a graph can fix it.
-
-    Args:
-        rows, kv_heads: of the batch; there are so many programs without splits.
-        capacity: key positions that the block table has room for. More splits than it has tiles would be empty.
-        processors: of the GPU.
-    """
-    wanted = round(PROGRAMS_PER_PROCESSOR * processors / (rows * kv_heads))
-    return max(1, min(wanted, math.ceil(capacity / DECODE["TILE"]), MAX_SPLITS))
-
-
 def attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> Tensor:
     """What `toolkit.paged_attention.paged_attention` computes: same arguments, same result.
 
@@ -87,20 +70,38 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, sc
     return out
 
 
-def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> None:
-    """Write the results of the first `batch.num_decode_rows` rows, which have one token each."""
-    from toolkit.triton_kernels import combine_kernel, decode_kernel
+def decode(
+    out: Tensor,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    batch: PagedBatch,
+    scale: float,
+    arrived: Tensor | None = None,
+    early: bool = False,
+) -> None:
+    """Write the results of the first `batch.num_decode_rows` rows, which have one token each.
+
+    Args:
+        arrived: int32 zeros, at least rows * kv_heads; zeros again afterwards. By default they are made.
+        early: start before the kernel before has ended, which must be one that allows it (triton_early.py).
+    """
+    from toolkit.triton_decode import decode_kernel
 
     rows, heads, head_dim = batch.num_decode_rows, *query.shape[1:]
     block_size, kv_heads = keys.shape[1:3]
-    capacity = batch.block_table.shape[1] * block_size
-    splits = num_splits(rows, kv_heads, capacity, num_processors(query.device))
     group = heads // kv_heads
-    log_sums = torch.empty(splits, rows, heads, dtype=torch.float32, device=out.device)
-    parts = torch.empty(*log_sums.shape, head_dim, dtype=torch.float32, device=out.device) if splits > 1 else out
-    decode_kernel[kv_heads, rows, splits](
+    processors = num_processors(query.device)
+    places = rows + math.ceil(processors / kv_heads)  # a program for each row, and as many again for the long ones
+    if arrived is None:
+        arrived = torch.zeros(rows * kv_heads, dtype=torch.int32, device=out.device)
+    log_sums = torch.empty(places, heads, dtype=torch.float32, device=out.device)
+    parts = torch.empty(places, heads, head_dim, dtype=torch.float32, device=out.device)
+    decode_kernel[kv_heads, places](
+        out,
         parts,
         log_sums,
+        arrived,
         query,
         keys,
         values,
@@ -111,18 +112,19 @@ def decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: Page
         keys.stride(1),
         keys.stride(2),
         batch.block_table.stride(0),
-        capacity,
+        batch.block_table.shape[1] * block_size,
         scale * math.log2(math.e),
+        rows,
+        processors,
         GROUP=group,
-        QUERIES=max(16, _power_of_two(group)),
-        SPLITS=splits,
+        QUERIES=max(16, power_of_two(group)),
+        ROWS=max(16, power_of_two(rows)),
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
-        **DECODE,
+        EARLY=early,
+        launch_pdl=early,
+        **DECODE[head_dim],
     )
-    if splits > 1:
-        sizes = {"SPLITS": splits, "SPLITS_PADDED": _power_of_two(splits), "HEAD_DIM": head_dim}
-        combine_kernel[(rows * heads,)](out, parts, log_sums, num_warps=1, **sizes)
 
 
 def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch, scale: float) -> None:
@@ -132,7 +134,7 @@ def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, batch: Pag
     tokens, heads, head_dim = query.shape
     block_size, kv_heads = keys.shape[1:3]
     first, rows = batch.num_decode_rows, batch.seq_lens.shape[0]
-    group = _power_of_two(heads // kv_heads)
+    group = power_of_two(heads // kv_heads)
     tile_tokens = max(1, PREFILL_QUERIES // group)
     # One program for each full tile of tokens, one for each row, whose last tile is partly filled, and one for no row.
     programs = tokens // tile_tokens - first // tile_tokens + rows - first + 1
@@ -186,10 +188,10 @@ def write_kv(keys: Tensor, values: Tensor, slot_mapping: Tensor, new_keys: Tenso
         new_values.stride(1),
         HEAD_DIM=head_dim,
         WIDTH=width,
-        WIDTH_PADDED=_power_of_two(width),
+        WIDTH_PADDED=power_of_two(width),
     )
 
 
-def _power_of_two(number: int) -> int:
+def power_of_two(number: int) -> int:
     """The smallest power of two that is not below `number`."""
     return 1 << (number - 1).bit_length()

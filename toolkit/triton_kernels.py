@@ -1,4 +1,4 @@
-"""Triton kernels: what decode and prefill share, decode, and writing. toolkit/triton_attention.py launches them.
+"""Triton kernels: what decode and prefill share, and writing. toolkit/triton_attention.py launches them.
 
 A Triton kernel is written for one *program*, a group of threads that works on small tiles as if they were NumPy
 arrays; many programs run side by side, told apart by `tl.program_id`. Sizes in capitals are fixed when a kernel is
@@ -8,6 +8,13 @@ compiled. Nothing that a kernel branches on comes from the host: lengths, blocks
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def nothing_yet(QUERIES: tl.constexpr, HEAD_DIM: tl.constexpr):
+    """largest, total and summed (see `attend`) before the first key."""
+    largest = tl.full([QUERIES], float("-inf"), tl.float32)
+    return largest, tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES, HEAD_DIM], tl.float32)
 
 
 @triton.jit
@@ -39,9 +46,7 @@ def attend(
         by the same exponentials; divided by total it is the result.
     """
     dim = tl.arange(0, HEAD_DIM)
-    largest = tl.full([QUERIES], float("-inf"), tl.float32)
-    total = tl.zeros([QUERIES], tl.float32)
-    summed = tl.zeros([QUERIES, HEAD_DIM], tl.float32)
+    largest, total, summed = nothing_yet(QUERIES, HEAD_DIM)
     for start in range(first, end, TILE):
         position = start + tl.arange(0, TILE)
         inside = position < end
@@ -62,93 +67,6 @@ def attend(
         summed = tl.dot(weights.to(value.dtype), value, summed * shrink[:, None])
         largest = new_largest
     return largest, total, summed
-
-
-@triton.jit(do_not_specialize=["table_stride", "capacity"])
-def decode_kernel(
-    out,  # (rows, heads, HEAD_DIM); with several splits (SPLITS, rows, heads, HEAD_DIM) float32
-    log_sums,  # (SPLITS, rows, heads) float32, written where there are several splits: log2 of sums of exponentials
-    query,
-    keys,
-    values,
-    block_table,
-    seq_lens,
-    query_stride,
-    query_head_stride,
-    slot_stride,
-    head_stride,
-    table_stride,
-    capacity,  # positions that the block table has room for
-    scale,
-    GROUP: tl.constexpr,
-    QUERIES: tl.constexpr,
-    SPLITS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    TILE: tl.constexpr,
-):
-    """One query token a row: program (kv head, row, split) computes GROUP query heads over a part of the row's keys.
-
-    The GROUP query heads that share a KV head stand in one tile, so their keys and values are read once. The tile is
-    filled up to QUERIES = 16 or more, the fewest that the matrix units take.
-    """
-    head, row, split = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
-    heads = tl.num_programs(0) * GROUP
-    length = tl.minimum(tl.load(seq_lens + row), capacity)
-    # The parts are equal shares of the row's true length, in whole tiles: every split of a long row has as much to do.
-    share = tl.cdiv(tl.cdiv(length, TILE), SPLITS) * TILE
-    first = split * share
-    end = tl.minimum(first + share, length)
-
-    member = tl.arange(0, QUERIES)
-    real = member < GROUP
-    dim = tl.arange(0, HEAD_DIM)
-    query_head = head * GROUP + member
-    tile = query + row * query_stride + query_head[:, None] * query_head_stride + dim[None, :]
-    largest, total, summed = attend(
-        tl.load(tile, mask=real[:, None], other=0.0),
-        tl.zeros([QUERIES], tl.int32) + length,
-        keys + head * head_stride,
-        values + head * head_stride,
-        block_table + row * table_stride,
-        first,
-        end,
-        slot_stride,
-        scale,
-        QUERIES,
-        HEAD_DIM,
-        BLOCK_SIZE,
-        TILE,
-    )
-    # A split without keys has total 0: its result is 0, and the logarithm of its sum -inf, so it will weigh nothing.
-    result = summed / tl.where(total == 0.0, 1.0, total)[:, None]
-    place = (split * tl.num_programs(1) + row) * heads + query_head
-    tl.store(out + place[:, None] * HEAD_DIM + dim[None, :], result.to(out.dtype.element_ty), mask=real[:, None])
-    if SPLITS > 1:
-        tl.store(log_sums + place, largest + tl.log2(total), mask=real)
-
-
-@triton.jit
-def combine_kernel(
-    out,  # (rows, heads, HEAD_DIM)
-    parts,  # (SPLITS, rows, heads, HEAD_DIM) float32
-    log_sums,  # (SPLITS, rows, heads) float32
-    SPLITS: tl.constexpr,
-    SPLITS_PADDED: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-):
-    """Put the splits of one row and head together: the mean of their results, weighted by their sums."""
-    place, places = tl.program_id(0).to(tl.int64), tl.num_programs(0)
-    split = tl.arange(0, SPLITS_PADDED)
-    dim = tl.arange(0, HEAD_DIM)
-    real = split < SPLITS
-    log_sum = tl.load(log_sums + split * places + place, mask=real, other=float("-inf"))
-    largest = tl.max(log_sum, axis=0)
-    weight = tl.exp2(log_sum - tl.where(largest == float("-inf"), 0.0, largest))
-    part = tl.load(parts + (split * places + place)[:, None] * HEAD_DIM + dim[None, :], mask=real[:, None], other=0.0)
-    total = tl.sum(weight, axis=0)
-    result = tl.sum(part * weight[:, None], axis=0) / tl.where(total == 0.0, 1.0, total)
-    tl.store(out + place * HEAD_DIM + dim, result.to(out.dtype.element_ty))
 
 
 @triton.jit

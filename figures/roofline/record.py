@@ -65,30 +65,37 @@ def milliseconds(work: Any) -> float:  # noqa: ANN401 (anything that can be call
     return measure(work, torch.cuda, warmup=3, repeats=15).device_ms
 
 
-def decode_inputs(context: int) -> Tensors:
+def decode_inputs(context: int, rows: int = ROWS, width: int = WIDTH) -> Tensors:
     """A decode step's tensors on the device: rows of `context` tokens, the new one included, in shuffled blocks."""
-    table = torch.randperm(ROWS * WIDTH, dtype=torch.int32, device="cuda").view(ROWS, WIDTH)
-    last = torch.full((ROWS,), context - 1, dtype=torch.int64, device="cuda")
+    table = torch.randperm(rows * width, dtype=torch.int32, device="cuda").view(rows, width)
+    last = torch.full((rows,), context - 1, dtype=torch.int64, device="cuda")
     block = table[:, (context - 1) // BLOCK_SIZE].long()
     return {
-        "input_ids": torch.randint(0, 1000, (ROWS,), dtype=torch.int64, device="cuda"),
+        "input_ids": torch.randint(0, 1000, (rows,), dtype=torch.int64, device="cuda"),
         "position_ids": last,
         "slot_mapping": block * BLOCK_SIZE + (context - 1) % BLOCK_SIZE,
-        "query_start_loc": torch.arange(ROWS + 1, dtype=torch.int32, device="cuda"),
+        "query_start_loc": torch.arange(rows + 1, dtype=torch.int32, device="cuda"),
         "seq_lens": (last + 1).int(),
         "block_table": table,
-        "logits_indices": torch.arange(ROWS, dtype=torch.int64, device="cuda"),
-        "temperature": torch.zeros(ROWS, dtype=torch.float32, device="cuda"),
-        "top_k": torch.zeros(ROWS, dtype=torch.int64, device="cuda"),
-        "top_p": torch.ones(ROWS, dtype=torch.float32, device="cuda"),
-        "uniform": torch.zeros(ROWS, dtype=torch.float32, device="cuda"),
+        "logits_indices": torch.arange(rows, dtype=torch.int64, device="cuda"),
+        "temperature": torch.zeros(rows, dtype=torch.float32, device="cuda"),
+        "top_k": torch.zeros(rows, dtype=torch.int64, device="cuda"),
+        "top_p": torch.ones(rows, dtype=torch.float32, device="cuda"),
+        "uniform": torch.zeros(rows, dtype=torch.float32, device="cuda"),
     }
 
 
-def kv_bytes(cache: PagedKVCache, context: int) -> int:
+def kv_bytes(cache: PagedKVCache, context: int, rows: int = ROWS) -> int:
     """Bytes of the keys and values of `context` tokens in every row and layer."""
     _, layers, _, _, kv_heads, head_dim = cache.storage.shape
-    return 2 * layers * ROWS * context * kv_heads * head_dim * cache.storage.element_size()
+    return 2 * layers * rows * context * kv_heads * head_dim * cache.storage.element_size()
+
+
+def weight_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the weights that a step reads."""
+    head = model.get_output_embeddings().weight
+    looked_up = 0 if head is model.get_input_embeddings().weight else head.numel()  # rows of a table, not the table
+    return (sum(p.numel() for p in model.parameters()) - looked_up) * head.element_size()
 
 
 def attention(model: PreTrainedModel, cache: PagedKVCache, bandwidth: float) -> list[Row]:
@@ -137,9 +144,7 @@ class Steps:
         self.inputs = {name: tensor.clone() for name, tensor in decode_inputs(STEP_CONTEXTS[0]).items()}
         self.output = torch.zeros(ROWS, dtype=torch.int64, device="cuda")
         self.sizes = Sizes(ROWS, ROWS, ROWS, WIDTH, num_decode_rows=ROWS, max_query_length=1, greedy=True)
-        head = model.get_output_embeddings().weight
-        looked_up = 0 if head is model.get_input_embeddings().weight else head.numel()  # rows of a table, not the table
-        self.weight_bytes = (sum(p.numel() for p in model.parameters()) - looked_up) * head.element_size()
+        self.weight_bytes = weight_bytes(model)
 
     def record(self) -> list[Row]:
         step = partial(self.forward.step, self.inputs, self.output, self.sizes)

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.helpers import VOCABULARY
 from toolkit.models import load_model
+from toolkit.models.merge import merge_projections
 
 # In units of the standard deviation of the logits over the vocabulary. A token taken at random lies 4 or so below.
 LARGEST_GAP, MEAN_GAP = 0.25, 0.05
@@ -50,6 +51,14 @@ def library_model(name: str) -> Any:
 def engine_model(name: str) -> Any:
     """The same weights for engines, which switch the attention."""
     return copy.deepcopy(library_model(name))
+
+
+@cache
+def merged_model(name: str) -> Any:
+    """The same weights with merged projections: compiled=True then fuses the layers where the GPU can do that."""
+    model = copy.deepcopy(library_model(name))
+    merge_projections(model)
+    return model
 
 
 @dataclass(frozen=True)

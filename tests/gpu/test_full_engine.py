@@ -18,7 +18,7 @@ from ch07_carry_over.build import build as chapter_7
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine import test_sweeps as sweeps
 from tests.ch08_full_engine.scripted import PROMPTS, Scripted, expected, new_engine
-from tests.gpu.bfloat16 import engine_model, gaps, library_model
+from tests.gpu.bfloat16 import engine_model, gaps, library_model, merged_model
 from tests.helpers import tiny_model
 from toolkit.commands.ledger import Ledger
 from toolkit.paged_attention import attention_kernel_name
@@ -58,12 +58,14 @@ SIZES = {  # model -> (prompts, longest, new tokens, limits: prompts come in chu
 
 
 @pytest.mark.parametrize("asynchronous", [True, False], ids=["asynchronous", "synchronous"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["as loaded", "merged and compiled"])
 @pytest.mark.parametrize("name", SIZES)
-def test_the_librarys_model_would_have_taken_these_tokens(name: str, asynchronous: bool):
+def test_the_librarys_model_would_have_taken_these_tokens(name: str, compiled: bool, asynchronous: bool):
     """In bfloat16, forced upon the library's model, each token is the most likely one or as good as that."""
     count, longest, new_tokens, limits = SIZES[name]
     prompts = random_prompts(name, count, longest)
-    engine = FullEngine(engine_model(name), asynchronous=asynchronous, **limits)
+    model = (merged_model if compiled else engine_model)(name)
+    engine = FullEngine(model, asynchronous=asynchronous, compiled=compiled, **limits)
     if torch.cuda.get_device_capability() >= (8, 0):
         assert attention_kernel_name(engine.executor.forward.storage) == "triton paged attention"
     answers = answers_of(engine, prompts, new_tokens)
@@ -99,9 +101,13 @@ def test_float32_equals_generate(asynchronous: bool, prefix_sharing: bool):
 
 
 @pytest.mark.parametrize(
-    ("new_tokens", "compiled"), [(40, False), (3000, False), (3000, True)], ids=["short", "long", "long and compiled"]
+    ("new_tokens", "load", "compiled"),
+    [(40, engine_model, False), (3000, engine_model, False), (3000, engine_model, True), (3000, merged_model, True)],
+    ids=["short", "long", "long and compiled", "long, merged and compiled"],
 )
-def test_synchronous_and_asynchronous_are_equal_bit_for_bit(new_tokens: int, compiled: bool):
+def test_synchronous_and_asynchronous_are_equal_bit_for_bit(
+    new_tokens: int, load: Callable[[str], Any], compiled: bool
+):
     """Equal batches give equal tokens, in bfloat16 as well.
 
     The order of the steps does not show in the numbers, but which rows share a batch does: another number of rows is
@@ -109,7 +115,7 @@ def test_synchronous_and_asynchronous_are_equal_bit_for_bit(new_tokens: int, com
     both orders make the same batches, step by step, and every token has to be the same.
     """
     prompts = random_prompts("small", 8, 60)
-    model = copy.deepcopy(engine_model("small"))  # compiled in place, once for both
+    model = copy.deepcopy(load("small"))  # compiled in place, once for both
     limits = {"block_size": 16, "max_rows": 8, "token_budget": 64, "max_length": 100 + new_tokens}
     limits["num_blocks"] = 8 * (limits["max_length"] // 16 + 1)
 

@@ -144,11 +144,20 @@ def test_equals_float64(heads, head_dim, block_size, dtype, step):
 
 
 @kernels
-@pytest.mark.parametrize("splits", [1, 2, 7, 32])
-def test_empty_splits_weigh_nothing(monkeypatch, splits):
-    """Rows far too short for the number of splits, which a graph has fixed, beside a long one."""
-    monkeypatch.setattr(triton_attention, "num_splits", lambda *shapes: splits)
-    Case([1] * 6, [1, 63, 64, 65, 2, LONGEST], decode_rows=6).check(what=f"{splits} splits")
+@pytest.mark.parametrize("processors", [1, 8, 132, 600])
+@pytest.mark.parametrize("lengths", ["even", "one long", "short"])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_parts_of_rows(monkeypatch, processors, lengths, head_dim):
+    """Rows that stay whole, and rows that several programs share, up to as many as a row can have parts."""
+    monkeypatch.setattr(triton_attention, "num_processors", lambda device: processors)
+    kv = {
+        "even": [LONGEST] * 4,
+        "one long": [1, 63, 64, 65, 2, 33, 9 * LONGEST // 8, 31],
+        "short": [1, 2, 3],
+    }[lengths]
+    case = Case([1] * len(kv), kv, decode_rows=len(kv), head_dim=head_dim)
+    case.check(what=f"{processors} processors")
+    assert torch.equal(case.seen(), case.seen()), "the parts are not put together in a fixed order"
 
 
 @kernels
@@ -251,13 +260,3 @@ def test_it_is_chosen_by_itself():
 
 def test_the_cpu_has_plain_torch():
     assert attention_kernel_name(torch.zeros(2, 64, dtype=torch.float16)) == "plain torch"
-
-
-@pytest.mark.parametrize("rows", [1, 3, 32, 500])
-@pytest.mark.parametrize("capacity", [16, 100, 8192, 131072])
-def test_number_of_splits(rows, capacity):
-    """At least one split, no more than the table has tiles, and with few rows enough to keep the GPU busy."""
-    splits = triton_attention.num_splits(rows, 8, capacity, 132)
-    assert 1 <= splits <= max(1, -(-capacity // triton_attention.DECODE["TILE"]))
-    if capacity >= 8192 and rows <= 3:
-        assert splits * rows * 8 >= 132, f"{splits} splits of {rows} rows leave processors without work"

@@ -10,6 +10,7 @@ shapes.py         random weights of a named shape: 8b and 1b for timing, tiny fo
 byte_tokenizer.py the tokenizer of tiny, which needs no download
 merge.py          optional, for speed: q, k, v in one matrix product, gate and up in another
 compiled.py       optional, for speed: torch.compile of what lies between the attentions
+fused.py          part of that, on some GPUs: five kernels a layer for steps of few tokens (few_tokens.py)
 """
 
 from toolkit.models.load import LoadedModel, load_model

@@ -14,6 +14,9 @@ every size.
 The attention over the cache stays outside (`torch.compiler.disable` in toolkit/paged_attention.py): the compiler ends
 one piece before it and begins another behind it. Nothing is lost by that, because nothing could be fused across, and
 much is won: the attention may read its layer's number, which differs from layer to layer, and launch its own kernels.
+
+What the compiler cannot do, to draw the small kernels into the products and the attention, is written by hand for the
+steps where it counts: of few tokens, on GPUs that can do it, of models whose projections are merged (fused.py).
 """
 
 from collections.abc import Callable
@@ -22,13 +25,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from toolkit.models.fused import fits, fuse
+
 
 def compile_forward(model: PreTrainedModel, backend: str | Callable[..., Any] = "inductor") -> Callable[[], None]:
-    """Compile the decoder layers and the last normalisation of a model, in place.
+    """Give the decoder the quickest forward that this model and its device can have, in place.
 
-    Compiling itself happens in the first forward, and again in the first one with a single token. So run both once
-    before anything is timed; a capture runs its step once before anyway. Merge projections first, if at all.
-    Compiling a compiled model changes nothing.
+    Compiling itself happens in the first forward of more than a few tokens, and again in the first one with a single
+    token. So run both once before anything is timed; a capture runs its step once before anyway. Merge projections
+    first, if at all. Compiling a compiled model changes nothing.
 
     Args:
         model: switched to paged attention, now or later; on the GPU, or on the CPU where there is a C++ compiler.
@@ -37,6 +42,19 @@ def compile_forward(model: PreTrainedModel, backend: str | Callable[..., Any] = 
     Returns:
         undo: a function that puts the model's own forwards back.
     """
+    undo_layers = compile_layers(model, backend)
+    undo_fused = fuse(model) if fits(model) else None
+
+    def undo() -> None:
+        undo_layers()
+        if undo_fused:
+            undo_fused()
+
+    return undo
+
+
+def compile_layers(model: PreTrainedModel, backend: str | Callable[..., Any] = "inductor") -> Callable[[], None]:
+    """Compile the decoder layers and the last normalisation, and nothing else. See `compile_forward`."""
     decoder = model.get_decoder()
     parts = [*decoder.layers, decoder.norm]
     for part in parts:
