@@ -184,7 +184,7 @@ for recording in recorded("roofline_step"):
 
 # %% [markdown]
 # Not as near as one could think. The attention is not to blame. By itself, with the Triton kernels that a GPU uses here
-# (`toolkit/triton_kernels.py`), it reaches its own floor with long contexts. (It may even be a little below it: the
+# (`toolkit/triton_decode.py`), it reaches its own floor with long contexts. (It may even be a little below it: the
 # floor is reckoned with the bandwidth of a copy, and reading alone is a little quicker.) With short contexts it takes
 # longer than its floor, but that is hardly anything beside the rest of a layer:
 #
