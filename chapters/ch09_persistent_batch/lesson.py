@@ -500,7 +500,7 @@ if sys.platform == "linux":
 #   512 rows of 131,072 tokens are 256 MB of host memory; with `max_length=8192` it is 16 MB. And a launch copies the
 #   block tables as a whole: 512 rows of 8,192 blocks are 16 MB a step, which would be felt. For such a load the tables
 #   have to live on the device, and only edits travel.
-# - **Few rows.** With one row it is a little slower than chapter 8, by some 50 us that asynchrony hides.
+# - **Few rows.** With one row, scheduling and committing take longer than in chapter 8; asynchrony hides it.
 # - **Latency.** Text at the end is late by definition. Everything else comes in the same step as before.
 #
 # What is gained: a GPU that is never waiting at any batch size, which chapter 0 set out to build. One GPU; chapter 10

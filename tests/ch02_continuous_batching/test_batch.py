@@ -1,5 +1,6 @@
 """Exercise 2.4: from rows to packed tensors."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,3 +139,10 @@ def test_uniform_numbers_are_even_and_repeatable():
     assert all(0 <= n < 1 for n in numbers) and len(set(numbers)) > 9900
     counts = [sum(int(n * 10) == tenth for n in numbers) for tenth in range(10)]
     assert min(counts) > 850 and max(counts) < 1150, f"10,000 numbers in ten equal bins: {counts}"
+
+
+def test_the_numbers_of_an_array_are_those_one_by_one():
+    """Bit for bit, at the edges of 64 bits as well: chapter 9 makes all of them at once."""
+    pairs = [(seed, position) for seed in (0, 7, 2**63, 2**64 - 1) for position in (0, 1, 5000)]
+    seeds, positions = (np.array(column, np.uint64) for column in zip(*pairs, strict=True))
+    assert uniform_number(seeds, positions).tolist() == [uniform_number(*pair) for pair in pairs]

@@ -4,12 +4,14 @@ For each bug there is a test that it fails, and others that its wrong repairs fa
 race go away, and the overlap with it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
+from ch02_continuous_batching import SamplingParams
 from ch06_graphs import bucket_sizes
 from ch06_graphs.build import build as chapter6
 from ch07_carry_over.build import build as chapter7
@@ -24,7 +26,15 @@ from tests.ch08_full_engine.museum_runs import (
     exhibit,
     run_on,
 )
-from tests.simulated import PROMPTS, assert_no_race, assert_tokens_right, expected, needs_simulator, run_simulated
+from tests.simulated import (
+    MAX_TOKENS,
+    PROMPTS,
+    assert_no_race,
+    assert_tokens_right,
+    expected,
+    needs_simulator,
+    run_simulated,
+)
 from toolkit.device import accelerator
 from toolkit.forward import Sizes
 
@@ -50,6 +60,24 @@ def test_the_buffers_share_their_pinned_inputs():
     first, second = engine_on(exhibit("lean_buffers")).executor.pool.buffers
     own = [name for name in first.host_inputs if first.host_inputs[name] is not second.host_inputs[name]]
     assert not own, f"the IO buffers have pinned tensors of their own for {own}: right, and twice the pinned memory"
+
+
+@pytest.mark.exercise("8.6")
+def test_the_pinned_inputs_stay_the_same():
+    """No batch gets pinned memory of its own: after a run the inputs are the tensors that were there before it."""
+    engine = engine_on(exhibit("lean_buffers"))
+    buffers = engine.executor.pool.buffers
+    before = [dict(each.host_inputs) for each in buffers]
+    add_prompts(engine)
+    run_on(engine)
+    pairs = [
+        (name, old[name], each.host_inputs[name]) for old, each in zip(before, buffers, strict=True) for name in old
+    ]
+    new = {name for name, old, now in pairs if old is not now}
+    assert not new, (
+        f"after a run the pinned tensors of {sorted(new)} are others than before it: pinned memory for each batch is "
+        "more than the engine had, not half of it"
+    )
 
 
 @pytest.mark.exercise("8.6")
@@ -117,6 +145,19 @@ def test_the_meter_is_right():
         f"the longest row that was in a batch had {longest} tokens; the meter says {engine.executor.longest_context}"
     )
     assert_all_tokens_right(outputs)
+
+
+@pytest.mark.exercise("8.8")
+def test_the_meter_remembers_the_longest():
+    """The longest request stands between two shorter ones, and ends before them: the meter keeps its length."""
+    engine = engine_on(exhibit("context_meter"))
+    for name, length, max_tokens in (("short", 3, 8), ("long", 14, 2), ("last", 2, 8)):
+        engine.add_request(name, list(range(3, 3 + length)), SamplingParams(max_tokens=max_tokens))
+    run_on(engine)
+    assert engine.executor.longest_context == 15, (
+        "rows of up to 15 tokens were in a batch, in its middle and in the first two batches only; the meter says "
+        f"{engine.executor.longest_context}"
+    )
 
 
 # --- 8.9 ---
@@ -225,8 +266,9 @@ def test_ids_come_home_in_32_bits():
 # --- 8.12 ---
 
 
-def foreign_writes(engine: Any) -> list[str]:
-    """Run the prompts; a line for each step that changed the cache where none of its tokens belongs."""
+def foreign_writes(engine: Any, requests: Sequence[tuple[list[int], int]] = ()) -> list[str]:
+    """Run the prompts, or these prompts and numbers of tokens; a line for each step that changed the cache where none
+    of its tokens belongs."""
     found, run, cache = [], engine.executor.run, engine.executor.forward.storage
     size, trash = engine.entrance.config.block_size, engine.entrance.config.num_blocks
 
@@ -243,7 +285,8 @@ def foreign_writes(engine: Any) -> list[str]:
             )
 
     engine.executor.run = watch
-    add_prompts(engine)
+    for i, (prompt, max_tokens) in enumerate(requests or [(prompt, MAX_TOKENS) for prompt in PROMPTS]):
+        engine.add_request(str(i), prompt, SamplingParams(max_tokens=max_tokens))
     run_on(engine)
     return found
 
@@ -265,6 +308,18 @@ def test_a_step_writes_where_its_tokens_belong():
 
 
 @pytest.mark.exercise("8.12")
+def test_every_padding_row_writes_into_the_trash_block():
+    """Five rows in the bucket of eight, after batches of eight: three padding rows, and none writes elsewhere."""
+    engine = engine_on(exhibit("quick_load"), max_rows=16)
+    lengths = [4, 4, 4, 14, 14, 14, 14, 14]
+    found = foreign_writes(engine, [(PROMPTS[i % len(PROMPTS)], tokens) for i, tokens in enumerate(lengths)])
+    assert not found, (
+        f"{len(found)} times a step wrote where none of its tokens belongs; the first: {found[0]}. There may be "
+        "several rows beyond the batch"
+    )
+
+
+@pytest.mark.exercise("8.12")
 def test_quick_load_gives_the_right_tokens():
     """The tokens equal those of generate: no request finds somebody else's keys and values in its blocks."""
     seen = run_simulated(exhibit("quick_load"))
@@ -273,7 +328,7 @@ def test_quick_load_gives_the_right_tokens():
     foreign = foreign_writes(engine_on(exhibit("quick_load"))) if wrong else []
     cause = likely(
         (bool(foreign), "steps wrote into blocks that are not their own"),
-        otherwise="no step wrote into blocks that are not its own, so is every row's input what was packed for it?",
+        otherwise="no step wrote into blocks that are not its own, so is each row what was packed for it",
     )
     assert not wrong, (
         f"the tokens of requests {wrong} differ from generate's, with no race: {cause}. "
@@ -359,26 +414,47 @@ def test_a_graph_is_as_wide_as_its_batch(monkeypatch: pytest.MonkeyPatch):
     assert not wrong, f"the tokens of requests {wrong} differ from generate's"
 
 
+@dataclass(frozen=True)
+class Captured:
+    """Stands for a graph: what it was captured for, as (number of the IO buffers, rows, columns)."""
+
+    what: tuple[int, int, int]
+    replayed: list[tuple[int, int, int]]
+
+    def replay(self) -> None:
+        self.replayed.append(self.what)
+
+
 @pytest.mark.exercise("8.13")
-def test_no_two_captures_have_the_same_key():
-    """Whatever the size of the IO buffers: each pair of rows and width, in each of them, has a key of its own."""
+def test_every_capture_is_found_again():
+    """Whatever the size of the IO buffers: a step of each captured size replays the graph captured for it."""
+    accelerator.reset("eager")
     outputs = [torch.zeros(1, dtype=torch.int64) for _ in range(2)]
-    two_widths = exhibit("narrow_graphs", "TwoWidths")
-    forward = two_widths.__new__(two_widths)  # nothing has to be captured to ask for keys
     for full_width in range(2, 80):
-        forward.buckets, forward.widths = bucket_sizes(64), [-(-full_width // 16), full_width]
-        found: dict[Any, tuple[int, int, int]] = {}
+        forward = exhibit("narrow_graphs", "TwoWidths")(lambda *_: None, torch.zeros(1))
+        replayed: list[tuple[int, int, int]] = []
+
+        def capture(_: Any, output: Any, sizes: Sizes, seen: list[Any] = replayed) -> Captured:
+            number = next(i for i, each in enumerate(outputs) if each is output)
+            return Captured((number, sizes.rows, sizes.width), seen)
+
+        forward.capture = capture
+        for output in outputs:
+            forward.capture_all({}, output, decode_sizes(64, full_width))
         for index, output in enumerate(outputs):
-            for rows in forward.buckets:
-                for width in forward.widths:
-                    sizes = Sizes(rows, rows, rows, width, num_decode_rows=rows, max_query_length=1, greedy=True)
-                    other = found.setdefault(forward.key(output, sizes), (index, rows, width))
-                    assert other == (index, rows, width), (
-                        f"two captures have the same key: one of {other[1]} rows and {other[2]} columns in IO "
-                        f"buffers {other[0]}, and one of {rows} rows and {width} columns in IO buffers {index}. The "
-                        "second takes the place of the first, and a batch replays a graph that reads too little, or "
-                        "too much"
+            for rows in bucket_sizes(64):
+                for width in (-(-full_width // 16), full_width):
+                    forward.launch({}, output, decode_sizes(rows, width))
+                    assert replayed[-1] == (index, rows, width), (
+                        f"two captures have the same key: a step of {rows} rows and {width} columns in IO buffers "
+                        f"{index} replayed the graph of {replayed[-1][1]} rows and {replayed[-1][2]} columns in IO "
+                        f"buffers {replayed[-1][0]}. One has taken the place of the other, and a batch reads too "
+                        "little, or too much"
                     )
+
+
+def decode_sizes(rows: int, width: int) -> Sizes:
+    return Sizes(rows, rows, rows, width, num_decode_rows=rows, max_query_length=1, greedy=True)
 
 
 @pytest.mark.exercise("8.13")

@@ -179,6 +179,14 @@ def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
 def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
     engine = engine_on(exhibit("counted_preemption"), num_blocks=num_blocks, token_budget=12)
+    preempt, wasted = engine.scheduler.preempt, 0
+
+    def counted(request: Any) -> None:
+        nonlocal wasted
+        wasted += request.num_computed_tokens
+        preempt(request)
+
+    engine.scheduler.preempt = counted
     add_prompts(engine)
     outputs = run_on(engine)
     wrong = {name: tokens for name, tokens in outputs.items() if tokens != expected()[int(name)]}
@@ -187,7 +195,10 @@ def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
         f"generate's: request {next(iter(wrong))!r} got {next(iter(wrong.values()))}, "
         f"right is {expected()[int(next(iter(wrong)))]}"
     )
-    assert engine.scheduler.wasted_tokens > 0, "requests were preempted, and the scheduler has counted nothing"
+    assert engine.scheduler.wasted_tokens == wasted > 0, (
+        f"requests were preempted with {wasted} computed tokens in all (`num_computed_tokens`); the scheduler has "
+        f"counted {engine.scheduler.wasted_tokens}"
+    )
     free = engine.scheduler.blocks.num_free_blocks
     assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over"
 
@@ -310,7 +321,9 @@ class Served:
 
     def hang_up(self, when: str) -> None:
         requests = list(self.engine.book.requests.values())
-        self.engine.book.hang_up("a/")
+        count = sum(request.request_id.startswith("a/") for request in requests)
+        said = self.engine.book.hang_up("a/")
+        assert said == count, f"user a hung up {when} with {count} requests; hang_up says that there were {said}"
         self.when = when
         rows = [row for batch, _ in self.engine.in_flight for row in batch.rows]
         for request in requests:

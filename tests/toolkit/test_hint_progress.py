@@ -15,7 +15,7 @@ def test_hints_come_one_by_one(toy):
     assert next_hint("91.1", toy) == "91.1 Count: hint 1 of 3\n  nudge\nMore: make hint EX=91.1"
     assert next_hint("91.2", toy).splitlines()[1] == "  n"
     assert "hint 2 of 3\n  closer" in next_hint("91.1", toy)
-    assert "hint 3 of 3\n  answer\nThen: make check CH=91" in next_hint("91.1", toy)
+    assert "hint 3 of 3\n  answer\nThen: make check EX=91.1" in next_hint("91.1", toy)
     last = next_hint("91.1", toy)
     assert "1. nudge\n  2. closer\n  3. answer\n" in last and last.endswith("solutions/ch91_second/counter.py.")
 

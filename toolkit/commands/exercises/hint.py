@@ -27,9 +27,7 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
         return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution stands in {solution}."
     state.hints[exercise.id] = shown + 1
     save_state(state, root)
-    rest = (
-        f"More: make hint EX={exercise.id}" if shown + 1 < total else f"Then: make check CH={exercise.id.split('.')[0]}"
-    )
+    rest = f"More: make hint EX={exercise.id}" if shown + 1 < total else f"Then: make check EX={exercise.id}"
     return f"{title}: hint {shown + 1} of {total}\n{wrap(exercise.hints[shown])}\n{rest}"
 
 
