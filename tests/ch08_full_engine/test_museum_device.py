@@ -309,9 +309,9 @@ def test_a_step_writes_where_its_tokens_belong():
 
 @pytest.mark.exercise("8.12")
 def test_every_padding_row_writes_into_the_trash_block():
-    """Five rows in the bucket of eight, after batches of eight: three padding rows, and none writes elsewhere."""
-    engine = engine_on(exhibit("quick_load"), max_rows=16)
-    lengths = [4, 4, 4, 14, 14, 14, 14, 14]
+    """Many requests that come and end: batches with several padding rows, of which none writes elsewhere."""
+    engine = engine_on(exhibit("quick_load"), max_rows=16, num_blocks=60)
+    lengths = [2 + 3 * (i % 5) for i in range(24)]
     found = foreign_writes(engine, [(PROMPTS[i % len(PROMPTS)], tokens) for i, tokens in enumerate(lengths)])
     assert not found, (
         f"{len(found)} times a step wrote where none of its tokens belongs; the first: {found[0]}. There may be "
