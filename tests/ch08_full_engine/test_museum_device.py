@@ -448,8 +448,8 @@ def test_every_capture_is_found_again():
                     assert replayed[-1] == (index, rows, width), (
                         f"two captures have the same key: a step of {rows} rows and {width} columns in IO buffers "
                         f"{index} replayed the graph of {replayed[-1][1]} rows and {replayed[-1][2]} columns in IO "
-                        f"buffers {replayed[-1][0]}. One has taken the place of the other, and a batch reads too "
-                        "little, or too much"
+                        f"buffers {replayed[-1][0]}. One has taken the place of the other, and a batch "
+                        "replays a graph that reads too little, or too much"
                     )
 
 
