@@ -18,6 +18,12 @@ def recorded(name: str) -> list[Recorded]:
     return [read_recording(path) for path in sorted(DATA.glob(f"*/{name}.json"))]
 
 
+def drawn_from(name: str, data: Path = DATA) -> Recorded:
+    """Of the recordings of that name the one that figures are drawn from."""
+    device = choose_device((name,), data)
+    return read_recording(data / (device or "cpu") / f"{name}.json")
+
+
 def recorded_figures(room: str, *names: str, data: Path = DATA) -> list[Figure]:
     """Draw these figures of one folder, such as "ch07"; print a line for each that there is no recording for."""
     load(room, "draw")

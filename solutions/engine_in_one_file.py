@@ -14,7 +14,7 @@ from array import array
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property, partial
@@ -42,7 +42,7 @@ from toolkit.models.compiled import compile_forward
 from toolkit.models.supported import served_length
 from toolkit.paged_attention import PagedBatch, PagedKVCache, attention_kernel_name, use_paged_attention
 from toolkit.percentile import percentile
-from toolkit.timeline import NO_TIMELINE, NoTimeline, Timeline
+from toolkit.timeline import NO_SPAN, NO_TIMELINE, NoTimeline, Timeline
 from toolkit.timeline.recording import WAIT
 
 # ==== chapter 2: request.py ===========================================================================================
@@ -721,20 +721,17 @@ def run_model(model: PreTrainedModel, inputs: BatchInputs, cache: PagedKVCache) 
 # Who looks on while an engine works, and changes nothing: timelines, metrics, the virtual clock's prices.
 
 
-NOTHING: AbstractContextManager[object] = nullcontext()
-
-
 class Observer:
     """Is told what an engine does. Derive from it and override what you want to know."""
 
     def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
         """A phase of the host's work on a step, from its beginning to its end: "prepare", "launch", "commit"; or
         "wait", in which the host only waits for the device."""
-        return NOTHING
+        return NO_SPAN
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
         """Work that is queued on the device's current stream: "copy in", "forward", "copy out"."""
-        return NOTHING
+        return NO_SPAN
 
     def work(self, phase: str, *, rows: int) -> None:
         """The phase that is going on deals with so many rows."""
@@ -782,9 +779,9 @@ class Observers:
 
 def _together(spans: Sequence[AbstractContextManager[object]]) -> AbstractContextManager[object]:
     """One context for all of them. There are seven in a step, so the usual case, none or one that counts, is quick."""
-    real = [span for span in spans if not isinstance(span, nullcontext)]
+    real = [span for span in spans if span is not NO_SPAN]
     if len(real) < 2:
-        return real[0] if real else NOTHING
+        return real[0] if real else NO_SPAN
     return _nested(real)
 
 
@@ -1056,7 +1053,7 @@ class Engine(Generic[Handle]):
     @property
     def has_work(self) -> bool:
         """Whether any request is waiting or running, or has an output that was not returned."""
-        queued = self.scheduler.waiting or self.scheduler.running or self.in_flight
+        queued = self.in_flight or self.scheduler.waiting or self.scheduler.running
         return bool(self.book.outputs or queued or self.torn)
 
     def step(self) -> Sequence[RequestOutput]:
@@ -1066,7 +1063,7 @@ class Engine(Generic[Handle]):
         try:
             brought = self.advance()
             outputs = self.book.gather(brought) if self.book.outputs else brought
-            idle = not (self.scheduler.waiting or self.scheduler.running or self.in_flight)
+            idle = not (self.in_flight or self.scheduler.waiting or self.scheduler.running)
             self.observers.stepped(self.scheduler, outputs, idle=idle)
             self.book.outputs, self.book.undo = [], None
             return outputs
@@ -1225,9 +1222,9 @@ class IOBuffers:
 
     def name_for(self, batch: int) -> None:
         """From now on the buffers belong to this batch. Only reports of the simulated GPU say so."""
-        for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):
+        device_ids, host_ids = {"sampled ids": self.device_ids}, {"sampled ids": self.host_ids}
+        for tensors in (self.host_inputs, self.device_inputs, device_ids, host_ids):
             name_tensors(tensors, of=f"the buffers of batch {batch}")
-        name_tensors({"sampled ids": self.host_ids}, of=f"the buffers of batch {batch}")
 
     @property
     def full_decode(self) -> Sizes:
@@ -1396,15 +1393,15 @@ class EventExecutor(StreamExecutor):
         """Queue copies in, forward and copy out on their streams, each behind what it needs and behind nothing else."""
         with accelerator.stream(self.h2d):
             self.copy_in(batch, buffers)
-            buffers.h2d_done.record()
+            buffers.h2d_done.record(self.h2d)
         with accelerator.stream(self.compute):
             self.compute.wait_event(buffers.h2d_done)
             self.run(batch, buffers)
-            buffers.compute_done.record()
+            buffers.compute_done.record(self.compute)
         with accelerator.stream(self.d2h):
             self.d2h.wait_event(buffers.compute_done)
             self.copy_out(batch, buffers)
-            buffers.d2h_done.record()
+            buffers.d2h_done.record(self.d2h)
 
     def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:
         """Host: wait until the sampled ids are in the pinned host tensor of these buffers, and for nothing else."""
@@ -1731,14 +1728,15 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return self._forward_events(step) if name == "forward" else NOTHING
+        return self._forward_events(step) if name == "forward" else NO_SPAN
 
     @contextmanager
     def _forward_events(self, step: int) -> Iterator[None]:
+        stream = device.accelerator.current_stream()  # for both: looking it up takes longer than a record
         start, end = (device.accelerator.Event(enable_timing=True) for _ in range(2))
-        start.record()
+        start.record(stream)
         yield
-        end.record()
+        end.record(stream)
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from figures.host_cost.record import idle
+from figures.host_cost.timed_engine import idle, unsimulated
 from tests.helpers import tiny_model
 
 BLOCK_SIZE = 16
@@ -31,19 +31,20 @@ def calls_per_step(make: Any, rows: int, prefix_sharing: bool) -> float:
     for i in range(rows):
         prompt = [3 + (i + place) % 80 for place in range(4 + i % BLOCK_SIZE)]
         engine.add_request(str(i), prompt, SamplingParams(max_tokens=100, ignore_eos=True))
-    for _ in range(16):
-        engine.step()
     calls = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    sys.setprofile(count)
-    try:
-        for _ in range(STEPS):
+    with unsimulated():
+        for _ in range(16):
             engine.step()
-    finally:
-        sys.setprofile(None)
+        sys.setprofile(count)
+        try:
+            for _ in range(STEPS):
+                engine.step()
+        finally:
+            sys.setprofile(None)
     assert len(engine.scheduler.running) == rows
     return calls / STEPS

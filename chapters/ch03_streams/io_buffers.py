@@ -123,9 +123,9 @@ class IOBuffers:
 
     def name_for(self, batch: int) -> None:
         """From now on the buffers belong to this batch. Only reports of the simulated GPU say so."""
-        for tensors in (self.host_inputs, self.device_inputs, {"sampled ids": self.device_ids}):
+        device_ids, host_ids = {"sampled ids": self.device_ids}, {"sampled ids": self.host_ids}
+        for tensors in (self.host_inputs, self.device_inputs, device_ids, host_ids):
             name_tensors(tensors, of=f"the buffers of batch {batch}")
-        name_tensors({"sampled ids": self.host_ids}, of=f"the buffers of batch {batch}")
 
     @property
     def full_decode(self) -> Sizes:

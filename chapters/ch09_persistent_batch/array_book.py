@@ -54,7 +54,7 @@ class ArrayBook(ServiceBook):
         is_eos = self.ends_with_eos(rows.seats, token_array)
         special = is_eos | (lengths >= self.seats.limit[rows.seats]) | self.seats.watched[rows.seats]
         outputs = StepOutputs(rows, token_array, lengths, {})
-        for i in np.flatnonzero(special).tolist():
+        for i in special.nonzero()[0].tolist():
             outputs.special[i] = self.look_at(rows.requests[i], int(token_array[i]), bool(is_eos[i]))
         return outputs
 

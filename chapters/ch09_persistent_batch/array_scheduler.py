@@ -39,7 +39,7 @@ class ArrayScheduler(Scheduler):
     @property
     def running(self) -> list[Request]:  # type: ignore[override]
         """Those with a seat, in order of arrival; made when asked for."""
-        running: list[Request] = self.seats.requests[self.seats.order].tolist()
+        running: list[Request] = self.seats.holders.tolist()
         return running
 
     def schedule(self) -> Rows:  # type: ignore[override]
@@ -87,7 +87,7 @@ class ArrayScheduler(Scheduler):
         if not len(seats):
             return
         s = self.seats
-        grow = np.flatnonzero(missing)
+        grow = missing.nonzero()[0]
         if len(grow):
             self.extend_tables(seats[grow], missing[grow])
         ends = starts + counts
@@ -155,7 +155,7 @@ class ArrayScheduler(Scheduler):
             return
         s, size = self.seats, self.blocks.block_size
         first, full = rows.starts // size, rows.ends // size
-        for i in np.flatnonzero((first < full) & rows.alive).tolist():
+        for i in ((first < full) & rows.alive).nonzero()[0].tolist():
             seat, count = rows.seats[i], int(full[i])
             self.blocks.mark_written(
                 rows.requests[i], s.tokens[seat, : count * size], s.tables[seat, :count], int(first[i])

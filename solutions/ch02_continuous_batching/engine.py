@@ -75,7 +75,7 @@ class Engine(Generic[Handle]):
     @property
     def has_work(self) -> bool:
         """Whether any request is waiting or running, or has an output that was not returned."""
-        queued = self.scheduler.waiting or self.scheduler.running or self.in_flight
+        queued = self.in_flight or self.scheduler.waiting or self.scheduler.running
         return bool(self.book.outputs or queued or self.torn)
 
     def step(self) -> Sequence[RequestOutput]:
@@ -85,7 +85,7 @@ class Engine(Generic[Handle]):
         try:
             brought = self.advance()
             outputs = self.book.gather(brought) if self.book.outputs else brought
-            idle = not (self.scheduler.waiting or self.scheduler.running or self.in_flight)
+            idle = not (self.in_flight or self.scheduler.waiting or self.scheduler.running)
             self.observers.stepped(self.scheduler, outputs, idle=idle)
             self.book.outputs, self.book.undo = [], None
             return outputs

@@ -4,14 +4,12 @@ The engine's own lines say what it does; what that is worth knowing for is in th
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from ch02_continuous_batching.batch import Batch
 from ch02_continuous_batching.request import Request, RequestOutput
 from ch02_continuous_batching.scheduler import Scheduler
-from toolkit.timeline import NoTimeline, Timeline
-
-NOTHING: AbstractContextManager[object] = nullcontext()
+from toolkit.timeline import NO_SPAN, NoTimeline, Timeline
 
 
 class Observer:
@@ -20,11 +18,11 @@ class Observer:
     def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
         """A phase of the host's work on a step, from its beginning to its end: "prepare", "launch", "commit"; or
         "wait", in which the host only waits for the device."""
-        return NOTHING
+        return NO_SPAN
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
         """Work that is queued on the device's current stream: "copy in", "forward", "copy out"."""
-        return NOTHING
+        return NO_SPAN
 
     def work(self, phase: str, *, rows: int) -> None:
         """The phase that is going on deals with so many rows."""
@@ -72,9 +70,9 @@ class Observers:
 
 def _together(spans: Sequence[AbstractContextManager[object]]) -> AbstractContextManager[object]:
     """One context for all of them. There are seven in a step, so the usual case, none or one that counts, is quick."""
-    real = [span for span in spans if not isinstance(span, nullcontext)]
+    real = [span for span in spans if span is not NO_SPAN]
     if len(real) < 2:
-        return real[0] if real else NOTHING
+        return real[0] if real else NO_SPAN
     return _nested(real)
 
 

@@ -39,15 +39,15 @@ class EventExecutor(StreamExecutor):
         # BEGIN SOLUTION 4.1
         with accelerator.stream(self.h2d):
             self.copy_in(batch, buffers)
-            buffers.h2d_done.record()
+            buffers.h2d_done.record(self.h2d)
         with accelerator.stream(self.compute):
             self.compute.wait_event(buffers.h2d_done)
             self.run(batch, buffers)
-            buffers.compute_done.record()
+            buffers.compute_done.record(self.compute)
         with accelerator.stream(self.d2h):
             self.d2h.wait_event(buffers.compute_done)
             self.copy_out(batch, buffers)
-            buffers.d2h_done.record()
+            buffers.d2h_done.record(self.d2h)
         # END SOLUTION
 
     def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:

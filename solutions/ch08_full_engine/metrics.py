@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ch02_continuous_batching import Observer, Request, RequestOutput, Scheduler
-from ch02_continuous_batching.observers import NOTHING
 from toolkit import device
 from toolkit.percentile import percentile
+from toolkit.timeline import NO_SPAN
 from toolkit.timeline.recording import WAIT
 
 REMEMBERED = 10_000  # so many of the latest latencies are kept
@@ -77,14 +77,15 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return self._forward_events(step) if name == "forward" else NOTHING
+        return self._forward_events(step) if name == "forward" else NO_SPAN
 
     @contextmanager
     def _forward_events(self, step: int) -> Iterator[None]:
+        stream = device.accelerator.current_stream()  # for both: looking it up takes longer than a record
         start, end = (device.accelerator.Event(enable_timing=True) for _ in range(2))
-        start.record()
+        start.record(stream)
         yield
-        end.record()
+        end.record(stream)
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:

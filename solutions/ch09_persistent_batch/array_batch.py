@@ -44,6 +44,5 @@ class ArrayBatch(Batch):
         return self.sampling
 
     def requests_without_token(self, token_ids: Sequence[int]) -> list[SeatedRequest]:  # type: ignore[override]
-        lost = (np.asarray(token_ids) == NO_TOKEN) & self.sampling_rows.alive
-        requests: list[SeatedRequest] = self.sampling_rows.requests[lost].tolist()
-        return requests
+        rows, lost = self.sampling_rows, (np.asarray(token_ids) == NO_TOKEN).nonzero()[0]
+        return [rows.requests[i] for i in lost.tolist() if rows.alive[i]]

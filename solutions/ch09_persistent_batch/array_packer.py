@@ -54,10 +54,10 @@ class ArrayPacker(Packer):
             self.buffer.numpy()[:] = self.padding
         num_tokens = self.write_tokens(rows, longest)
         width = self.write_tables(rows.seats, same_rows)
-        greedy = self.write_sampling(rows, sampling)
+        greedy = self.write_sampling(rows, sampling, longest)
         self.seats.sampled_at[sampling.seats] = np.arange(len(sampling))  # where the next step finds what it carries
         self.last = rows.seats if longest == 1 and sampling is rows else None
-        decodes = int((rows.counts == 1).sum())
+        decodes = int(np.count_nonzero(rows.counts == 1))
         sizes = Sizes(num_tokens, len(rows), len(sampling), width, decodes, longest, greedy)
         return ArrayBatch(step, rows, ArrayInputs(self.buffer, sizes), sampling)
 
@@ -97,15 +97,15 @@ class ArrayPacker(Packer):
         s, at = self.seats, self.columns
         at["seq_lens"][: len(seats)] = s.computed[seats]
         width = int(s.num_blocks[seats].max())
-        changed = np.flatnonzero(s.grown[seats]) if same_rows else np.arange(len(seats))
+        changed = s.grown[seats].nonzero()[0] if same_rows else np.arange(len(seats))
         at["block_table"][changed, :width] = s.tables[seats[changed], :width]
         s.grown[:] = False
         return width
 
-    def write_sampling(self, rows: Rows, sampling: Rows) -> bool:
+    def write_sampling(self, rows: Rows, sampling: Rows, longest: int) -> bool:
         """Everything that there is one of per sampled id. Returns whether all of them are greedy."""
         s, at, seats, num = self.seats, self.columns, sampling.seats, len(sampling)
-        if len(seats) != len(rows) or int(rows.counts.max()) > 1:
+        if len(seats) != len(rows) or longest > 1:
             at["logits_indices"][:num] = (rows.counts.cumsum() - 1)[rows.samples]
         temperature = s.temperature[seats]
         if not temperature.any():

@@ -36,7 +36,8 @@ class Rows(Sequence[Row]):
     @classmethod
     def of(cls, columns: Seats, seats: Array, starts: Array, counts: Array, samples: Array) -> "Rows":
         """Rows of these seats, with who has them now."""
-        return cls(columns, seats, starts, counts, samples, columns.epoch[seats], columns.requests[seats])
+        requests = columns.holders if seats is columns.order else columns.requests[seats]
+        return cls(columns, seats, starts, counts, samples, columns.epoch[seats], requests)
 
     @classmethod
     def none(cls, columns: Seats) -> "Rows":

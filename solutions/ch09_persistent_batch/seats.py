@@ -85,6 +85,7 @@ class Seats:
         self.requests[:] = None
         self.free = list(reversed(range(max_rows)))
         self._order: Array | None = None
+        self._holders: Array | None = None
 
     @property
     def num_taken(self) -> int:
@@ -98,6 +99,13 @@ class Seats:
             self._order = seats[self.arrival[seats].argsort()]
         return self._order
 
+    @property
+    def holders(self) -> Array:
+        """Who has these seats, (taken,) objects. The same array as before, as in `order`."""
+        if self._holders is None:
+            self._holders = self.requests[self.order]
+        return self._holders
+
     def join(self, request: SeatedRequest) -> int:
         """Give a request a free seat, with nothing computed. Its `seat` is set last: until then it has none."""
         seat, params, tokens = self.free.pop(), request.params, request.token_array()
@@ -110,7 +118,7 @@ class Seats:
         self.top_k[seat], self.seed[seat] = params.top_k, params.seed
         self.heeds_eos[seat], self.watched[seat] = not params.ignore_eos, request.watched
         self.requests[seat] = request
-        self._order = None
+        self._order = self._holders = None
         request.seat = seat
         return seat
 
@@ -135,7 +143,7 @@ class Seats:
         self.save(request)
         self.requests[seat] = None
         self.free.append(seat)
-        self._order = None
+        self._order = self._holders = None
         # BEGIN SOLUTION 9.1
         blocks = self.tables[seat, : self.num_blocks[seat]].copy()
         for column in (self.computed, self.known, self.promised, self.limit, self.num_blocks):
@@ -153,4 +161,4 @@ class Seats:
         self.epoch += 1
         self.requests[:] = None
         self.free = list(reversed(range(self.max_rows)))
-        self._order = None
+        self._order = self._holders = None

@@ -2,7 +2,7 @@
 
 import json
 
-from figures.recorded import recorded_figures
+from figures.recorded import drawn_from, recorded_figures
 from toolkit.recordings import DATA
 
 
@@ -27,3 +27,4 @@ def test_the_device_is_chosen_as_for_the_files(tmp_path):
         (tmp_path / folder / "ch07_overrun.json").write_text(json.dumps({**recording, "device": name, "rows": rows}))
     (picture,) = recorded_figures("ch07", "ch07_overrun", data=tmp_path)
     assert any("a GPU of this test" in text.get_text() for text in picture.axes[0].texts)
+    assert drawn_from("ch07_overrun", data=tmp_path)["device"] == "a GPU of this test", "and so for a lesson's numbers"

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ from toolkit.commands.bench.engine_runner import NAMES, EngineSpec, Models, NotH
 from toolkit.commands.bench.floor import step_bytes
 from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.commands.bench.report import gains, table
+from toolkit.commands.bench.targets import targets
 from toolkit.errors import UserError
 from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
@@ -48,13 +51,20 @@ def test_every_engine_is_asked_the_same():
 
 
 def test_lengths_of_the_workloads():
-    """Equal: all alike and never ended early. Ragged: 32 to 512, ended by some tokens. Article: 8,192."""
+    """Equal: all alike and never ended early. Ragged: 32 to 512, ended by some tokens. Mixed: never ended early."""
     equal, ragged = Case("8b", "equal", 256, 128256), Case("8b", "ragged", 512, 128256)
     assert {(len(item.prompt_ids), item.max_tokens) for item in equal.items} == {(64, 256)}
     assert not equal.eos_ids and set(equal.arrivals) == {0.0} and equal.longest == 320
     lengths = [len(item.prompt_ids) for item in ragged.items] + [item.max_tokens for item in ragged.items]
     assert min(lengths) >= 32 and max(lengths) <= 512 and len(set(lengths)) > 64
     assert len(ragged.eos_ids) == math.ceil(128256 / cases.EOS_ONE_IN)
+    mixed = Case("8b", "mixed", 256, 128256, batch=256)
+    assert len(mixed.items) == 3 * 256 and not mixed.eos_ids and set(mixed.arrivals) == {0.0}
+    for lengths, longest in (
+        ([len(item.prompt_ids) for item in mixed.items], 64),
+        ([item.max_tokens for item in mixed.items], 256),
+    ):
+        assert (min(lengths), max(lengths)) == (longest // 4, longest)
 
 
 def test_order_of_the_cases():
@@ -72,16 +82,18 @@ def test_order_of_the_cases():
 
 def test_cases_of_several_rows():
     """The most rows first, then the longest; a step has room for a chunk of prompts beside all rows."""
-    made = make_cases(["8b"], ["equal", "ragged"], [256, 1024], {"8b": 9}, [32, 512])
-    assert [(case.rows, case.new_tokens) for case in made] == [
-        (512, 1024),
-        (512, 256),
-        (32, 1024),
-        (32, 256),
-        (32, 512),
+    made = make_cases(["8b"], ["equal", "ragged", "mixed"], [256, 1024], {"8b": 9}, [32, 512])
+    assert [(case.workload, case.rows, case.new_tokens) for case in made] == [
+        ("equal", 512, 1024),
+        ("equal", 512, 256),
+        ("mixed", 512, 256),
+        ("equal", 32, 1024),
+        ("equal", 32, 256),
+        ("mixed", 32, 256),
+        ("ragged", 32, 512),
     ]
     assert {len(case.items) for case in made if case.workload == "equal"} == {32, 512}
-    assert [case.token_budget for case in (made[0], made[2])] == [2048, 512]
+    assert [case.token_budget for case in (made[0], made[3])] == [2048, 512]
     assert str(made[0]) == "8b, equal, 512 rows, 1024 new tokens"
 
 
@@ -218,6 +230,40 @@ def test_activity_belongs_to_the_rows_it_was_measured_with(tmp_path):
     assert not made.wants_activity(SMALL, EngineSpec.named("vllm-async-split"))
 
 
+def test_the_hosts_work_under_a_mixed_load_is_that_of_the_timed_runs(tmp_path):
+    """The median of the rounds; of equal requests it is measured apart, and a timed run says nothing."""
+    made = board(tmp_path)
+    mixed = Case("tiny", "mixed", 4, 259, smoke=True)
+    for host_ms in (0.5, 0.9, 0.6):
+        made.add(SMALL, OURS, "kernel", run())
+        made.add(mixed, OURS, "kernel", replace(run(), host_ms=host_ms))
+    assert {row["workload"]: row["host_ms"] for row in made.rows()} == {"equal": None, "mixed": 0.6}
+
+
+def test_targets():
+    """One line for each target that a row of our asynchronous compiled engine says something about."""
+    equal = {"engine": "ours", "mode": "async", "compiled": True, "model": "1b", "workload": "equal", "new_tokens": 256}
+    rows = [
+        equal | {"batch": 512, "host_ms": 0.72, "gpu_active": 0.996, "tokens_per_s": 900.0},
+        equal | {"batch": 32, "host_ms": 0.4192, "gpu_active": 0.99, "tokens_per_s": 1000.0},
+        equal | {"batch": 32, "mode": "sync", "host_ms": 9.0, "gpu_active": 0.5, "tokens_per_s": 1.0},
+        equal | {"batch": 32, "engine": "vllm", "host_ms": None, "gpu_active": None, "tokens_per_s": 1.0},
+        equal | {"batch": 512, "workload": "mixed", "host_ms": 1.4, "gpu_active": None, "tokens_per_s": 800.0},
+        equal | {"batch": 32, "workload": "ragged", "host_ms": 5.0, "gpu_active": None, "tokens_per_s": 800.0},
+    ]
+    title, _, *lines = targets(rows).splitlines()
+    assert title == "targets for an H100, ours-async-compiled"
+    assert [re.split(r" {2,}", line.strip()) for line in lines] == [
+        ["1b, equal, 256 new tokens: host ms a step", "32", "0.419", "0.419", "met"],
+        ["1b, equal, 256 new tokens: host ms a step", "512", "0.720", "0.707", "missed"],
+        ["1b, equal, 256 new tokens: device idle", "32", "1.00%", "0.50%", "missed"],
+        ["1b, equal, 256 new tokens: device idle", "512", "0.40%", "0.50%", "met"],
+        ["1b, equal, 256 new tokens: tokens/s", "512", "900", "1,000", "missed"],
+        ["1b, mixed, 256 new tokens: host ms a step", "512", "1.400", "1.414", "met"],
+    ]
+    assert targets([row for row in rows if row["engine"] == "vllm"]) == ""
+
+
 def test_design_8_row(tmp_path):
     """Every row has the fields that the design names."""
     made = board(tmp_path)
@@ -244,7 +290,7 @@ def test_table_is_aligned(tmp_path):
 def test_figures_of_a_part_and_of_everything(tmp_path, names):
     """Whatever has been measured so far, each figure can be drawn from it."""
     made = board(tmp_path / "data")
-    workloads = ["equal", "ragged", "article"] if len(names) > 1 else ["article"]
+    workloads = ["equal", "ragged", "mixed", "article"] if len(names) > 1 else ["article"]
     for case in make_cases(["8b", "1b"], workloads, [256], {"8b": 2048, "1b": 2048}, [32, 256]):
         for name in names:
             details = {"version": "vllm 0.1, torch 0.1"} if name.startswith("vllm") else {}

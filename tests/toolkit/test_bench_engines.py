@@ -19,6 +19,7 @@ from toolkit.commands.bench.flash_for_transformers import FLASH, Attention, best
 from toolkit.commands.bench.ours import OurEngine
 from toolkit.commands.bench.settings import settings
 from toolkit.commands.bench.theirs import TheirEngine
+from toolkit.commands.host_work import HostWork
 from toolkit.errors import UserError
 from toolkit.recordings import read_recording
 
@@ -26,6 +27,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a smaller ed
 
 EQUAL = Case("tiny", "equal", 10, 259, smoke=True)
 RAGGED = Case("tiny", "ragged", 24, 259, smoke=True)
+MIXED = Case("tiny", "mixed", 16, 259, smoke=True)
 
 
 def right_tokens(case: Case) -> list[list[int]]:
@@ -78,12 +80,36 @@ def test_our_activity_comes_from_the_timeline():
     seen = {}
     for mode in ("sync", "async"):
         engine = OurEngine(EngineSpec.named(f"ours-{mode}"), Models("cpu"))
-        case = replace(EQUAL, new_tokens=160)
+        case = replace(EQUAL, new_tokens=240)
         engine.prepare(case)
         seen[mode] = engine.activity(case)
         assert not engine.engine.has_work
     assert seen["async"].gpu_active > 0.99 > 0.9 > seen["sync"].gpu_active, seen
     assert seen["async"].device_ms > 1 and seen["async"].host_ms > 0.1 and seen["async"].kernel_active is None
+
+
+@without_gpu
+def test_the_hosts_work_counts_while_the_batch_is_full():
+    """Under a mixed load these are the steps in which others wait for a place: neither the first nor the last ones."""
+    device.accelerator.reset("eager", on_race="raise")
+    engine = OurEngine(EngineSpec.named("ours-async"), Models("cpu"))
+    engine.prepare(MIXED)
+    counted, in_step = [], HostWork.step
+
+    def step(self):
+        counted.append((len(self.engine.scheduler.running), len(self.engine.scheduler.waiting)))
+        return in_step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HostWork, "step", step)
+        run = engine.run(MIXED)
+    assert run.outputs == right_tokens(MIXED)
+    assert 0 < len(counted) < run.steps and min(waiting for _, waiting in counted) > 0, counted
+    assert max(waiting for _, waiting in counted) == 2 * MIXED.rows, "from the step on that follows the first ones in"
+    # On the virtual clock a step of chapter 9 costs 0.8 + 0.5 ms, 0.002 for each row, and what its calls take.
+    assert 1.3 < run.host_ms < 1.6, run.host_ms
+    assert engine.run(replace(EQUAL, new_tokens=4)).host_ms is None, "nobody waits"
+    engine.close()
 
 
 @without_gpu
@@ -277,7 +303,7 @@ def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
     assert {row["clock"] for row in rows} == {"none: smoke test"}
     seen = {(row["engine"], row["mode"], row["workload"]) for row in rows}
     engines = (("ours", "sync"), ("ours", "async"), ("transformers", "sync"))
-    assert seen == {(*engine, workload) for engine in engines for workload in ("equal", "ragged")}
+    assert seen == {(*engine, workload) for engine in engines for workload in ("equal", "ragged", "mixed")}
     assert {row["same_tokens"] for row in rows if row["workload"] == "equal"} == {1.0}, "fp32: all engines agree"
 
 
@@ -285,7 +311,7 @@ def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
     ("arguments", "complaint"),
     [
         (["--engines", "vllm"], "--engines: 'vllm' is none of ours-sync"),
-        (["--workload", "chat"], "--workload: 'chat' is none of equal, ragged, article"),
+        (["--workload", "chat"], "--workload: 'chat' is none of equal, ragged, mixed, article"),
         (["--rounds", "0"], "--rounds: 0: take at least 1"),
         (["--rows", "32;64"], "--rows: '32;64' is no list of numbers such as 32,256"),
         (["--rows", "32,0"], "--rows: 0: take at least 1"),

@@ -98,16 +98,18 @@ class Timeline:
         return Recording(tuple(self._spans), clock=self._clock, device=self._device)
 
 
+NO_SPAN: AbstractContextManager[None] = nullcontext()
+"""The span of whoever does not look at something. All give this one, so that it is known for what it is."""
+
+
 class NoTimeline:
     """The timeline that records nothing and costs nothing: `timeline or NO_TIMELINE` spares every `if`."""
 
-    _nothing = nullcontext()
-
     def host(self, name: str, *, step: int | None = None) -> AbstractContextManager[None]:
-        return self._nothing
+        return NO_SPAN
 
     def device(self, name: str, *, lane: str = "compute", step: int | None = None) -> AbstractContextManager[None]:
-        return self._nothing
+        return NO_SPAN
 
     def finish(self) -> Recording:
         return Recording(())

@@ -8,5 +8,6 @@
     vllm_engine  a third one, where the user has it: vllm_child is run by vLLM's own Python, vllm_process talks to it
     compare      rounds in which the engines take turns, and what happens when one fails
     activity     how busy the GPU is; measured apart from the timed rounds
+    targets      what our engine is to reach, beside what was seen
     settings, flash_for_transformers, board, floor, report
 """

@@ -4,6 +4,7 @@
     python -m toolkit.commands.bench --model 1b --workload equal --new-tokens 256
     python -m toolkit.commands.bench --only-missing                   # goes on where an earlier call stopped
     python -m toolkit.commands.bench --model 1b --workload equal --new-tokens 256 --rows 512 --vllm PYTHON
+    python -m toolkit.commands.bench --model 1b,135m --workload equal,mixed --new-tokens 256 --rows 32,128,256,512
 
 vLLM takes part where the user has it: --vllm names the Python that it is installed for. (If more than that is needed,
 such as a PYTHONPATH, name a script that sets it and ends with `exec python3 "$@"`.)
@@ -28,6 +29,7 @@ from toolkit.commands.bench.compare import Comparison, enter
 from toolkit.commands.bench.engine_runner import NAMES, EngineSpec, Models
 from toolkit.commands.bench.floor import copy_bandwidth
 from toolkit.commands.bench.report import table
+from toolkit.commands.bench.targets import targets
 from toolkit.commands.bench.vllm_process import VllmPython
 from toolkit.course import current, use
 from toolkit.errors import UserError, exit_cleanly
@@ -38,9 +40,10 @@ ENGINES = NAMES[: NAMES.index("transformers-async-compiled")]  # that one is an 
 MANY_ROWS_ENGINES = ("ours-sync-compiled", "ours-async-compiled")
 VLLM_ENGINES = ("ours-sync-compiled", "ours-async-compiled", "transformers-async")  # what has room beside vLLM
 RAGGED_ENGINES = ("ours-sync-compiled", "ours-async-compiled", "transformers-sync", "transformers-async")
+MIXED_ENGINES = ("ours-async-compiled",)  # it is there for what the host's work comes to
 ARTICLE_ENGINES = ("ours-async-compiled", "ours-sync-compiled")  # four to five minutes each for transformers'
 SMOKE_ENGINES = ("ours-sync", "ours-async", "transformers-sync", "transformers-async")
-SHORTEST = 192  # new tokens
+SHORTEST = 224  # new tokens
 SMOKE_LABEL = "none: smoke test"
 
 
@@ -49,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="8b,1b", help="shapes, such as 8b,1b")
     parser.add_argument("--workload", default=",".join(WORKLOADS), help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--new-tokens", default="256,1024", help="lengths of the equal workload")
-    parser.add_argument("--rows", default=f"{ROWS}", help="requests in a batch of the equal workload: 32,256,512")
+    parser.add_argument("--rows", default=f"{ROWS}", help="requests in a batch, of equal and mixed loads: 32,256,512")
     parser.add_argument("--vllm", metavar="PYTHON", help="the Python that has vLLM; default: vLLM takes no part")
     parser.add_argument("--engines", default="", help=f"of {', '.join(NAMES)}; default: what the workload is known for")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each, the article's apart")
@@ -81,7 +84,7 @@ def engines_for(case: Case, asked: list[str], vllm: VllmPython | None) -> list[E
     if not torch.cuda.is_available():
         usual = SMOKE_ENGINES
     elif case.workload != "equal":
-        usual = {"ragged": RAGGED_ENGINES, "article": ARTICLE_ENGINES}[case.workload]
+        usual = {"ragged": RAGGED_ENGINES, "mixed": MIXED_ENGINES, "article": ARTICLE_ENGINES}[case.workload]
     elif case.rows > ROWS:
         usual = MANY_ROWS_ENGINES
     else:
@@ -89,8 +92,8 @@ def engines_for(case: Case, asked: list[str], vllm: VllmPython | None) -> list[E
     if vllm is not None and case.workload == "equal":
         usual += ("vllm-async",)
     specs = [EngineSpec.named(name) for name in asked or usual]
-    # vLLM's `generate` takes all requests at once.
-    return [who for who in specs if who.engine != "vllm" or case.workload != "ragged"]
+    # vLLM's `generate` takes all requests at once, and here all of one length.
+    return [who for who in specs if who.engine != "vllm" or not case.lengths_differ]
 
 
 def measured_cases(options: argparse.Namespace) -> list[Case]:
@@ -158,6 +161,8 @@ def main() -> int:
     print("\n" + table(board.rows()))
     if smoke:
         print("\nSMOKE TEST: see above; no number here says anything about speed.")
+    elif judged := targets(board.new_rows()):
+        print("\n" + judged)
     if path is not None:
         print(f"\nwrote {path}")
     for problem in comparison.problems:

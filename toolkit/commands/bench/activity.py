@@ -8,6 +8,8 @@ Two measures, from coarse to fine, both of them a union of intervals over an exp
                    of about a microsecond between the kernels of a batch, also of one graph; in a synchronous engine
                    also because the profiler slows the host, and the device waits for it.
 
+What a step costs the host (`host_ms`, ours only) is measured before either, with nothing that looks on: host_work.py.
+
 Both are taken in the same way for ours and transformers': the events stand on the compute stream of an engine, behind
 its waiting for the inputs, and the profiler sees what all threads launch. Of vLLM, in a process of its own, there is
 the second measure only.

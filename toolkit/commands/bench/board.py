@@ -48,7 +48,7 @@ class Board:
         """Keep a run, with the attention kernel that it had and whatever else its row is to say."""
         self.measured.setdefault((case, who), Measured()).runs.append(run)
         self.details[case, who] = {"attention": attention} | (details or {})
-        if self.bandwidth and case.workload != "ragged" and case not in self.floors:
+        if self.bandwidth and not case.lengths_differ and case not in self.floors:
             context = case.longest - case.new_tokens / 2
             self.floors[case] = step_bytes(skeleton(case.model), case.rows, context) * 1e3 / self.bandwidth
 
@@ -75,12 +75,12 @@ class Board:
         measured = self.measured[case, who]
         row = dict(zip(KEY, self.key(case, who), strict=True))
         row |= {"requests": len(case.items)} | self.details[case, who] | {"clock": self.clock}
-        row |= measured.numbers(case.new_tokens, equal=case.workload != "ragged")
+        row |= measured.numbers(case.new_tokens, equal=not case.lengths_differ)
         row |= {"floor_ms_per_step": round(self.floors[case], 4) if case in self.floors else None}
-        row |= dict.fromkeys(asdict(Activity()))
+        row |= asdict(Activity(host_ms=measured.host_ms))
         row |= {"same_tokens": None, "first_difference": None}
         reference = next((self.runs(case, other) for other in REFERENCE if self.runs(case, other)), None)
-        if reference is not None and case.workload != "ragged" and who.engine != "vllm":  # it has weights of its own
+        if reference is not None and not case.lengths_differ and who.engine != "vllm":  # it has weights of its own
             row |= agreement(measured.runs[0].outputs, reference[0].outputs)
         return row
 
@@ -93,6 +93,11 @@ class Board:
                 if belongs(row, model, batch, who):
                     row |= asdict(activity)
         return sorted(rows.values(), key=lambda row: [str(value).rjust(8) for value in reversed(row_key(row))])
+
+    def new_rows(self) -> list[Row]:
+        """The rows that this call has measured."""
+        mine = {self.key(case, who) for case, who in self.measured}
+        return [row for row in self.rows() if row_key(row) in mine]
 
     def write(self) -> Path | None:
         """Write all rows; nothing if there are none."""

@@ -2,6 +2,8 @@
 
 equal     all requests of one length, all there from the start; end-of-sequence tokens are ignored
 ragged    lengths between 32 and 512, arriving over some seconds; a token whose number says so ends its sequence
+mixed     three times as many requests as rows, all there from the start and of different lengths: the batch is full,
+          and requests end and join all the time. What that costs the host is what it is measured for
 article   the workload of the published measurement: 32 requests with 8,192 new tokens each
 """
 
@@ -13,7 +15,7 @@ from itertools import product
 
 from toolkit.workloads import WorkloadItem, fixed, ragged
 
-WORKLOADS = ("equal", "ragged", "article")
+WORKLOADS = ("equal", "ragged", "mixed", "article")
 ROWS = 32  # requests in a batch, at most, where nothing else is asked for; of the equal workload all requests
 TOKEN_BUDGET = 512  # tokens in a step, at most, for up to 128 rows; for more rows see `Case.token_budget`
 PROMPT = 64
@@ -23,6 +25,8 @@ RAGGED_REQUESTS = 64
 RAGGED_LENGTHS = (32, 512)  # of prompts, and of outputs that no end-of-sequence token ends before
 ARRIVALS_PER_SECOND = 16.0
 EOS_ONE_IN = 512  # one token id in so many ends its sequence
+
+MIXED_TOKENS = 256  # new tokens of the longest request; the shortest asks for a quarter, and so with their prompts
 
 SMOKE_REQUESTS, SMOKE_TOKENS = 4, 12  # where there is no GPU: enough to see that everything runs
 
@@ -34,7 +38,7 @@ class Case:
     Attributes:
         model: a name for `toolkit.models.load_model`.
         workload: one of WORKLOADS.
-        new_tokens: of each request; of a ragged workload the largest number.
+        new_tokens: of each request; where lengths differ the largest number.
         vocab_size: of the model; prompts are drawn from it.
         smoke: a small edition, where there is no GPU to be measured.
         batch: requests in a batch, at most; of the equal workload all requests.
@@ -57,9 +61,16 @@ class Case:
         """Tokens in a step, at most: prompts are prefilled in chunks, beside a token of each row that decodes."""
         return max(TOKEN_BUDGET, 4 * self.rows)
 
+    @property
+    def lengths_differ(self) -> bool:
+        return self.workload in ("ragged", "mixed")
+
     @cached_property
     def items(self) -> list[WorkloadItem]:
         """The requests in order of arrival."""
+        if self.workload == "mixed":
+            prompts, outputs = ((longest // 4, longest) for longest in (PROMPT, self.new_tokens))
+            return ragged(3 * self.rows, prompts, outputs, vocab_size=self.vocab_size)
         if self.workload != "ragged":
             return fixed(self.rows, PROMPT, self.new_tokens, vocab_size=self.vocab_size)
         lengths = (4, self.new_tokens) if self.smoke else RAGGED_LENGTHS
@@ -75,7 +86,7 @@ class Case:
 
     @property
     def eos_ids(self) -> set[int]:
-        """The tokens that end a sequence; none in workloads of equal lengths."""
+        """The tokens that end a sequence; none but in the ragged workload."""
         return set(range(0, self.vocab_size, EOS_ONE_IN)) if self.workload == "ragged" else set()
 
     @property
@@ -108,11 +119,15 @@ def make_cases(
     For one model the most rows and then the longest come first: what is built or captured on the way is there for the
     smaller ones. The ragged workload and the article's are run with the first model and the usual rows only.
     """
+    loads = [("equal", tokens) for tokens in sorted(new_tokens, reverse=True)] + [("mixed", MIXED_TOKENS)]
     cases = []
     for model in models:
-        if "equal" in workloads:
-            sizes = product(sorted(rows, reverse=True), sorted(new_tokens, reverse=True))
-            cases += [Case(model, "equal", n, vocab_sizes[model], batch=batch) for batch, n in sizes]
+        sizes = product(sorted(rows, reverse=True), loads)
+        cases += [
+            Case(model, workload, tokens, vocab_sizes[model], batch=batch)
+            for batch, (workload, tokens) in sizes
+            if workload in workloads
+        ]
         if "ragged" in workloads and model == models[0]:
             cases.append(Case(model, "ragged", RAGGED_LENGTHS[1], vocab_sizes[model]))
     if "article" in workloads:

@@ -27,6 +27,8 @@ class Run:
         captures: graphs that were captured during the run: an engine that still warms up.
         active: share of the run, prompts included, in which a batch was on the device, by the engine's own metrics and
             without the time in which there was no work; None for an engine that has no such metrics.
+        host_ms: of our engine, the host's work for a step, on average over those in which the batch was full and other
+            requests waited for a place in it; None if there were none.
     """
 
     outputs: list[list[int]]
@@ -35,6 +37,7 @@ class Run:
     steps: int
     captures: int = 0
     active: float | None = None
+    host_ms: float | None = None
 
     def __post_init__(self) -> None:
         for number, (output, stamps) in enumerate(zip(self.outputs, self.stamps, strict=True)):
@@ -72,7 +75,8 @@ class Activity:
     Attributes:
         gpu_active: share of a steady window in which a batch was on the device, from its first kernel to its last.
         kernel_active: share in which a kernel or copy ran, from the profiler's trace.
-        device_ms, host_ms: a step's time on the device, and the host's work for it (of our engine).
+        device_ms, host_ms: a step's time on the device, and the host's work for it (of our engine). Where requests join
+            and end all the time, the latter is that of the timed runs (`Run.host_ms`).
     """
 
     gpu_active: float | None = None
@@ -86,6 +90,12 @@ class Measured:
     """All timed runs of one engine on one case."""
 
     runs: list[Run] = field(default_factory=list)
+
+    @property
+    def host_ms(self) -> float | None:
+        """The median over the runs, of those that say something of it."""
+        seen = [run.host_ms for run in self.runs if run.host_ms is not None]
+        return round(median(seen), 4) if seen else None
 
     def numbers(self, new_tokens: int, equal: bool) -> dict[str, str | int | float | None]:
         """Medians over the runs, and each run's throughput, as part of a row.

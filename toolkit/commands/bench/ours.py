@@ -10,12 +10,13 @@ from toolkit.commands.bench.cases import PROMPT, Case
 from toolkit.commands.bench.engine_runner import EngineSpec, Models, NotHere
 from toolkit.commands.bench.measured import Activity, Run
 from toolkit.commands.decoding import BLOCK_SIZE
+from toolkit.commands.host_work import HostWork
 from toolkit.garbage import release_memory
 from toolkit.paged_attention import PAGED, attention_kernel_name, use_paged_attention
 from toolkit.timeline import NO_TIMELINE
 
 WARM_UP_TOKENS = 16
-SETTLE_STEPS, TIMELINE_STEPS, PROFILED_STEPS = 16, 64, 48
+SETTLE_STEPS, HOST_STEPS, TIMELINE_STEPS, PROFILED_STEPS = 16, 64, 48, 48
 
 
 class OurEngine:
@@ -37,9 +38,9 @@ class OurEngine:
             self.close()
             self.engine = self.build(case)
             self.rows, self.longest = case.rows, case.longest
-        # What has a shape of its own in a ragged run (chunks beside decode rows) is met only by such a run.
+        # What has a shape of its own where lengths differ (chunks beside decode rows) is met only by such a run.
         short = min(WARM_UP_TOKENS, case.new_tokens)
-        self.run(case if case.workload == "ragged" else replace(case, new_tokens=short))
+        self.run(case if case.lengths_differ else replace(case, new_tokens=short))
 
     def build(self, case: Case) -> Any:  # noqa: ANN401 (a FullEngine, of whichever code runs)
         from ch09_persistent_batch import PersistentEngine
@@ -70,7 +71,7 @@ class OurEngine:
         stamps: dict[str, list[float]] = {name: [] for name in names}
         waiting = list(zip(names, case.items, case.arrivals, strict=True))[::-1]
         steps: list[tuple[float, Any]] = []
-        metrics = engine.metrics
+        metrics, full = engine.metrics, HostWork(engine)
         first_step, device_ms, idle_ms = engine.num_steps, metrics.device_ms, metrics.idle_ms
         start = clock()
         while waiting or engine.has_work:
@@ -81,7 +82,9 @@ class OurEngine:
             if not engine.has_work:
                 time.sleep(max(waiting[-1][2] - (clock() - start), 0))
                 continue
-            brought = engine.step()
+            # The batch is full once as many have been let in, and as long as others wait.
+            is_full = 0 < len(engine.scheduler.waiting) <= len(case.items) - case.rows
+            brought = full.step() if is_full else engine.step()
             steps.append((clock(), brought))  # looked at afterwards: it takes a while, and is no part of serving
         for now, brought in steps:
             for output in brought:
@@ -96,6 +99,7 @@ class OurEngine:
             [start + arrival for arrival in case.arrivals],
             engine.num_steps - first_step,
             active=device_ms / (device_ms + idle_ms),
+            host_ms=full.mean_ms,
         )
 
     def start(self, case: Case) -> None:
@@ -106,13 +110,13 @@ class OurEngine:
         self.engine.book.eos_ids = case.eos_ids
 
     def activity(self, case: Case) -> Activity:
-        """All rows decode: some steps under the timeline, then some under the profiler."""
+        """All rows decode: some steps for the host's work, some under the timeline, then some under the profiler."""
         from ch02_continuous_batching import SamplingParams
 
         self.start(replace(case, workload="equal"))
         engine = self.engine
         prefills = case.rows * PROMPT // (case.token_budget - case.rows)  # the first rows decode in the meantime
-        tokens = prefills + 2 * SETTLE_STEPS + TIMELINE_STEPS + PROFILED_STEPS
+        tokens = prefills + 2 * SETTLE_STEPS + HOST_STEPS + TIMELINE_STEPS + PROFILED_STEPS
         items = replace(case, workload="equal", new_tokens=min(tokens, self.longest - PROMPT)).items
         started: set[str] = set()
         for number, item in enumerate(items):
@@ -126,6 +130,8 @@ class OurEngine:
                 engine.step()
 
         steps(SETTLE_STEPS)
+        host = HostWork(engine)
+        host.steps(HOST_STEPS)
         device.accelerator.synchronize()
         timeline = engine.observers.timeline = device.new_timeline()
         steps(TIMELINE_STEPS)
@@ -134,7 +140,7 @@ class OurEngine:
         kernels = kernel_share(lambda: steps(PROFILED_STEPS))
         while engine.has_work:
             engine.step()
-        return replace(steady_shares(recording), kernel_active=kernels)
+        return replace(steady_shares(recording), kernel_active=kernels, host_ms=host.mean_ms)
 
     def close(self) -> None:
         self.engine = self.model = None

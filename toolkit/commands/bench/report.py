@@ -34,7 +34,7 @@ def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
     model, workload, new_tokens, batch, requests = case
-    length = f"up to {new_tokens:,}" if workload == "ragged" else f"{new_tokens:,}"
+    length = f"up to {new_tokens:,}" if workload in ("ragged", "mixed") else f"{new_tokens:,}"
     title = f"{model}, {workload}: {requests} requests, {batch} in a batch, {length} new tokens each"
     floor = next((row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]), None)
     if floor:
