@@ -91,4 +91,4 @@ def host_ms(engine: Any, load: Load) -> float | None:  # noqa: ANN401
     work.steps(load.new_tokens // 2)
     while engine.has_work:
         engine.step()
-    return work.mean_ms
+    return work.median_ms

@@ -4,7 +4,7 @@ By the engine's own metrics and two readings of the clock. A timeline would add 
 opens a span for each phase and records six events a step.
 """
 
-from statistics import mean
+from statistics import median
 from typing import Any
 
 from toolkit import device
@@ -33,6 +33,6 @@ class HostWork:
             self.step()
 
     @property
-    def mean_ms(self) -> float | None:
-        """None before the first step."""
-        return round(mean(self.ms), 4) if self.ms else None
+    def median_ms(self) -> float | None:
+        """None before the first step. (The median, since other programs on the machine hold up a step now and then.)"""
+        return round(median(self.ms), 4) if self.ms else None

@@ -99,7 +99,7 @@ class OurEngine:
             [start + arrival for arrival in case.arrivals],
             engine.num_steps - first_step,
             active=device_ms / (device_ms + idle_ms),
-            host_ms=full.mean_ms,
+            host_ms=full.median_ms,
         )
 
     def start(self, case: Case) -> None:
@@ -140,7 +140,7 @@ class OurEngine:
         kernels = kernel_share(lambda: steps(PROFILED_STEPS))
         while engine.has_work:
             engine.step()
-        return replace(steady_shares(recording), kernel_active=kernels, host_ms=host.mean_ms)
+        return replace(steady_shares(recording), kernel_active=kernels, host_ms=host.median_ms)
 
     def close(self) -> None:
         self.engine = self.model = None
