@@ -18,6 +18,11 @@ def test_the_file_is_what_the_chapters_say():
     )
 
 
+def test_it_says_whose_engine_it_is_and_that_there_is_a_faster_one():
+    head = (ROOT / TARGET).read_text(encoding="utf-8").partition("\nimport ")[0]
+    assert "engine of chapter 8" in head and "Chapter 9's engine gives the same tokens and is faster" in head
+
+
 def test_each_part_lies_behind_what_it_needs_and_chapters_are_in_order():
     names = [module.name for module in in_order(ROOT)]
     assert names[-1] == "ch08_full_engine.full_engine"

@@ -49,7 +49,7 @@ from ch08_full_engine import FullEngine
 from ch08_full_engine.build import build as build_before
 from ch09_persistent_batch import ArrayBlocks, ArrayScheduler, PersistentEngine, SeatedRequest, Seats
 from ch09_persistent_batch.build import build
-from figures.recorded import recorded, recorded_figures
+from figures.recorded import drawn_from, recorded, recorded_figures
 from toolkit.commands.decoding import Load, ended, serve
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
@@ -101,20 +101,23 @@ for recording in recorded("ch09_crossing"):
 # Chapter 8's engine: with more requests, hardly more tokens, or even fewer. The smaller the model, the earlier it
 # happens. (Each pair of engines has given the same tokens.)
 #
-# Where does the time go? The host's clock again, now for each part of a step, with nothing queued on a device:
-
+# Where does the time go? The host's clock again, now for each part of a step. (Where nothing was computed, because the
+# recording was made without a GPU, nothing was queued either.)
 
 # %%
-def show_parts(engine, parts):
+parts_recorded = drawn_from("host_cost")
+shorter = min(row["context"] for row in parts_recorded["rows"])
+
+
+def show_parts(engine, *parts):
     """The recorded times of these parts of a step, in microseconds, by rows."""
-    for recording in recorded("host_cost"):
-        print(f"{recording['device']}, {engine}, us a step")
-        rows = [row for row in recording["rows"] if row["engine"] == engine]
-        for row in [row for row in rows if row["context"] == min(each["context"] for each in rows)]:
+    print(f"{parts_recorded['device']}, {engine}, us a step")
+    for row in parts_recorded["rows"]:
+        if (row["engine"], row["context"]) == (engine, shorter):
             print(f"    {row['rows']:4} rows:", *(f"{part} {1e3 * row[part + '_ms']:7.0f} " for part in parts))
 
 
-show_parts("chapter 8", ("schedule", "pack", "launch", "commit"))
+show_parts("chapter 8", "schedule", "pack", "launch", "commit")
 
 # %% [markdown]
 # Everything but the launch is in proportion to the rows: a loop, or several. The loops are not badly written. A row
@@ -231,8 +234,8 @@ for free in (512, 500, 256):
 # late ones go, one by one.) What it brings:
 
 # %%
-show_parts("chapter 8", ("schedule",))
-show_parts("chapter 9", ("schedule",))
+show_parts("chapter 8", "schedule")
+show_parts("chapter 9", "schedule")
 
 # %% [markdown]
 # With one row the arrays are *slower*: a numpy call costs about a microsecond, whether it adds one number or a
@@ -289,8 +292,14 @@ while engine.has_work:
 # The identity, 0, 1, 2, as long as the rows are the same: row i's token is the i-th id of the batch before. When a has
 # ended, the others move up, and their tokens do not: 1, 2. After that it is the identity again. So chapter 7's
 # dictionary, asked for each token, is an array in which nearly always nothing happens; and still it has to be asked,
-# because of the one step in which something does.
-#
+# because of the one step in which something does. What packing costs before and now, and the launch, which copies what
+# was packed and queues the step:
+
+# %%
+show_parts("chapter 8", "pack", "launch")
+show_parts("chapter 9", "pack", "launch")
+
+# %% [markdown]
 # ## 5. Commit, and who pays for an object
 #
 # ### Exercise 9.6: commit a whole step (15 minutes)
@@ -314,8 +323,8 @@ while engine.has_work:
     print(len(outputs), "outputs,", len(ended(outputs)), "of them the last;", "the first:", next(iter(outputs), None))
 
 # %%
-show_parts("chapter 8", ("commit", "outputs"))
-show_parts("chapter 9", ("commit", "outputs"))
+show_parts("chapter 8", "commit", "outputs")
+show_parts("chapter 9", "commit", "outputs")
 
 # %% [markdown]
 # (`outputs` is what a caller pays who looks at each of them. In chapter 8 the objects are made in the commit, so there
@@ -324,7 +333,7 @@ show_parts("chapter 9", ("commit", "outputs"))
 # Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
 # came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
 # ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
-# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.)
+# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) What it is that can be spared:
 
 
 # %%
@@ -337,6 +346,7 @@ def tokens_looked_at(stream_text):
     return len(looked_at), last.text
 
 
+show_parts("chapter 9", "text", "host")
 for stream_text in (True, False):
     count, text = tokens_looked_at(stream_text)
     print(f"stream_text={stream_text}: {count:2} tokens became text while it ran; the text at the end: {text!r}")
@@ -427,6 +437,28 @@ for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
+# And all of it, part by part:
+
+
+# %%
+def compare_parts(rows):
+    """Both chapters' times for each part of a step with so many rows."""
+    found = {row["engine"]: row for row in parts_recorded["rows"] if (row["rows"], row["context"]) == (rows, shorter)}
+    before, now = found["chapter 8"], found["chapter 9"]
+    print(f"{rows} rows, us a step: chapter 8 | chapter 9")
+    for part in ("schedule", "pack", "launch", "commit", "outputs", "text"):
+        print(f"    {part:10} {1e3 * before[part + '_ms']:8.0f} | {1e3 * now[part + '_ms']:7.0f}")
+    print(f"    whole step {1e3 * before['host_ms']:8.0f} | {1e3 * now['host_ms']:7.0f}")
+
+
+compare_parts(32)
+compare_parts(512)
+
+# %% [markdown]
+# (The whole step comes without the last two: outputs and text are for who asks for them. With arrays it is longer than
+# its parts, because what they do not contain is what is left: a step that can be taken back, metrics, the calls
+# themselves.)
+#
 # ## 8. What other engines do
 #
 # - **Several steps a visit**: launch k steps, look at the host's side once. It divides the host's work by k, and makes
