@@ -1394,14 +1394,14 @@ class EventExecutor(StreamExecutor):
 
     def queue(self, batch: Batch, buffers: IOBuffers) -> None:
         """Queue copies in, forward and copy out on their streams, each behind what it needs and behind nothing else."""
-        with accelerator.stream(self.h2d):
+        with self.h2d:
             self.copy_in(batch, buffers)
             buffers.h2d_done.record(self.h2d)
-        with accelerator.stream(self.compute):
+        with self.compute:
             self.compute.wait_event(buffers.h2d_done)
             self.run(batch, buffers)
             buffers.compute_done.record(self.compute)
-        with accelerator.stream(self.d2h):
+        with self.d2h:
             self.d2h.wait_event(buffers.compute_done)
             self.copy_out(batch, buffers)
             buffers.d2h_done.record(self.d2h)

