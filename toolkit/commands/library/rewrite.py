@@ -49,10 +49,9 @@ def problems(tree: ast.Module) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 if is_ours(alias.name) and not alias.asname:
                     yield node.lineno, f"import {alias.name}; write: from ... import"
-        if isinstance(node, ast.Name | ast.Attribute | ast.alias):
-            name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else node.name
-            if name in ("import_module", "__import__"):
-                yield node.lineno, f"{name}: which modules the library needs cannot be seen; write an import"
+        called = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None)
+        if called in ("import_module", "__import__"):
+            yield node.lineno, f"{called}: which modules it imports cannot be seen; write an import"
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
             yield node.lineno, f"the name of a module in a string, {node.value!r}; write an import"
 
