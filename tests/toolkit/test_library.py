@@ -64,7 +64,7 @@ def test_markers_of_exercises_go():
         ("from . import errors", "line 1: a relative import"),
         ("import toolkit.errors", r"line 1: import toolkit\.errors"),
         ("if x: from toolkit import errors", "imports toolkit: write the import on a line of its own"),
-        ("import os, ch02_continuous_batching", "line 1: import ch02_continuous_batching"),
+        ("import os, ch02_continuous_batching", "line 1: import os, ch02_continuous_batching"),
         ("from importlib import import_module", "line 1: import_module"),
         ("import importlib\nimportlib.import_module(x)", "line 2: import_module"),
         ("__import__(x)", "line 1: __import__"),

@@ -17,6 +17,7 @@ from toolkit.errors import UserError
 # Statements, and the same in the examples of docstrings.
 IMPORT = re.compile(r"^(\s*(?:from|import) )((?:toolkit|ch\d\d_\w+)(?:\.\w+)*)", re.MULTILINE)
 MODULE_NAME = re.compile(r"ch\d\d_\w+|(?:toolkit|ch\d\d_\w+)(?:\.\w+)+")
+BY_NAME = ("import_module", "__import__")
 BROUGHT_BY_TORCH = {"triton"}  # where there is an NVIDIA GPU
 
 
@@ -43,17 +44,15 @@ def rewritten(module: Module, allowed: Collection[str]) -> str:
 def problems(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """(line, in words) of what would not work in the package."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            yield node.lineno, "a relative import; write the module's whole name"
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if is_ours(alias.name) and not alias.asname:
-                    yield node.lineno, f"import {alias.name}; write: from ... import"
-        called = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None)
-        if called in ("import_module", "__import__"):
-            yield node.lineno, f"{called}: which modules it imports cannot be seen; write an import"
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
-            yield node.lineno, f"the name of a module in a string, {node.value!r}; write an import"
+        match node:
+            case ast.ImportFrom(level=level) if level:
+                yield node.lineno, "a relative import; write the module's whole name"
+            case ast.Import(names=names) if any(is_ours(alias.name) and not alias.asname for alias in names):
+                yield node.lineno, f"{ast.unparse(node)}; write: from ... import"
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) if name in BY_NAME:
+                yield node.lineno, f"{name}: which modules it imports cannot be seen; write an import"
+            case ast.Constant(value=str(text)) if MODULE_NAME.fullmatch(text):
+                yield node.lineno, f"the name of a module in a string, {text!r}; write an import"
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
