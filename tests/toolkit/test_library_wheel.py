@@ -68,7 +68,10 @@ def model_folder(tiny, tmp_path) -> Path:
 
 
 def test_the_wheel_holds_one_package_and_all_of_it(wheel):
-    """One top-level name, the modules that were gathered and the file of prompts, each readable, without markers."""
+    """One top-level name, the modules that were gathered and the file of prompts, each readable, without markers.
+
+    Building it has left nothing in the repository.
+    """
     with zipfile.ZipFile(wheel) as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" not in name}
         (top_level,) = (name for name in archive.namelist() if name.endswith("/top_level.txt"))
@@ -80,6 +83,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel):
         if name.endswith(".py"):
             compile(text, name, "exec")
             assert not re.search(r"^\s*(from|import) (toolkit|solutions|ch\d\d_)", text, re.M), name
+    assert not [name for name in ("build", "dist", "stepahead", "stepahead.egg-info") if (ROOT / name).exists()]
     assert "stepahead/ch09_persistent_batch/build.py" in modules and "stepahead/toolkit/simgpu/clock.py" in modules
 
 
@@ -162,11 +166,22 @@ def test_bad_input_is_one_line(installed, tmp_path, arguments, words):
     assert done.stderr.startswith(f"error: {words}") and done.stderr.count("\n") == 1
 
 
+def backend(hook: str, folder: Path) -> subprocess.CompletedProcess:
+    """Call a function of the build backend as pip does, and print what it returns."""
+    code = f"import sys; from toolkit.commands.library import backend; print(backend.{hook}(sys.argv[1]))"
+    return subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_an_editable_installation_is_refused_in_one_line(tmp_path):
+    done = backend("build_editable", tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: stepahead is made from ")
+    assert done.stderr.endswith("use: pip install .\n") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.long
 def test_an_sdist_can_be_installed(wheel, tmp_path):
     """It brings all that the wheel is made from, and the wheel made from it is the same."""
-    code = "import sys; from toolkit.commands.library.backend import build_sdist; print(build_sdist(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    done = backend("build_sdist", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     sdist = tmp_path / done.stdout.splitlines()[-1]
     with tarfile.open(sdist) as archive:
@@ -176,7 +191,3 @@ def test_an_sdist_can_be_installed(wheel, tmp_path):
         for name in archive.namelist():
             if ".dist-info/" not in name:
                 assert (tmp_path / "site" / name).read_bytes() == archive.read(name), name
-
-
-def test_building_leaves_nothing_in_the_repository(wheel):
-    assert not [name for name in ("build", "dist", "stepahead", "stepahead.egg-info") if (ROOT / name).exists()]

@@ -1,21 +1,25 @@
 """What pip calls to build the library, see PEP 517: setuptools' own functions, in a folder that holds the package.
 
-Nothing is written into the repository. An sdist holds the sources, from which a wheel is made in the same way.
+Nothing is written into the repository. An sdist holds the sources, from which a wheel is made in the same way. What
+cannot be built ends the process with one line, which pip shows.
 """
 
 import os
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from setuptools import build_meta
 
 from toolkit.choice import ROOT
 from toolkit.commands.library.gather import files_beside, gather, place
 from toolkit.commands.library.rewrite import asked_for, rewritten
+from toolkit.errors import UserError
 from toolkit.files import write_whole
 
 PROJECT_FILES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
@@ -28,8 +32,16 @@ def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata
     """Make a wheel; returns its name."""
     target = os.path.abspath(wheel_directory)
     with project_folder() as folder:
-        write_package(ROOT, folder)
+        try:
+            write_package(ROOT, folder)
+        except UserError as error:
+            sys.exit(f"error: {error}")
         return build_meta.build_wheel(target, config_settings)
+
+
+def build_editable(*arguments: object) -> NoReturn:
+    """There is no such wheel: what the package holds is written when it is built."""
+    sys.exit("error: stepahead is made from the repository's modules, so it cannot be editable; use: pip install .")
 
 
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
