@@ -39,7 +39,7 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     made = {name: timed_engine(make, model, **most) for name, make in engines().items()}
     texts = {rows: text_ms(rows) for rows in ROWS}
     points = list(product(made, CONTEXTS, ROWS))
-    runs: dict[Any, list[Row]] = {point: [] for point in points}
+    runs: dict[Any, list[dict[str, Any]]] = {point: [] for point in points}
     for _ in range(ROUNDS):
         for name, context, rows in points:
             row = measure(made[name], name, rows, context, STEPS)
