@@ -616,7 +616,8 @@ if not recordings:
     print("not recorded yet: make bench, on a machine with a GPU")
 
 # %%
-for picture in recorded_figures("peers", "peers_throughput", "peers_steps", "peers_active", "peers_first_token"):
+drawn = ("peers_throughput", "peers_rows", "peers_steps", "peers_active", "peers_first_token")
+for picture in recorded_figures("peers", *drawn):
     display(picture)
 
 # %% [markdown]
@@ -644,6 +645,15 @@ for path in recordings:
 # The price is in the last picture, in the medians. A request that arrives finds a batch under way *and* one behind it,
 # so it waits for one step more (section 9). The steps are shorter, and about half a step is left of that. (The longest
 # waits are another matter: of 64 requests the 99th percentile is the longest of all.)
+#
+# **vLLM** is in the lines with 256 and 512 rows, and in the second picture. `make bench` takes it along where you have
+# it: `BENCH='--vllm PYTHON'` names the Python that it is installed for. "ours" is chapter 9's engine there, which is
+# this one with a quicker host, so leave the explanation to chapter 9. Read these lines with care. vLLM does a great deal
+# that this engine does not: hundreds of architectures, quantised weights, adapters, speculative decoding, structured
+# output, images, several GPUs and machines. Its server was not measured, only `LLM.generate`, in one process and in
+# two. The weights were random, all lengths equal, and kernels, graphs and compiling were left to its own defaults. At
+# these sizes it is bound by its host, which the column *kernels* shows: so the numbers say how much a host costs, and
+# little about kernels.
 #
 # One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to
 # time, and with these libraries loaded that takes about 0.1 s: a dozen steps in which nothing is launched. `Server` and

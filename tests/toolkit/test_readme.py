@@ -102,6 +102,24 @@ def test_the_comparison_is_that_of_the_recordings():
         assert line in README, f"recorded: {line}"
 
 
+def test_the_lines_beside_vllm_are_recorded():
+    """Each number is the quicker of vLLM in one process and in two; what is said of its rounds and kernels is so, too."""
+    text = " ".join(README.split())
+    beside = [r for r in rows("peers") if r["model"] == "1b" and r["batch"] > 32]
+    for count in (256, 512):
+        mine = [r for r in beside if r["batch"] == count]
+        best = {
+            key: max(r["tokens_per_s"] for r in mine if (r["engine"], r["mode"]) == key)
+            for key in (("ours", "async"), ("vllm", "async"), ("vllm", "sync"))
+        }
+        assert f"| {count} | {' | '.join(f'{speed:.0f}' for speed in best.values())} |" in README, f"recorded: {best}"
+    one_process = {r["batch"]: r for r in beside if (r["engine"], r["mode"], r["processes"]) == ("vllm", "async", 1)}
+    assert f"for {one_process[256]['kernel_active'] * 100:.0f} % of the time at 256 rows" in text
+    rounds = sorted(float(speed) for speed in one_process[512]["tokens_per_s_rounds"].split())
+    assert f"with 512 rows lay between {rounds[0]:.0f} and {rounds[-1]:.0f}" in text, f"recorded: {rounds}"
+    assert {r["version"].partition(",")[0] for r in beside if r["engine"] == "vllm"} == {"vllm 0.26.0"}
+
+
 def test_the_price_and_how_it_is_lifted_are_recorded():
     """The throughputs of the 1B shape with 128 requests are the recorded ones, and say what the README says of them."""
     seen = {r["engine"]: r["tokens_per_s"] for r in rows("ch07_engines") if (r["model"], r["requests"]) == ("1b", 128)}
