@@ -648,7 +648,7 @@ for path in recordings:
 #
 # **vLLM** is in the lines with 256 and 512 rows, and in the second picture. `make bench` takes it along where you have
 # it: `BENCH='--vllm PYTHON'` names the Python that it is installed for. "ours" is chapter 9's engine there, which is
-# this one with a quicker host, so leave the explanation to chapter 9. Read these lines with care. vLLM does a great deal
+# this one with a quicker host, so leave the explanation to chapter 9. Read these lines with care. vLLM does much
 # that this engine does not: hundreds of architectures, quantised weights, adapters, speculative decoding, structured
 # output, images, several GPUs and machines. Its server was not measured, only `LLM.generate`, in one process and in
 # two. The weights were random, all lengths equal, and kernels, graphs and compiling were left to its own defaults. At
