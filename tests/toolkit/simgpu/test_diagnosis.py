@@ -40,6 +40,17 @@ def test_recorded_outside_the_with(setting):
     assert "`event.record()  # on the default stream`. record() without a stream means the current one" in found()
 
 
+def test_recorded_outside_the_with_though_a_later_record_lies_behind_the_first(setting):
+    """The event of the next round is recorded on the right stream, but when the misplaced one was waited for already."""
+    a, b, _, x, event = setting
+    write(a, x)
+    event.record()  # on the default stream
+    a.record_event()  # of the next round
+    b.wait_event(event)
+    write(b, x)
+    assert "recorded after the first, but on default, not on a: " in found() and "# on the default stream`" in found()
+
+
 def test_recorded_on_the_stream_that_waits(setting):
     a, b, _, x, event = setting
     write(a, x)
@@ -132,7 +143,7 @@ def test_the_wrong_event(setting):
     b.wait_event(other)
     write(b, x)
     text = found()
-    assert text.startswith("b did wait, but for an event recorded on c, tests/toolkit/simgpu/test_diagnosis.py:")
+    assert text.startswith("b did wait, but for an event recorded on c, at tests/toolkit/simgpu/test_diagnosis.py:")
     assert "`other.record()`. The event behind the first is another one: " in text and "`event.record(a)`" in text
 
 
@@ -141,7 +152,40 @@ def test_the_wrong_stream_waited_for(setting):
     write(a, x)
     b.wait_stream(c)
     write(b, x)
-    assert found() == "b did wait, but for the stream c"
+    assert found().startswith("b did wait, but for the stream c, at tests/toolkit/simgpu/test_diagnosis.py:")
+    assert "`b.wait_stream(c)`" in found()
+
+
+@pytest.mark.parametrize("by", ["event", "stream"])
+def test_a_wait_that_the_second_needs_for_something_else_is_right_where_it_is(setting, by):
+    """b waits for its own input, which c writes; that it does not wait for a is another matter."""
+    a, b, c, x, event = setting
+    other = torch.zeros(4, device="sim")
+    simgpu.synchronize()
+    write(a, x)
+    write(c, other)
+    if by == "event":
+        event.record(c)
+        b.wait_event(event)
+    else:
+        b.wait_stream(c)
+    with simgpu.stream(b):
+        x.add_(other)
+    assert found() == ""
+
+
+def test_a_wait_that_an_earlier_operation_needed_is_right_where_it_is(setting):
+    a, b, c, x, event = setting
+    other = torch.zeros(4, device="sim")
+    simgpu.synchronize()
+    write(a, x)
+    a.record_event()
+    write(c, other)
+    event.record(c)
+    b.wait_event(event)
+    write(b, other)
+    write(b, x)
+    assert found().startswith("an event is recorded behind the first, but b does not wait for it: ")
 
 
 def test_never_recorded(setting):
