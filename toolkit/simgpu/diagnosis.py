@@ -31,7 +31,7 @@ def diagnose(
     if behind is None:
         cause = cause or _never_recorded(waiter, waits)
         return cause or _another_event(waiter, idle, behind), bool(cause)
-    cause = cause or _waited_too_early(stream, waiter, behind)
+    cause = cause or _waited_too_early(stream, waiter, behind) or _recorded_again(stream, number, waiter, waits)
     return (
         cause
         or _another_waits(stream, number, waiter, streams)
@@ -70,6 +70,18 @@ def _waited_too_early(stream: Actor, waiter: Actor, behind: Record) -> str:
             return (
                 f"{_who(waiter)} did wait for the event behind the first, but before it was recorded, which is no wait "
                 f"for it: {each.site.first_line}"
+            )
+    return ""
+
+
+def _recorded_again(stream: Actor, number: int, waiter: Actor, waits: list[Wait]) -> str:
+    first_record = {each.event: each.when for each in reversed(stream.records) if each.covers >= number}
+    for each in waits:
+        if each.record is not None and first_record.get(each.event, each.record.when) < each.record.when:
+            return (
+                f"{_who(waiter)} did wait for the event behind the first, but it had been recorded again by then, on "
+                f"{each.record.stream.name}, not on {stream.name}: {_at(each.record)}. A wait is for the last record; "
+                "record() without a stream means the current one"
             )
     return ""
 

@@ -51,6 +51,30 @@ def test_recorded_outside_the_with_though_a_later_record_lies_behind_the_first(s
     assert "recorded after the first, but on default, not on a: " in found() and "# on the default stream`" in found()
 
 
+def test_recorded_again_on_another_stream(setting):
+    """The right record was there; a second one, of the same event, has taken its place before anybody waited."""
+    a, b, _, x, event = setting
+    write(a, x)
+    event.record(a)
+    event.record()  # on the default stream
+    b.wait_event(event)
+    write(b, x)
+    assert found().startswith(
+        "b did wait for the event behind the first, but it had been recorded again by then, on default, not on a: "
+    )
+    assert "`event.record()  # on the default stream`. A wait is for the last record" in found()
+
+
+def test_recorded_on_another_stream_long_before_is_not_called_recorded_again(setting):
+    a, b, c, x, event = setting
+    event.record(c)
+    write(a, x)
+    b.wait_event(event)
+    event.record(a)
+    write(b, x)
+    assert "recorded again" not in found()
+
+
 def test_recorded_on_the_stream_that_waits(setting):
     a, b, _, x, event = setting
     write(a, x)
