@@ -9,6 +9,7 @@ import torch
 
 from ch02_continuous_batching import SamplingParams
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, torch_cuda_refused
+from tests.words import counted, work_left
 from toolkit.timeline import Recording
 
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(20))]
@@ -77,10 +78,7 @@ def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect
                 outputs[int(output.request_id)] += output.new_token_ids
     waits = simgpu.synchronisations()[before:]
     end = simgpu.now_ms()
-    assert not engine.has_work, (
-        f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-        f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
-    )
+    assert not engine.has_work, f"after {STEP_LIMIT} steps there is still work: {work_left(engine)}"
     return Seen(
         outputs=outputs,
         races=[str(race) for race in simgpu.races()],
@@ -92,12 +90,12 @@ def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect
 
 
 def assert_no_race(seen: Seen) -> None:
-    assert not seen.races, f"{len(seen.races)} races; the first one:\n{seen.races[0]}"
+    assert not seen.races, f"{counted(len(seen.races), 'race')}; the first one:\n{seen.races[0]}"
 
 
 def assert_tokens_right(seen: Seen, gpu_policy: str) -> None:
     assert seen.outputs == expected(), f"under the policy {gpu_policy!r} the tokens differ from generate's; " + (
-        f"the first of {len(seen.races)} races:\n{seen.races[0]}" if seen.races else "and no race was found"
+        f"the first of {counted(len(seen.races), 'race')}:\n{seen.races[0]}" if seen.races else "and no race was found"
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.ch02_continuous_batching.scheduling import commit, scheduler_with, shares, step
 from tests.endless import must_end
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("2.2")
 
@@ -50,8 +51,8 @@ def test_only_the_last_chunk_samples():
         new = [row.samples for row in rows]
         samples += new
         assert request.pending_samples == sum(new), (
-            f"a row with samples={new} was scheduled, so {sum(new)} samples are pending; the request says "
-            f"{request.pending_samples}"
+            f"a row with samples={new} was scheduled, so {counted(sum(new), 'sample is', 'samples are')} pending; "
+            f"the request says {request.pending_samples}"
         )
         commit(rows)
     assert samples == [False, False, True], (

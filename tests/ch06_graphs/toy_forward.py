@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.words import counted
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.forward import Sizes, Tensors
 
@@ -82,8 +83,8 @@ class Toy:
         bucket = next(size for size in (1, 2, 4) if size >= rows)
         right = expected_ids(number, samples or rows, bucket, greedy)
         assert seen == right, (
-            f"set {number} of IO buffers, {rows} rows in the bucket of {bucket}, greedy={greedy}: the ids should be "
-            f"{right}, seen {seen}. {self.cause(number, seen, other, bucket, greedy)}"
+            f"set {number} of IO buffers, {counted(rows, 'row')} in the bucket of {bucket}, greedy={greedy}: the ids "
+            f"should be {right}, seen {seen}. {self.cause(number, seen, other, bucket, greedy)}"
         )
 
     def cause(self, number: int, seen: list[int], other: list[int], bucket: int, greedy: bool) -> str:
@@ -99,11 +100,13 @@ class Toy:
         written = [each for each in seen if each != UNTOUCHED]
         for rows in range(1, ROWS + 1):
             if written == expected_ids(number, len(written), rows, greedy):
-                return f"They were computed by {by} for {rows} rows, and the smallest bucket with room is {bucket}"
+                return (
+                    f"They were computed by {by} for {counted(rows, 'row')}; the smallest bucket with room is {bucket}"
+                )
             if written == expected_ids(number, len(written), rows, not greedy):
                 return (
-                    f"They were computed by {by} for {rows} rows and greedy={not greedy}. Greedy or sampled is part of "
-                    "the key: it decides what is computed"
+                    f"They were computed by {by} for {counted(rows, 'row')} and greedy={not greedy}. Greedy or "
+                    "sampled is part of the key: it decides what is computed"
                 )
         return "No capture of this step gives these: does a graph read what another one leaves in the pool?"
 

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ch02_continuous_batching import Request, Row, SamplingParams
 from ch07_carry_over import KEEP, apply_carry, carry_index
+from tests.words import counted
 
 
 class Previous:
@@ -56,7 +57,10 @@ def index_of(rows: tuple[Row, ...], previous: Previous | None) -> list[int]:
         f"carry_index returns a list of ints, one for each packed token; seen: {index}"
     )
     tokens = sum(row.num_tokens for row in rows)
-    assert len(index) == tokens, f"{tokens} tokens are packed, and the carry index has {len(index)} entries: {index}"
+    assert len(index) == tokens, (
+        f"{counted(tokens, 'token is', 'tokens are')} packed, and the carry index has "
+        f"{counted(len(index), 'entry', 'entries')}: {index}"
+    )
     return index
 
 

@@ -17,14 +17,11 @@ def test_untouched_chapter_names_what_to_open(toy, capsys):
     assert check("91", toy) == 1
     assert capsys.readouterr().out == (
         "Testing your code, in chapters/ch91_second/ (all other files and what is not solved yet run as "
-        "the reference).\n\n"
-        "91.1 Count: not started\n"
+        "the reference).\n\n91.1 Count: not started\n"
         "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
-        "  hint: make hint EX=91.1\n\n"
-        "91.2 Add up: not started\n"
+        "  hint: make hint EX=91.1\n\n91.2 Add up: not started\n"
         "  open chapters/ch91_second/counter.py, total (line 21)\n"
-        "  hint: make hint EX=91.2\n\n"
-        "0 of 2 exercises solved; next: 91.1 Count\n"
+        "  hint: make hint EX=91.2\n\n0 of 2 exercises solved; next: 91.1 Count\n"
         "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
     )
 
@@ -191,7 +188,10 @@ def test_a_file_that_is_as_it_was_generated_is_not_called_the_learners(toy, edit
     if own_file:
         assert "in your code: chapters/ch91_second/counter.py:25\n" in out
     else:
-        assert "raised at chapters/ch90_first/other.py:2, in a file that you have not changed, which the test called" in out
+        assert (
+            "raised at chapters/ch90_first/other.py:2, in a file that you have not changed, which the test called"
+            in out
+        )
         assert "in your code" not in out
 
 

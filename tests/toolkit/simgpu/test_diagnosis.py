@@ -41,7 +41,7 @@ def test_recorded_outside_the_with(setting):
 
 
 def test_recorded_outside_the_with_though_a_later_record_lies_behind_the_first(setting):
-    """The event of the next round is recorded on the right stream, but when the misplaced one was waited for already."""
+    """The next round's event is recorded on the right stream, too late for the wait."""
     a, b, _, x, event = setting
     write(a, x)
     event.record()  # on the default stream
