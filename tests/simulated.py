@@ -37,6 +37,7 @@ class Seen:
         races: the reports of the race detector, as texts.
         waits: the calls in which the host waited for the device while the engine ran, as texts "what at file:line".
         hidden_waits: those of them that were not asked for by name.
+        synchronisations: the same waits as the simulator lists them.
         recording: the simulated timeline, one span per phase and step.
         simulated_ms: from the first step to the last.
     """
@@ -45,22 +46,25 @@ class Seen:
     races: list[str]
     waits: list[str]
     hidden_waits: list[str]
+    synchronisations: list[Any]
     recording: Recording
     simulated_ms: float
 
 
-def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
+def run_simulated(
+    build: Any, gpu_policy: str = "eager", on_race: str = "collect", costs: Any = None, **limits: Any
+) -> Seen:
     """Run PROMPTS through an engine on the simulated GPU, greedy, at most STEP_LIMIT steps.
 
     Args:
         build: a chapter's `build`, or whatever else makes an engine of the same arguments.
-        gpu_policy, on_race: see toolkit.simgpu.reset.
+        gpu_policy, on_race, costs: see toolkit.simgpu.reset.
         limits: the fields of EngineConfig, by name.
     """
     from toolkit import simgpu
     from toolkit.device import new_timeline
 
-    simgpu.reset(gpu_policy, on_race=on_race)
+    simgpu.reset(gpu_policy, on_race=on_race, costs=costs)
     timeline = new_timeline()
     limits = {"block_size": 4, "num_blocks": 80, "max_rows": 6, "token_budget": 32} | limits
     with torch_cuda_refused():
@@ -84,6 +88,7 @@ def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect
         races=[str(race) for race in simgpu.races()],
         waits=[f"{wait.what} at {wait.site}" for wait in waits],
         hidden_waits=[f"{wait.what} at {wait.site}" for wait in waits if wait.hidden],
+        synchronisations=waits,
         recording=timeline.finish(),
         simulated_ms=end - start,
     )

@@ -17,55 +17,14 @@ from tests.ch08_full_engine.museum_runs import (
     run_on,
     take,
 )
+from tests.ch08_full_engine.preempted import DROPPED, check_preempted_at, in_short, preempt
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
+from tests.words import counted, work_left
 
 pytestmark = needs_simulator
 
 every_step = pytest.mark.parametrize("step", range(1, MAX_TOKENS + 1))  # after the last one its last token is in flight
-
-
-def preempt_at(engine: Any, *steps: int, wait: bool = False) -> dict[str, list[int]]:
-    """Run some prompts; after these steps preempt the request that arrived last, with its batch in flight.
-
-    It is let in again at once or, with `wait`, a step later: until then all free blocks are taken.
-    """
-    outputs: dict[str, list[int]] = {}
-    add_prompts(engine, count=4)
-    request, free, done = engine.book.requests["3"], engine.scheduler.blocks.free_blocks, 0
-    try:
-        for step in steps:
-            while done < step:
-                take(engine.step(), outputs)
-                done += 1
-            assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of it is in flight"
-            engine.scheduler.preempt(request)
-        if wait:
-            taken = list(free)
-            free.clear()
-            take(engine.step(), outputs)
-            free.extend(taken)
-        return run_on(engine, outputs)
-    except ValueError as error:
-        raise failed(
-            f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
-            f"{type(error).__name__}: {error}. It waits, and commit has finished it all the same, as if it ran. What "
-            "becomes of that row, and of its token?",
-            error,
-        ) from error
-
-
-def assert_preempted_right(outputs: dict[str, list[int]], step: int) -> None:
-    for name, right in zip("0123", expected(), strict=False):
-        seen = outputs[name]
-        first = next((i for i, (a, b) in enumerate(zip(seen, right, strict=False)) if a != b), len(right))
-        twice = 0 < first < len(seen) and seen[first] == seen[first - 1] and seen[:first] == right[:first]
-        what = f"token {seen[first]} came twice, at places {first - 1} and {first}; " if twice else ""
-        assert seen == right, (
-            f"request {name!r}: {what}its tokens differ from generate's: {seen}, right is {right}. Request '3' was "
-            f"preempted after step {step}, while a batch with a row of it was in flight. What becomes of that row, and "
-            "of its token?"
-        )
 
 
 # --- 8.14 ---
@@ -87,7 +46,8 @@ def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
     assert first == {"0": right}, f"the first request '0' should get {right}, seen: {first}"
     assert second == {"0": expected()[1]}, (
         f"the first request '0' ended with an end-of-sequence token; a second one '0', with another prompt, came at "
-        f"once. Its tokens should be {expected()[1]}, seen: {second['0']}. A row of the first was still in flight: was "
+        f"once. Its tokens should be {expected()[1]}, seen: {second.get('0')}. A row of the first was still in "
+        "flight: was "
         "its token put in the place of the last token of its prompt?"
     )
 
@@ -101,7 +61,7 @@ def test_a_prompt_of_one_token_is_no_token_in_flight():
     while engine.scheduler.running or engine.scheduler.waiting:
         engine.step()
     engine.add_request("0", [7], SamplingParams(max_tokens=4, ignore_eos=True))
-    seen, right = run_on(engine)["0"], one_token_right()
+    seen, right = run_on(engine).get("0"), one_token_right()
     assert seen == right, (
         "a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens "
         f"should be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token "
@@ -123,7 +83,7 @@ def test_a_prompt_of_one_token_that_is_preempted():
     take(engine.step(), outputs)
     assert engine.in_flight, "no row of the request is in flight"
     engine.scheduler.preempt(engine.book.requests["0"])
-    seen = run_on(engine, outputs)["0"]
+    seen = run_on(engine, outputs).get("0")
     assert seen == one_token_right(), (
         "a request with the one token 7 as prompt was preempted while its first row was in flight. Its tokens should "
         f"be {one_token_right()}, and differ from generate's: {seen}. Was the token of that row put in the place of "
@@ -135,8 +95,7 @@ def test_a_prompt_of_one_token_that_is_preempted():
 @every_step
 def test_a_preempted_request_carries_nothing_over(step: int):
     """A request that is preempted and comes back at once recomputes what is known, and takes no token in flight."""
-    outputs = preempt_at(engine_on(exhibit("short_map")), step)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("short_map")), step)
 
 
 @pytest.mark.exercise("8.14")
@@ -154,24 +113,21 @@ def test_the_short_map_overlaps():
 @every_step
 def test_a_preempted_request_loses_and_repeats_nothing(step: int):
     """Whenever a request is preempted, with a row of it in flight, it ends with generate's tokens, each once."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), step)
 
 
 @pytest.mark.exercise("8.15")
 @every_step
 def test_a_preempted_request_that_has_to_wait(step: int):
     """The same where there is no room for it at once: its row is committed while it waits."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step, wait=True)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), step, wait=True)
 
 
 @pytest.mark.exercise("8.15")
 @pytest.mark.parametrize("again", range(2, 6))
 def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
     """It comes back, and is preempted once more with a row of its second life in flight."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), 2, 2 + again)
-    assert_preempted_right(outputs, 2 + again)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), 2, 2 + again)
 
 
 @pytest.mark.exercise("8.15")
@@ -179,28 +135,35 @@ def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
 def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
     engine = engine_on(exhibit("counted_preemption"), num_blocks=num_blocks, token_budget=12)
-    preempt, wasted = engine.scheduler.preempt, 0
+    scheduler, method, wasted, cause = engine.scheduler, engine.scheduler.preempt, 0, ""
 
-    def counted(request: Any) -> None:
-        nonlocal wasted
+    def counted_preempt(request: Request) -> None:
+        nonlocal wasted, cause
         wasted += request.num_computed_tokens
-        preempt(request)
+        cause = cause or preempt(scheduler, method, request)
 
-    engine.scheduler.preempt = counted
+    scheduler.preempt = counted_preempt
     add_prompts(engine)
-    outputs = run_on(engine)
-    wrong = {name: tokens for name, tokens in outputs.items() if tokens != expected()[int(name)]}
+    when = f"with {num_blocks} blocks, in which requests preempt each other,"
+    try:
+        outputs = run_on(engine)
+    except AssertionError as error:
+        raise failed(f"{when} {error}{cause}", error) from error
+    except Exception as error:
+        raise failed(f"{when} a step ended with {in_short(error)}{cause or DROPPED}", error) from error
+    right = {str(i): tokens for i, tokens in enumerate(expected())}
+    wrong = [name for name in right if outputs.get(name) != right[name]]
     assert not wrong, (
-        f"with {num_blocks} blocks, in which requests preempt each other, the tokens of {sorted(wrong)} differ from "
-        f"generate's: request {next(iter(wrong))!r} got {next(iter(wrong.values()))}, "
-        f"right is {expected()[int(next(iter(wrong)))]}"
+        f"{when} the tokens of {wrong} differ from generate's: request {wrong[0]!r} got {outputs.get(wrong[0])}, right "
+        f"is {right[wrong[0]]}{cause}"
     )
-    assert engine.scheduler.wasted_tokens == wasted > 0, (
-        f"requests were preempted with {wasted} computed tokens in all (`num_computed_tokens`); the scheduler has "
-        f"counted {engine.scheduler.wasted_tokens}"
+    assert scheduler.wasted_tokens == wasted > 0, (
+        f"requests were preempted with {counted(wasted, 'computed token')} in all (`num_computed_tokens`); the "
+        "scheduler "
+        f"has counted {scheduler.wasted_tokens}"
     )
-    free = engine.scheduler.blocks.num_free_blocks
-    assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over"
+    free = scheduler.blocks.num_free_blocks
+    assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over{cause}"
 
 
 # --- 8.16 ---
@@ -244,7 +207,9 @@ def test_an_engine_may_start_before_its_first_request():
     """With an empty queue a step does nothing; the request that comes later is served."""
     engine = engine_on(exhibit("warm_start"))
     assert steps(engine, "that has not had a request yet") == [], "step() on an engine without requests brings nothing"
-    assert engine.num_steps == 0, f"step() on an engine without requests launched {engine.num_steps} batches"
+    assert engine.num_steps == 0, (
+        f"step() on an engine without requests launched {counted(engine.num_steps, 'batch', 'batches')}"
+    )
     add_prompts(engine, count=1)
     outputs = run_or_fail(engine, "whose first request came late")
     assert outputs == {"0": expected()[0]}, f"the late request should get {expected()[0]}, seen: {outputs}"
@@ -257,8 +222,7 @@ def run_or_fail(engine: Any, when: str) -> dict[str, list[int]]:
         if not engine.has_work:
             return outputs
     raise AssertionError(
-        f"step() of an engine {when} was called 100 times, and there is still work: {len(engine.scheduler.waiting)} "
-        f"requests wait, {len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+        f"step() of an engine {when} was called 100 times, and there is still work: {work_left(engine)}"
     )
 
 
@@ -273,7 +237,9 @@ def test_an_engine_may_run_out_of_requests_and_start_again():
         more = steps(engine, "that has run out of requests")
         assert more == [], f"step() without requests brings nothing; seen: {more}"
     free, in_flight = engine.scheduler.blocks.num_free_blocks, len(engine.in_flight)
-    assert free == 80 and not in_flight, f"all is over; free are {free} of 80 blocks, in flight {in_flight} batches"
+    assert free == 80 and not in_flight, (
+        f"all is over; free are {free} of 80 blocks, and {counted(in_flight, 'batch is', 'batches are')} in flight"
+    )
 
 
 @pytest.mark.exercise("8.16")
@@ -323,7 +289,9 @@ class Served:
         requests = list(self.engine.book.requests.values())
         count = sum(request.request_id.startswith("a/") for request in requests)
         said = self.engine.book.hang_up("a/")
-        assert said == count, f"user a hung up {when} with {count} requests; hang_up says that there were {said}"
+        assert said == count, (
+            f"user a hung up {when} with {counted(count, 'request')}; hang_up says that there were {said}"
+        )
         self.when = when
         rows = [row for batch, _ in self.engine.in_flight for row in batch.rows]
         for request in requests:

@@ -48,9 +48,10 @@ def diagnose_late(number: int, waiter: Actor, wait: Wait) -> str:
     """
     if wait.record is None or not wait.record.is_first_behind(number):
         return ""
+    what = "the event behind the first" if wait.event is not None else f"the stream {wait.record.stream.name}"
     return (
-        f"{_who(waiter)} does wait for the event behind the first, but only after the second: {wait.site.first_line}. "
-        "A wait holds back what comes after it"
+        f"{_who(waiter)} does wait for {what}, but only after the second: {wait.site.first_line}. A wait holds back "
+        "what comes after it"
     )
 
 

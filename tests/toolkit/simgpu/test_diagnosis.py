@@ -94,6 +94,14 @@ def test_wait_behind_the_work(setting):
     assert "# too late`" in found()
 
 
+def test_waiting_for_the_stream_behind_the_work(setting):
+    a, b, _, x, _ = setting
+    write(a, x)
+    write(b, x)
+    b.wait_stream(a)
+    assert found().startswith("b does wait for the stream a, but only after the second: ")
+
+
 def test_a_host_that_waits_after_it_has_read(setting):
     a, _, _, x, event = setting
     host = torch.zeros(4, pin_memory=True)
