@@ -39,9 +39,11 @@ def check_preempted_at(engine: Any, *steps: int, wait: bool = False) -> None:
     except AssertionError as error:
         raise failed(f"{error}{cause}", error) from error
     except Exception as error:
+        ended = request.finish_reason is not None and request in engine.scheduler.waiting
+        also = likely((ended, ". It waits, and commit has finished it all the same, as if it ran"))
         raise failed(
             f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
-            f"{in_short(error)}{cause or DROPPED}",
+            f"{in_short(error)}{also}{cause or DROPPED}",
             error,
         ) from error
     for name, right in zip("0123", expected(), strict=False):

@@ -139,7 +139,7 @@ def test_nothing_is_in_flight_after_an_error():
     """The batch that is in flight when a step raises is forgotten: its buffers are free, its rows are dropped."""
     engine = engine_on()
     watch = Watch(engine).add_prompts().run(steps=4)
-    assert engine.in_flight
+    assert engine.in_flight, "after 4 steps no batch is in flight, and there is nothing to forget"
     engine.recover(Trouble("with a batch in flight"))
     assert not engine.in_flight, (
         f"{counted(len(engine.in_flight), 'batch is', 'batches are')} in flight after an error; their requests start "

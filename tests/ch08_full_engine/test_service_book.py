@@ -58,7 +58,8 @@ def test_preempted_in_flight_and_then_cancelled():
     engine = engine_on()
     watch = Watch(engine).add_prompts(2).run(steps=3)
     request = engine.book.requests["1"]
-    assert any(row.request is request for batch, _ in engine.in_flight for row in batch.rows)
+    in_flight = any(row.request is request for batch, _ in engine.in_flight for row in batch.rows)
+    assert in_flight, "after 3 steps no row of request '1' is in flight, and it has not ended"
     engine.scheduler.preempt(request)
     got = list(watch.tokens["1"])
     engine.cancel("1")
