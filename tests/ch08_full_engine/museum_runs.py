@@ -4,7 +4,7 @@ one that cannot be loaded fails its own tests only."""
 from importlib import import_module
 from typing import Any
 
-from ch02_continuous_batching import SamplingParams
+from ch02_continuous_batching import Request, SamplingParams
 from tests.causes import likely
 from tests.helpers import tiny_model
 from tests.simulated import (
@@ -63,6 +63,16 @@ def run_on(engine: Any, outputs: dict[str, list[int]] | None = None) -> dict[str
 def failed(message: str, error: Exception) -> AssertionError:
     """A failure with a message of the test's own, at the line of the learner's file that `error` came through."""
     return AssertionError(message).with_traceback(error.__traceback__)
+
+
+def in_short(error: Exception) -> str:
+    """An error in one line; of a request that is a key, or part of one, its name only."""
+    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    parts = key if isinstance(key, tuple) else (key,)
+    if not any(isinstance(part, Request) for part in parts):
+        return f"{type(error).__name__}: {error}"
+    named = [f"request {part.request_id!r}" if isinstance(part, Request) else str(part) for part in parts]
+    return f"KeyError: {', '.join(named)}"
 
 
 def take(results: list[Any], outputs: dict[str, list[int]]) -> None:

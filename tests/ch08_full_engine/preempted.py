@@ -7,7 +7,7 @@ import pytest
 
 from ch02_continuous_batching import Request, RequestStatus
 from tests.causes import likely
-from tests.ch08_full_engine.museum_runs import add_prompts, failed, run_on, take
+from tests.ch08_full_engine.museum_runs import add_prompts, failed, in_short, run_on, take
 from tests.simulated import expected
 
 DROPPED = ". What becomes of that row, and of its token?"
@@ -89,11 +89,3 @@ def preempt(scheduler: Any, method: Callable[[Request], None], request: Request)
             "many tokens in flight",
         ),
     )
-
-
-def in_short(error: Exception) -> str:
-    """An error in one line; of a request, in a key, its name only."""
-    key = error.args[0] if isinstance(error, KeyError) and error.args else None
-    if isinstance(key, tuple) and key and isinstance(key[0], Request):
-        return f"KeyError: {(f'request {key[0].request_id}', *key[1:])}"
-    return f"{type(error).__name__}: {error}"

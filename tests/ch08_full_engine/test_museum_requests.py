@@ -14,10 +14,11 @@ from tests.ch08_full_engine.museum_runs import (
     engine_on,
     exhibit,
     failed,
+    in_short,
     run_on,
     take,
 )
-from tests.ch08_full_engine.preempted import DROPPED, check_preempted_at, in_short, preempt
+from tests.ch08_full_engine.preempted import DROPPED, check_preempted_at, preempt
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
 from tests.words import counted, work_left
@@ -270,6 +271,9 @@ def test_the_warm_start_overlaps():
 # --- 8.17 ---
 
 
+NAMES = ["a/0", "b/1", "a/2", "ba/3", "a/4"]  # of two users; what user a's begin with may stand in another's, too
+
+
 class Served:
     """An engine, and what it has brought: its outputs by request, before user a hangs up and after."""
 
@@ -288,7 +292,13 @@ class Served:
     def hang_up(self, when: str) -> None:
         requests = list(self.engine.book.requests.values())
         count = sum(request.request_id.startswith("a/") for request in requests)
-        said = self.engine.book.hang_up("a/")
+        states = {request.request_id: request.status.value for request in requests}
+        try:
+            said = self.engine.book.hang_up("a/")
+        except Exception as error:
+            raise failed(
+                f"user a hung up {when}, and hang_up ended with {in_short(error)}. The requests were {states}", error
+            ) from error
         assert said == count, (
             f"user a hung up {when} with {counted(count, 'request')}; hang_up says that there were {said}"
         )
@@ -307,7 +317,7 @@ class Served:
                 self.step()
             except Exception as error:
                 raise failed(
-                    f"user a hung up {self.when}, and then a step ended with {type(error).__name__}: {error}. Each "
+                    f"user a hung up {self.when}, and then a step ended with {in_short(error)}. Each "
                     "request of user a should get exactly one output, without a token, and the other user's should "
                     f"go on{next(filter(None, self.causes.values()), '')}",
                     error,
@@ -339,7 +349,7 @@ def hang_up_at(step: int) -> Served:
     """Run requests of two users, a and b; a hangs up after so many steps."""
     served = Served(max_rows=3)
     for i in range(5):
-        served.engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+        served.engine.add_request(NAMES[i], PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     for _ in range(step):
         if served.engine.has_work:
             served.step()
@@ -417,10 +427,10 @@ def test_nobody_else_notices(step: int):
     """The other user's requests get all their tokens, and in the end every block is free."""
     served = hang_up_at(step)
     for i in (1, 3):
-        outputs = served.before.get(f"b/{i}", []) + served.after.get(f"b/{i}", [])
+        outputs = served.before.get(NAMES[i], []) + served.after.get(NAMES[i], [])
         tokens = [token for output in outputs for token in output.new_token_ids]
         assert tokens == expected()[i], (
-            f"user a hung up after step {step}; request 'b/{i}' should get exactly one output for each of its tokens "
+            f"user a hung up after step {step}; request {NAMES[i]!r} should get exactly one output for each of its tokens "
             f"{expected()[i]}, seen: {tokens}"
         )
     free, total = served.engine.scheduler.blocks.num_free_blocks, served.engine.entrance.config.num_blocks
