@@ -48,8 +48,7 @@ def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
     assert second == {"0": expected()[1]}, (
         f"the first request '0' ended with an end-of-sequence token; a second one '0', with another prompt, came at "
         f"once. Its tokens should be {expected()[1]}, seen: {second.get('0')}. A row of the first was still in "
-        "flight: was "
-        "its token put in the place of the last token of its prompt?"
+        "flight: was its token put in the place of the last token of its prompt?"
     )
 
 
@@ -160,8 +159,7 @@ def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     )
     assert scheduler.wasted_tokens == wasted > 0, (
         f"requests were preempted with {counted(wasted, 'computed token')} in all (`num_computed_tokens`); the "
-        "scheduler "
-        f"has counted {scheduler.wasted_tokens}"
+        f"scheduler has counted {scheduler.wasted_tokens}"
     )
     free = scheduler.blocks.num_free_blocks
     assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over{cause}"
@@ -430,8 +428,8 @@ def test_nobody_else_notices(step: int):
         outputs = served.before.get(NAMES[i], []) + served.after.get(NAMES[i], [])
         tokens = [token for output in outputs for token in output.new_token_ids]
         assert tokens == expected()[i], (
-            f"user a hung up after step {step}; request {NAMES[i]!r} should get exactly one output for each of its tokens "
-            f"{expected()[i]}, seen: {tokens}"
+            f"user a hung up after step {step}; request {NAMES[i]!r} should get exactly one output for each of its "
+            f"tokens {expected()[i]}, seen: {tokens}"
         )
     free, total = served.engine.scheduler.blocks.num_free_blocks, served.engine.entrance.config.num_blocks
     assert free == total, f"{total - free} of {total} blocks are still taken when all is over"
