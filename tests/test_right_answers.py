@@ -58,6 +58,7 @@ ANSWERS = {
             ),
         ),
     ),
+    "nothing, as an empty tuple": Answer("8.16", (("return []", "return ()"),)),
     "a key of its own form": Answer(
         "8.13",
         (
