@@ -9,6 +9,7 @@ import torch
 
 from ch02_continuous_batching import SamplingParams
 from tests.helpers import random_prompts, reference_outputs, shared_reference, tiny_model, torch_cuda_refused
+from tests.words import counted, work_left
 from toolkit.timeline import Recording
 
 POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(20))]
@@ -36,6 +37,7 @@ class Seen:
         races: the reports of the race detector, as texts.
         waits: the calls in which the host waited for the device while the engine ran, as texts "what at file:line".
         hidden_waits: those of them that were not asked for by name.
+        synchronisations: the same waits as the simulator lists them.
         recording: the simulated timeline, one span per phase and step.
         simulated_ms: from the first step to the last.
     """
@@ -44,22 +46,25 @@ class Seen:
     races: list[str]
     waits: list[str]
     hidden_waits: list[str]
+    synchronisations: list[Any]
     recording: Recording
     simulated_ms: float
 
 
-def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect", **limits: Any) -> Seen:
+def run_simulated(
+    build: Any, gpu_policy: str = "eager", on_race: str = "collect", costs: Any = None, **limits: Any
+) -> Seen:
     """Run PROMPTS through an engine on the simulated GPU, greedy, at most STEP_LIMIT steps.
 
     Args:
         build: a chapter's `build`, or whatever else makes an engine of the same arguments.
-        gpu_policy, on_race: see toolkit.simgpu.reset.
+        gpu_policy, on_race, costs: see toolkit.simgpu.reset.
         limits: the fields of EngineConfig, by name.
     """
     from toolkit import simgpu
     from toolkit.device import new_timeline
 
-    simgpu.reset(gpu_policy, on_race=on_race)
+    simgpu.reset(gpu_policy, on_race=on_race, costs=costs)
     timeline = new_timeline()
     limits = {"block_size": 4, "num_blocks": 80, "max_rows": 6, "token_budget": 32} | limits
     with torch_cuda_refused():
@@ -77,27 +82,25 @@ def run_simulated(build: Any, gpu_policy: str = "eager", on_race: str = "collect
                 outputs[int(output.request_id)] += output.new_token_ids
     waits = simgpu.synchronisations()[before:]
     end = simgpu.now_ms()
-    assert not engine.has_work, (
-        f"after {STEP_LIMIT} steps there is still work: {len(engine.scheduler.waiting)} requests wait, "
-        f"{len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
-    )
+    assert not engine.has_work, f"after {STEP_LIMIT} steps there is still work: {work_left(engine)}"
     return Seen(
         outputs=outputs,
         races=[str(race) for race in simgpu.races()],
         waits=[f"{wait.what} at {wait.site}" for wait in waits],
         hidden_waits=[f"{wait.what} at {wait.site}" for wait in waits if wait.hidden],
+        synchronisations=waits,
         recording=timeline.finish(),
         simulated_ms=end - start,
     )
 
 
 def assert_no_race(seen: Seen) -> None:
-    assert not seen.races, f"{len(seen.races)} races; the first one:\n{seen.races[0]}"
+    assert not seen.races, f"{counted(len(seen.races), 'race')}; the first one:\n{seen.races[0]}"
 
 
 def assert_tokens_right(seen: Seen, gpu_policy: str) -> None:
     assert seen.outputs == expected(), f"under the policy {gpu_policy!r} the tokens differ from generate's; " + (
-        f"the first of {len(seen.races)} races:\n{seen.races[0]}" if seen.races else "and no race was found"
+        f"the first of {counted(len(seen.races), 'race')}:\n{seen.races[0]}" if seen.races else "and no race was found"
     )
 
 

@@ -3,6 +3,7 @@
 from ch02_continuous_batching import BlockManager, Request, SamplingParams, Scheduler
 from ch02_continuous_batching.scheduler import Row
 from tests.causes import has_result
+from tests.words import counted
 
 BLOCK_SIZE = 4
 
@@ -24,7 +25,8 @@ class Watched(Scheduler):
         wanted = request.num_computed_tokens + num_tokens
         room = super().make_room(request, num_tokens, rows)
         assert room is not None or len(request.block_table) * BLOCK_SIZE < wanted, (
-            f"make_room has found {len(request.block_table)} blocks for {request.request_id}'s {wanted} tokens and "
+            f"make_room has found {counted(len(request.block_table), 'block')} for {request.request_id}'s "
+            f"{counted(wanted, 'token')} and "
             "then returned None, which counts as False, so the request sits out: is `return True` missing?"
         )
         return room

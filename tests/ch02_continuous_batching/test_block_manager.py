@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ch02_continuous_batching import BlockManager, Request, SamplingParams
 from tests.causes import has_result, likely
 from tests.endless import must_end
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("2.1")
 
@@ -31,14 +32,17 @@ def test_tokens_round_up_to_whole_blocks(tokens: int, blocks: int):
     missing = manager.num_missing_blocks(r, tokens)
     has_result(missing, "num_missing_blocks")
     assert missing == blocks, (
-        f"{tokens} tokens need {blocks} blocks of 4, and the request owns none; num_missing_blocks says {missing}. "
+        f"{counted(tokens, 'token needs', 'tokens need')} {counted(blocks, 'block')} of 4, and the request owns none; "
+        f"num_missing_blocks says {missing}. "
     ) + likely(
         (missing == tokens // 4, "Round up, not down"),
         (missing == tokens, "It counts blocks, not tokens"),
         (missing == tokens // 4 + 1, "Whole blocks need no block more: blocks_for rounds up rightly"),
     )
     manager.allocate(r, tokens)
-    assert len(r.block_table) == blocks, f"allocate(r, {tokens}) left {len(r.block_table)} blocks, not {blocks}"
+    assert len(r.block_table) == blocks, (
+        f"allocate(r, {tokens}) left {counted(len(r.block_table), 'block')}, not {blocks}"
+    )
 
 
 def test_allocate_keeps_the_blocks_a_request_has():
@@ -92,7 +96,8 @@ def test_too_few_blocks_raise_and_change_nothing():
         + (f"raised {type(raised).__name__}: {raised}" if raised else "raised nothing")
     )
     assert big.block_table == [] and manager.num_free_blocks == 2, (
-        f"after the failed allocate, the request owns {big.block_table} and {manager.num_free_blocks} blocks are free; "
+        f"after the failed allocate, the request owns {big.block_table} and "
+        f"{counted(manager.num_free_blocks, 'block is', 'blocks are')} free; "
         "before it, none and 2. Check before you take the first block"
     )
 

@@ -17,6 +17,7 @@ from tests.helpers import (
     tiny_model,
     tiny_tokenizer,
 )
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("2.5")
 PROMPTS = random_prompts(10)
@@ -64,7 +65,8 @@ class Limited(Engine):
         if self.num_steps >= 100:
             request = self.scheduler.running[0]
             pytest.fail(
-                f"after 100 steps request {request.request_id} still runs, with {len(request.output_ids)} tokens of "
+                f"after 100 steps request {request.request_id} still runs, with "
+                f"{counted(len(request.output_ids), 'token')} of "
                 f"max_tokens={request.params.max_tokens} and finish_reason {request.finish_reason}. "
                 + likely(
                     (request.finish_reason is not None, "It has a reason: call scheduler.finish(request)."),
@@ -198,7 +200,8 @@ def test_the_end_of_sequence_token_ends_a_request(model, expected, ignored):
     end = 20 if ignored else expected[0].index(eos) + 1
     reason = FinishReason.LENGTH if ignored else FinishReason.EOS
     assert result.output_ids == tuple(expected[0][:end]), (
-        f"eos is {eos}, ignore_eos={ignored}: {end} tokens were due, seen {len(result.output_ids)}: {result.output_ids}"
+        f"eos is {eos}, ignore_eos={ignored}: {counted(end, 'token was', 'tokens were')} due, seen "
+        f"{len(result.output_ids)}: {result.output_ids}"
     )
     assert result.finish_reason is reason, f"it should end for {reason}, and says {result.finish_reason}"
 

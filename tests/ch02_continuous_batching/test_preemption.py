@@ -10,6 +10,7 @@ from ch02_continuous_batching.scheduler import Row
 from tests.causes import likely
 from tests.ch02_continuous_batching.scheduling import BLOCK_SIZE, commit, scheduler_with, shares, step
 from tests.endless import must_end
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("2.3")
 
@@ -31,7 +32,8 @@ def test_a_preempted_request_starts_over_and_keeps_its_output():
     scheduler.preempt(request)
     assert request.status is RequestStatus.WAITING and request not in scheduler.running, (
         f"a preempted request waits and does not run: its status is {request.status.value}, and the list of running "
-        f"requests has {len(scheduler.running)} entries. Whoever stays in it is chosen as a victim again and again"
+        f"requests has {counted(len(scheduler.running), 'entry', 'entries')}. Whoever stays in it is chosen as a "
+        "victim again and again"
     )
     assert scheduler.blocks.num_free_blocks == 64, "a preempted request must give back all its blocks"
     assert request.output_ids == output, (
@@ -41,14 +43,15 @@ def test_a_preempted_request_starts_over_and_keeps_its_output():
         f"its keys and values are gone, so 0 tokens are computed; it says {request.num_computed_tokens}"
     )
     assert request.pending_samples == 0, (
-        f"its row in flight will be dropped, but {request.pending_samples} samples are pending"
+        f"its row in flight will be dropped, but {counted(request.pending_samples, 'sample is', 'samples are')} pending"
     )
     assert request.epoch == epoch + 1, (
         f"the row in flight carries epoch {epoch}; so that commit can tell it apart, the request must move on to "
         f"{epoch + 1}, but has {request.epoch}. Otherwise a token is appended twice"
     )
     assert list(scheduler.waiting) == [request], (
-        f"it has to come back, so it stands in the waiting queue, which has {len(scheduler.waiting)} entries: see `add`"
+        "it has to come back, so it stands in the waiting queue, which has "
+        f"{counted(len(scheduler.waiting), 'entry', 'entries')}: see `add`"
     )
     seen = [(row.start, row.num_tokens, row.samples) for row in scheduler.schedule()]
     assert seen == [(0, 8, True)], (
@@ -95,7 +98,7 @@ def test_as_many_make_room_as_needed(num_tokens: int, preempted: str):
     )
     assert room and len(requests[0].block_table) == 1 + missing, (
         f"with {preempted} preempted there is room; make_room returned {room}, and a owns "
-        f"{len(requests[0].block_table)} blocks, not {1 + missing}"
+        f"{counted(len(requests[0].block_table), 'block')}, not {1 + missing}"
     )
 
 
@@ -179,7 +182,7 @@ def test_everybody_finishes_in_a_pool_that_is_too_small(policy: str, num_blocks:
             name, owned = row.request.request_id, len(row.request.block_table)
             needed = row.start + row.num_tokens
             assert owned * BLOCK_SIZE >= needed, (
-                f"a row of request {name} reaches position {needed - 1}, but {name} owns {owned} blocks of "
+                f"a row of request {name} reaches position {needed - 1}, but {name} owns {counted(owned, 'block')} of "
                 f"{BLOCK_SIZE}: it lacks blocks. allocate wants the total, what is computed and what is new"
             )
         commit(rows)

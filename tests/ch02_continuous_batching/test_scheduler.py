@@ -6,6 +6,7 @@ import pytest
 
 from tests.ch02_continuous_batching.scheduling import commit, scheduler_with, shares, step
 from tests.endless import must_end
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("2.2")
 
@@ -50,8 +51,8 @@ def test_only_the_last_chunk_samples():
         new = [row.samples for row in rows]
         samples += new
         assert request.pending_samples == sum(new), (
-            f"a row with samples={new} was scheduled, so {sum(new)} samples are pending; the request says "
-            f"{request.pending_samples}"
+            f"a row with samples={new} was scheduled, so {counted(sum(new), 'sample is', 'samples are')} pending; "
+            f"the request says {request.pending_samples}"
         )
         commit(rows)
     assert samples == [False, False, True], (
@@ -74,7 +75,8 @@ def test_samples_that_are_pending_already_are_kept():
 def test_decode_computes_one_token_per_step():
     """After its prompt, a request computes one token per step: the one that the step before has sampled."""
     scheduler, (request,) = scheduler_with(5)
-    assert step(scheduler) == {"a": 5}
+    first = step(scheduler)
+    assert first == {"a": 5}, f"a's prompt of 5 tokens fits into one step; seen: {first}"
     for _ in range(4):
         rows = scheduler.schedule()
         seen = [(row.start, row.num_tokens, row.samples) for row in rows]
@@ -119,7 +121,8 @@ def test_prefill_first_serves_prompts_before_it_decodes():
 def test_at_most_max_rows_run():
     """No more than max_rows requests run at a time; the others wait for their turn, in order."""
     scheduler, requests = scheduler_with(2, 2, 2, max_rows=2)
-    assert step(scheduler) == {"a": 2, "b": 2}
+    first = step(scheduler)
+    assert first == {"a": 2, "b": 2}, f"with max_rows=2, a and b run with their prompts of 2 tokens; seen: {first}"
     scheduler.finish(requests[0])
     seen = step(scheduler)
     assert seen == {"b": 1, "c": 2}, f"a has finished, so c joins b at once; seen: {seen}"

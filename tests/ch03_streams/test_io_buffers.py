@@ -5,6 +5,7 @@ import torch
 
 from ch03_streams import BufferSizes, IOBuffers, padding
 from tests.simulated import needs_simulator
+from tests.words import counted
 
 pytestmark = needs_simulator
 
@@ -102,7 +103,8 @@ def test_copies_do_not_make_the_host_wait(buffers: IOBuffers):
     buffers.copy_out()
     seen = waits()[before:]
     assert not seen, (
-        f"the host waited {len(seen)} times, first in: {seen[0]}. Is non_blocking=True missing, or .cpu() used?"
+        f"the host waited {counted(len(seen), 'time')}, first in: {seen[0]}. Is non_blocking=True missing, or .cpu() "
+        "used?"
     )
 
 

@@ -10,6 +10,7 @@ from ch03_streams.build import build
 from tests.causes import likely
 from tests.helpers import swapped
 from tests.simulated import Seen, expected, needs_simulator, run_simulated
+from tests.words import counted
 from toolkit.forward import Forward
 
 pytestmark = needs_simulator
@@ -108,8 +109,8 @@ def test_inputs_travel_on_their_own_stream():
 def test_the_host_never_waits(seen: Seen):
     """No step makes the host wait for the device, neither by name nor hidden in another call."""
     assert not seen.waits, (
-        f"the host waited {len(seen.waits)} times, first in: {seen.waits[0]}. This chapter only queues; look for "
-        "synchronize(), .item(), .tolist() or .cpu() on a device tensor"
+        f"the host waited {counted(len(seen.waits), 'time')}, first in: {seen.waits[0]}. This chapter only queues; "
+        "look for synchronize(), .item(), .tolist() or .cpu() on a device tensor"
     )
 
 
@@ -147,8 +148,8 @@ def test_the_detector_names_every_missing_edge(seen: Seen, first: str, second: s
     """The race detector reports each pair of operations that nothing orders, and the edge that is missing."""
     found = [race for race in seen.races if first in race and second in race.split("2nd")[1] and edge in race]
     assert found, (
-        f"no report names {first!r}, then {second!r}, and {edge!r}. Seen {len(seen.races)} reports in all. Either "
-        "something orders these two (a wait, or one stream for both), or they run on other streams"
+        f"no report names {first!r}, then {second!r}, and {edge!r}. Seen {counted(len(seen.races), 'report')} in "
+        "all. Either something orders these two (a wait, or one stream for both), or they run on other streams"
     )
 
 

@@ -21,6 +21,7 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
+from tests.words import counted
 from toolkit.device import DEVICE, accelerator, sleep
 
 pytestmark = needs_simulator
@@ -103,7 +104,7 @@ def queue_one_batch() -> tuple[list[str], list[str]]:
 def test_a_launched_batch_has_no_race():
     """From copy in over forward to copy out, everything waits for what it needs: the detector has nothing to say."""
     races, _ = queue_one_batch()
-    assert not races, f"one batch was queued, and {len(races)} races were found; the first one:\n{races[0]}"
+    assert not races, f"one batch was queued; {counted(len(races), 'race')}, the first one:\n{races[0]}"
 
 
 @pytest.mark.exercise("4.1")
@@ -153,7 +154,8 @@ def test_nothing_waits_for_more_than_it_needs():
         [span for span in simgpu.spans() if span.name == name] for name in ("H2D copy", "forward", "D2H copy")
     )
     assert (len(forwards), len(copies_out)) == (2, 2), (
-        f"two batches were queued; the device got {len(forwards)} forwards and {len(copies_out)} copies out"
+        f"two batches were queued; the device got {counted(len(forwards), 'forward')} and "
+        f"{counted(len(copies_out), 'copy', 'copies')} out"
     )
     assert copies_in[-1].start < forwards[0].end, (
         f"the second batch's inputs were copied in at {copies_in[-1].start:.0f} simulated ms, and the first batch's "
@@ -245,7 +247,7 @@ def test_the_host_waits_for_an_event_and_for_nothing_more(seen: Seen):
     """Over the whole run the host waits for events only."""
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]
     assert not others, (
-        f"the host waited in {others[0]} ({len(others)} times). That waits for more than the sampled ids; "
+        f"the host waited in {others[0]} ({counted(len(others), 'time')}). That waits for more than the sampled ids; "
         "results stay right, but with two batches in flight nothing would overlap. Synchronise on d2h_done alone"
     )
 

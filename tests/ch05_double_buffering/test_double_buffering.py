@@ -24,6 +24,7 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
+from tests.words import counted
 
 pytestmark = needs_simulator
 
@@ -155,7 +156,8 @@ def test_a_step_takes_half_of_the_requests(requests: int, limit: int):
     else:
         cause = "It is half of the requests that run and wait"
     assert isinstance(seen, int) and seen == limit, (
-        f"{requests} requests wait, none runs, max_rows is 8: at most {limit} rows; rows_limit says {seen}. {cause}"
+        f"{counted(requests, 'request waits', 'requests wait')}, none runs, max_rows is 8: at most "
+        f"{counted(limit, 'row')}; rows_limit says {seen}. {cause}"
     )
 
 
@@ -203,7 +205,7 @@ def test_no_batch_gets_buffers_in_use():
             )
             engine.commit(*engine.in_flight.popleft())
     races = [str(race) for race in simgpu.races()]
-    assert not races, f"each batch had buffers to itself, and there are {len(races)} races; the first one:\n{races[0]}"
+    assert not races, f"each batch had buffers to itself; {counted(len(races), 'race')}, the first one:\n{races[0]}"
 
 
 @pytest.mark.exercise("5.2")
@@ -240,7 +242,7 @@ def test_the_second_batch_is_launched_before_the_first_is_committed():
     first = engine.advance()
     assert first == [], (
         f"the first step launches a batch; there is nothing to commit before it, so it returns []; seen: "
-        f"{'None' if first is None else f'{len(first)} outputs'}"
+        f"{'None' if first is None else counted(len(first), 'output')}"
     )
     assert len(engine.in_flight) == 1, (
         f"after the first step one batch is in flight, as (batch, handle); in_flight has {len(engine.in_flight)}"
@@ -253,7 +255,8 @@ def test_the_second_batch_is_launched_before_the_first_is_committed():
     outputs = engine.advance()
     assert outputs, (
         f"the second step launches the second batch and commits the first; it returned "
-        f"{'None' if outputs is None else 'no output'}, and {len(engine.in_flight)} batches are in flight"
+        f"{'None' if outputs is None else 'no output'}, and "
+        f"{counted(len(engine.in_flight), 'batch is', 'batches are')} in flight"
     )
     steps = [batch.step for batch, _ in engine.in_flight]
     causes = {
@@ -316,8 +319,8 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
         "but that batch's d2h_done" + (f". It also waits in: {others[0]}" if others else "")
     )
     assert not others, (
-        f"the host waited in {others[0]} ({len(others)} times): a step waits in `commit` alone, for that batch's "
-        "d2h_done"
+        f"the host waited in {others[0]} ({counted(len(others), 'time')}): a step waits in `commit` alone, for that "
+        "batch's d2h_done"
     )
     idle = seen.recording.idle_share()
     assert idle < 0.05, f"the device still idles {idle:.1%} of the simulated time; chapter 4 was at about 18 %"

@@ -3,6 +3,7 @@
 import pytest
 
 from ch06_graphs import bucket_for, bucket_sizes
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("6.1")
 
@@ -27,13 +28,16 @@ def test_the_smallest_bucket_with_room(rows: int, bucket: int):
     """A batch uses the smallest bucket that has room for all its rows; one that fits exactly is taken."""
     seen = bucket_for(rows, [1, 2, 4, 6])
     assert seen in (1, 2, 4, 6), (
-        f"{rows} rows among the sizes [1, 2, 4, 6]: bucket_for says {seen}, which is none of them"
+        f"{counted(rows, 'row')} among the sizes [1, 2, 4, 6]: bucket_for says {seen}, which is none of them"
     )
     assert seen >= rows, (
-        f"{rows} rows in the bucket of {seen}: rounded down, so the last {rows - seen} rows are never computed, and "
+        f"{counted(rows, 'row')} in the bucket of {seen}: rounded down, so the last "
+        f"{counted(rows - seen, 'row is', 'rows are')} never computed, and "
         "their requests get whatever stands in the output"
     )
-    assert seen == bucket, f"{rows} rows fit into the bucket of {bucket}; {seen} computes more padding than needed"
+    assert seen == bucket, (
+        f"{counted(rows, 'row fits', 'rows fit')} into the bucket of {bucket}; {seen} computes more padding than needed"
+    )
 
 
 def test_any_sizes_will_do():

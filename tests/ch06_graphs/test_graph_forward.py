@@ -9,12 +9,13 @@ import torch
 
 from tests.ch06_graphs.toy_forward import FULL, ROWS, TEMPORARY, Toy, expected_ids
 from tests.simulated import needs_simulator
+from tests.words import counted
 from toolkit.device import accelerator
 
 
 def only_report(toy: Toy) -> str:
     races = accelerator.races()
-    return f"{len(races)} races; the first one:\n{races[0]}" if races else ""
+    return f"{counted(len(races), 'race')}; the first one:\n{races[0]}" if races else ""
 
 
 # --- 6.2: capture ---
@@ -160,8 +161,8 @@ def test_a_decode_step_is_one_launch(rows: int, samples: int, greedy: bool):
     before = len(accelerator.spans())
     toy.launch(0, rows, greedy, samples)
     assert not toy.calls, (
-        f"a decode step of {rows} rows, {samples} of which sample, greedy={greedy}, was launched operation by "
-        "operation; replay its graph instead"
+        f"a decode step of {counted(rows, 'row')}, {samples} of which sample, greedy={greedy}, was launched "
+        "operation by operation; replay its graph instead"
     )
     seen = [span.name for span in accelerator.spans()[before:]]
     assert seen == ["graph replay"], f"one launch, a graph replay, was wanted; the device got {seen}"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.words import counted
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream
 from toolkit.forward import Sizes, Tensors
 
@@ -82,8 +83,8 @@ class Toy:
         bucket = next(size for size in (1, 2, 4) if size >= rows)
         right = expected_ids(number, samples or rows, bucket, greedy)
         assert seen == right, (
-            f"set {number} of IO buffers, {rows} rows in the bucket of {bucket}, greedy={greedy}: the ids should be "
-            f"{right}, seen {seen}. {self.cause(number, seen, other, bucket, greedy)}"
+            f"set {number} of IO buffers, {counted(rows, 'row')} in the bucket of {bucket}, greedy={greedy}: the ids "
+            f"should be {right}, seen {seen}. {self.cause(number, seen, other, bucket, greedy)}"
         )
 
     def cause(self, number: int, seen: list[int], other: list[int], bucket: int, greedy: bool) -> str:
@@ -99,11 +100,13 @@ class Toy:
         written = [each for each in seen if each != UNTOUCHED]
         for rows in range(1, ROWS + 1):
             if written == expected_ids(number, len(written), rows, greedy):
-                return f"They were computed by {by} for {rows} rows, and the smallest bucket with room is {bucket}"
+                return (
+                    f"They were computed by {by} for {counted(rows, 'row')}; the smallest bucket with room is {bucket}"
+                )
             if written == expected_ids(number, len(written), rows, not greedy):
                 return (
-                    f"They were computed by {by} for {rows} rows and greedy={not greedy}. Greedy or sampled is part of "
-                    "the key: it decides what is computed"
+                    f"They were computed by {by} for {counted(rows, 'row')} and greedy={not greedy}. Greedy or "
+                    "sampled is part of the key: it decides what is computed"
                 )
         return "No capture of this step gives these: does a graph read what another one leaves in the pool?"
 
@@ -112,24 +115,36 @@ UNTOUCHED = -1
 
 
 @contextmanager
-def graphs_are_found(forward: Any) -> Iterator[None]:
-    """Inside, a graph that is not found becomes a failure that says how its key differs from those there are."""
+def graphs_are_found(forward: Any, parts: str = "buffers, rows of the bucket, greedy") -> Iterator[None]:
+    """Inside, a graph that is not found becomes a failure that says how its key differs from those there are.
+
+    Args:
+        parts: what a key is made of.
+    """
     try:
         yield
     except KeyError as missing:
         key = missing.args[0]
-        if not isinstance(key, tuple):
+        if isinstance(key, str):  # no key of a graph: a tensor's name, perhaps
             raise
-        alike = max(forward.graphs, key=lambda other: sum(a == b for a, b in zip(key, other, strict=False)), default=())
-        differences = [
-            f"{a} where that one has {b}" for a, b in zip(key, alike, strict=False) if isinstance(a, int) and a != b
-        ]
-        how = "it differs in more than numbers" if len(key) != len(alike) or not differences else ", ".join(differences)
+        mine, others = named_parts(key), [named_parts(other) for other in forward.graphs]
+        alike = max(others, key=lambda other: sum(a == b for a, b in zip(mine, other, strict=False)), default=[])
+        differences = [f"{a} where that one has {b}" for a, b in zip(mine, alike, strict=False) if a != b]
+        how = f"compared with the key most like its own, {', '.join(differences)}"
+        if len(mine) != len(alike) or not differences:
+            how = f"it looked for {str(key)[:120]}"
         pytest.fail(
-            f"a decode step looked up a graph that is not there. There are {len(forward.graphs)}; compared with "
-            f"the key most like its own, {how}. The key of a batch is that of its bucket: buffers, rows of the bucket, "
-            "greedy, and nothing that differs from batch to batch"
+            f"a decode step looked up a graph that is not there. There are {len(forward.graphs)}; {how}. The key of a "
+            f"batch is that of its bucket: {parts}, and nothing that differs from batch to batch"
         )
+
+
+def named_parts(key: Any) -> list[Any]:
+    """What a key is made of; the fields of sizes in it become texts such as "rows=4"."""
+    parts: list[Any] = []
+    for part in key if isinstance(key, tuple) else (key,):
+        parts += [f"{name}={value}" for name, value in vars(part).items()] if isinstance(part, Sizes) else [part]
+    return parts
 
 
 def expected_ids(number: int, rows: int, captured_rows: int, greedy: bool = True) -> list[int]:

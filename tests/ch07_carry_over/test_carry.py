@@ -11,6 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ch02_continuous_batching import Request, Row, SamplingParams
 from ch07_carry_over import KEEP, apply_carry, carry_index
+from tests.causes import has_result
+from tests.words import counted
 
 
 class Previous:
@@ -56,7 +58,10 @@ def index_of(rows: tuple[Row, ...], previous: Previous | None) -> list[int]:
         f"carry_index returns a list of ints, one for each packed token; seen: {index}"
     )
     tokens = sum(row.num_tokens for row in rows)
-    assert len(index) == tokens, f"{tokens} tokens are packed, and the carry index has {len(index)} entries: {index}"
+    assert len(index) == tokens, (
+        f"{counted(tokens, 'token is', 'tokens are')} packed, and the carry index has "
+        f"{counted(len(index), 'entry', 'entries')}: {index}"
+    )
     return index
 
 
@@ -214,7 +219,8 @@ def test_nothing_is_read_on_the_host():
             raise
         except Exception as error:
             pytest.fail(f"it looks at values ({type(error).__name__}): use torch.where, not if, a mask or .item()")
-    assert seen.shape == (5,)
+    has_result(seen, "apply_carry")
+    assert seen.shape == (5,), f"for 5 tokens the result has 5, in one dimension; its shape is {tuple(seen.shape)}"
 
 
 @pytest.mark.both

@@ -10,6 +10,7 @@ from ch08_full_engine import FullEngine, ServiceBook
 from ch08_full_engine.build import build
 from tests.helpers import swapped, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, STEP_LIMIT
+from tests.words import work_left
 from toolkit.commands.ledger import Ledger, leftovers
 
 NUM_BLOCKS = 80
@@ -119,11 +120,8 @@ class Watch:
         return self
 
     def check_idle(self) -> None:
-        scheduler, book = self.engine.scheduler, self.engine.book
-        assert not self.engine.has_work, (
-            f"after {STEP_LIMIT} steps there is still work: {len(scheduler.waiting)} requests wait, "
-            f"{len(scheduler.running)} run, {len(self.engine.in_flight)} batches are in flight"
-        )
+        book = self.engine.book
+        assert not self.engine.has_work, f"after {STEP_LIMIT} steps there is still work: {work_left(self.engine)}"
         missing = sorted(self.ledger.open)
         assert not missing, f"the engine is idle, but the requests {missing} got no terminal output"
         remembered = sorted({*book.requests, *(request.request_id for request in book.texts.streams)})

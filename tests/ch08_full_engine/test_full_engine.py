@@ -211,7 +211,8 @@ def test_a_block_has_no_name_before_its_step_is_committed():
     assert starts and starts[0] == 0, (
         f"nothing was committed, so nothing can be shared; it starts at {starts[:1]} {errors}"
     )
-    assert watch.tokens["second"] == alone([*COMMON, 70])
+    seen, right = watch.tokens["second"], alone([*COMMON, 70])
+    assert seen == right, f"the second request got {seen}; alone it gets {right}"
 
 
 @pytest.mark.exercise("8.1")
@@ -228,7 +229,8 @@ def test_a_preempted_request_comes_back_with_its_own_blocks():
     watch.run()
     errors = [end.error for end in watch.ended.values() if end.error]
     assert rows and rows[0][1] >= 20, f"it should start again behind its full blocks; first rows: {rows[:2]} {errors}"
-    assert watch.tokens["only"] == alone(COMMON)
+    seen, right = watch.tokens["only"], alone(COMMON)
+    assert seen == right, f"preempted once, the request got {seen}; alone it gets {right}"
 
 
 def test_no_row_ever_writes_into_a_block_with_a_name():

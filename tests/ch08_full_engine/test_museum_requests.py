@@ -1,5 +1,6 @@
 """The bug museum, exercises 8.14 to 8.17: what becomes of a request while a batch of it is in flight. No races here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,58 +15,18 @@ from tests.ch08_full_engine.museum_runs import (
     engine_on,
     exhibit,
     failed,
+    in_short,
     run_on,
     take,
 )
+from tests.ch08_full_engine.preempted import DROPPED, check_preempted_at, preempt
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
+from tests.words import counted, work_left
 
 pytestmark = needs_simulator
 
 every_step = pytest.mark.parametrize("step", range(1, MAX_TOKENS + 1))  # after the last one its last token is in flight
-
-
-def preempt_at(engine: Any, *steps: int, wait: bool = False) -> dict[str, list[int]]:
-    """Run some prompts; after these steps preempt the request that arrived last, with its batch in flight.
-
-    It is let in again at once or, with `wait`, a step later: until then all free blocks are taken.
-    """
-    outputs: dict[str, list[int]] = {}
-    add_prompts(engine, count=4)
-    request, free, done = engine.book.requests["3"], engine.scheduler.blocks.free_blocks, 0
-    try:
-        for step in steps:
-            while done < step:
-                take(engine.step(), outputs)
-                done += 1
-            assert any(row.request is request for row in engine.in_flight[-1][0].rows), "no row of it is in flight"
-            engine.scheduler.preempt(request)
-        if wait:
-            taken = list(free)
-            free.clear()
-            take(engine.step(), outputs)
-            free.extend(taken)
-        return run_on(engine, outputs)
-    except ValueError as error:
-        raise failed(
-            f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
-            f"{type(error).__name__}: {error}. It waits, and commit has finished it all the same, as if it ran. What "
-            "becomes of that row, and of its token?",
-            error,
-        ) from error
-
-
-def assert_preempted_right(outputs: dict[str, list[int]], step: int) -> None:
-    for name, right in zip("0123", expected(), strict=False):
-        seen = outputs[name]
-        first = next((i for i, (a, b) in enumerate(zip(seen, right, strict=False)) if a != b), len(right))
-        twice = 0 < first < len(seen) and seen[first] == seen[first - 1] and seen[:first] == right[:first]
-        what = f"token {seen[first]} came twice, at places {first - 1} and {first}; " if twice else ""
-        assert seen == right, (
-            f"request {name!r}: {what}its tokens differ from generate's: {seen}, right is {right}. Request '3' was "
-            f"preempted after step {step}, while a batch with a row of it was in flight. What becomes of that row, and "
-            "of its token?"
-        )
 
 
 # --- 8.14 ---
@@ -87,8 +48,8 @@ def test_a_name_that_is_used_again_gets_its_own_answer(end: int):
     assert first == {"0": right}, f"the first request '0' should get {right}, seen: {first}"
     assert second == {"0": expected()[1]}, (
         f"the first request '0' ended with an end-of-sequence token; a second one '0', with another prompt, came at "
-        f"once. Its tokens should be {expected()[1]}, seen: {second['0']}. A row of the first was still in flight: was "
-        "its token put in the place of the last token of its prompt?"
+        f"once. Its tokens should be {expected()[1]}, seen: {second.get('0')}. A row of the first was still in "
+        "flight: was its token put in the place of the last token of its prompt?"
     )
 
 
@@ -101,7 +62,7 @@ def test_a_prompt_of_one_token_is_no_token_in_flight():
     while engine.scheduler.running or engine.scheduler.waiting:
         engine.step()
     engine.add_request("0", [7], SamplingParams(max_tokens=4, ignore_eos=True))
-    seen, right = run_on(engine)["0"], one_token_right()
+    seen, right = run_on(engine).get("0"), one_token_right()
     assert seen == right, (
         "a request '0' with the one token 7 as prompt came right after another request '0' had ended: its tokens "
         f"should be {right}, and differ from generate's: {seen}. A row of the first was still in flight: was its token "
@@ -123,7 +84,7 @@ def test_a_prompt_of_one_token_that_is_preempted():
     take(engine.step(), outputs)
     assert engine.in_flight, "no row of the request is in flight"
     engine.scheduler.preempt(engine.book.requests["0"])
-    seen = run_on(engine, outputs)["0"]
+    seen = run_on(engine, outputs).get("0")
     assert seen == one_token_right(), (
         "a request with the one token 7 as prompt was preempted while its first row was in flight. Its tokens should "
         f"be {one_token_right()}, and differ from generate's: {seen}. Was the token of that row put in the place of "
@@ -135,8 +96,7 @@ def test_a_prompt_of_one_token_that_is_preempted():
 @every_step
 def test_a_preempted_request_carries_nothing_over(step: int):
     """A request that is preempted and comes back at once recomputes what is known, and takes no token in flight."""
-    outputs = preempt_at(engine_on(exhibit("short_map")), step)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("short_map")), step)
 
 
 @pytest.mark.exercise("8.14")
@@ -154,24 +114,21 @@ def test_the_short_map_overlaps():
 @every_step
 def test_a_preempted_request_loses_and_repeats_nothing(step: int):
     """Whenever a request is preempted, with a row of it in flight, it ends with generate's tokens, each once."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), step)
 
 
 @pytest.mark.exercise("8.15")
 @every_step
 def test_a_preempted_request_that_has_to_wait(step: int):
     """The same where there is no room for it at once: its row is committed while it waits."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), step, wait=True)
-    assert_preempted_right(outputs, step)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), step, wait=True)
 
 
 @pytest.mark.exercise("8.15")
 @pytest.mark.parametrize("again", range(2, 6))
 def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
     """It comes back, and is preempted once more with a row of its second life in flight."""
-    outputs = preempt_at(engine_on(exhibit("counted_preemption")), 2, 2 + again)
-    assert_preempted_right(outputs, 2 + again)
+    check_preempted_at(engine_on(exhibit("counted_preemption")), 2, 2 + again)
 
 
 @pytest.mark.exercise("8.15")
@@ -179,28 +136,34 @@ def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
 def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
     engine = engine_on(exhibit("counted_preemption"), num_blocks=num_blocks, token_budget=12)
-    preempt, wasted = engine.scheduler.preempt, 0
+    scheduler, method, wasted, cause = engine.scheduler, engine.scheduler.preempt, 0, ""
 
-    def counted(request: Any) -> None:
-        nonlocal wasted
+    def counted_preempt(request: Request) -> None:
+        nonlocal wasted, cause
         wasted += request.num_computed_tokens
-        preempt(request)
+        cause = cause or preempt(scheduler, method, request)
 
-    engine.scheduler.preempt = counted
+    scheduler.preempt = counted_preempt
     add_prompts(engine)
-    outputs = run_on(engine)
-    wrong = {name: tokens for name, tokens in outputs.items() if tokens != expected()[int(name)]}
+    when = f"with {num_blocks} blocks, in which requests preempt each other,"
+    try:
+        outputs = run_on(engine)
+    except AssertionError as error:
+        raise failed(f"{when} {error}{cause}", error) from error
+    except Exception as error:
+        raise failed(f"{when} a step ended with {in_short(error)}{cause or DROPPED}", error) from error
+    right = {str(i): tokens for i, tokens in enumerate(expected())}
+    wrong = [name for name in right if outputs.get(name) != right[name]]
     assert not wrong, (
-        f"with {num_blocks} blocks, in which requests preempt each other, the tokens of {sorted(wrong)} differ from "
-        f"generate's: request {next(iter(wrong))!r} got {next(iter(wrong.values()))}, "
-        f"right is {expected()[int(next(iter(wrong)))]}"
+        f"{when} the tokens of {wrong} differ from generate's: request {wrong[0]!r} got {outputs.get(wrong[0])}, right "
+        f"is {right[wrong[0]]}{cause}"
     )
-    assert engine.scheduler.wasted_tokens == wasted > 0, (
-        f"requests were preempted with {wasted} computed tokens in all (`num_computed_tokens`); the scheduler has "
-        f"counted {engine.scheduler.wasted_tokens}"
+    assert scheduler.wasted_tokens == wasted > 0, (
+        f"requests were preempted with {counted(wasted, 'computed token')} in all (`num_computed_tokens`); the "
+        f"scheduler has counted {scheduler.wasted_tokens}"
     )
-    free = engine.scheduler.blocks.num_free_blocks
-    assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over"
+    free = scheduler.blocks.num_free_blocks
+    assert free == num_blocks, f"{num_blocks - free} of {num_blocks} blocks are still taken when all is over{cause}"
 
 
 # --- 8.16 ---
@@ -212,9 +175,11 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
 
     def checked_advance() -> list[Any]:
         outputs = advance(engine)
-        if not isinstance(outputs, list):
+        if not isinstance(outputs, Sequence):
             pytest.fail(
-                f"step() of an engine {when} returned {outputs}: it returns a list, an empty one if it has none"
+                f"in a step() of an engine {when}, advance returned {outputs}: it returns outputs, an empty list if "
+                "there "
+                "are none"
             )
         return outputs
 
@@ -244,7 +209,9 @@ def test_an_engine_may_start_before_its_first_request():
     """With an empty queue a step does nothing; the request that comes later is served."""
     engine = engine_on(exhibit("warm_start"))
     assert steps(engine, "that has not had a request yet") == [], "step() on an engine without requests brings nothing"
-    assert engine.num_steps == 0, f"step() on an engine without requests launched {engine.num_steps} batches"
+    assert engine.num_steps == 0, (
+        f"step() on an engine without requests launched {counted(engine.num_steps, 'batch', 'batches')}"
+    )
     add_prompts(engine, count=1)
     outputs = run_or_fail(engine, "whose first request came late")
     assert outputs == {"0": expected()[0]}, f"the late request should get {expected()[0]}, seen: {outputs}"
@@ -257,8 +224,8 @@ def run_or_fail(engine: Any, when: str) -> dict[str, list[int]]:
         if not engine.has_work:
             return outputs
     raise AssertionError(
-        f"step() of an engine {when} was called 100 times, and there is still work: {len(engine.scheduler.waiting)} "
-        f"requests wait, {len(engine.scheduler.running)} run, {len(engine.in_flight)} batches are in flight"
+        f"step() of an engine {when} was called 100 times, and there is still work: {work_left(engine)}"
+        + likely((bool(engine.in_flight), ". Who commits what is in flight when there is nothing to launch?"))
     )
 
 
@@ -273,7 +240,9 @@ def test_an_engine_may_run_out_of_requests_and_start_again():
         more = steps(engine, "that has run out of requests")
         assert more == [], f"step() without requests brings nothing; seen: {more}"
     free, in_flight = engine.scheduler.blocks.num_free_blocks, len(engine.in_flight)
-    assert free == 80 and not in_flight, f"all is over; free are {free} of 80 blocks, in flight {in_flight} batches"
+    assert free == 80 and not in_flight, (
+        f"all is over; free are {free} of 80 blocks, and {counted(in_flight, 'batch is', 'batches are')} in flight"
+    )
 
 
 @pytest.mark.exercise("8.16")
@@ -293,15 +262,14 @@ def test_the_warm_start_overlaps():
     steps(engine, "that has just been started", count=1)
     launched = engine.num_steps
     assert launched == 2, f"the first step of a warm start launches 2 batches; seen: {launched}"
-    try:
-        seen = run_simulated(exhibit("warm_start"))
-    except AttributeError as error:
-        message = f"step() of an engine that has nothing left to launch ended with AttributeError: {error}"
-        raise failed(message, error) from error
-    assert_overlap(seen, chapter7)
+    run_or_fail(engine, "that has nothing left to launch")
+    assert_overlap(run_simulated(exhibit("warm_start")), chapter7)
 
 
 # --- 8.17 ---
+
+
+NAMES = ["a/0", "b/1", "a/2", "ba/3", "a/4"]  # of two users; what user a's begin with may stand in another's, too
 
 
 class Served:
@@ -322,8 +290,16 @@ class Served:
     def hang_up(self, when: str) -> None:
         requests = list(self.engine.book.requests.values())
         count = sum(request.request_id.startswith("a/") for request in requests)
-        said = self.engine.book.hang_up("a/")
-        assert said == count, f"user a hung up {when} with {count} requests; hang_up says that there were {said}"
+        states = {request.request_id: request.status.value for request in requests}
+        try:
+            said = self.engine.book.hang_up("a/")
+        except Exception as error:
+            raise failed(
+                f"user a hung up {when}, and hang_up ended with {in_short(error)}. The requests were {states}", error
+            ) from error
+        assert said == count, (
+            f"user a hung up {when} with {counted(count, 'request')}; hang_up says that there were {said}"
+        )
         self.when = when
         rows = [row for batch, _ in self.engine.in_flight for row in batch.rows]
         for request in requests:
@@ -339,7 +315,7 @@ class Served:
                 self.step()
             except Exception as error:
                 raise failed(
-                    f"user a hung up {self.when}, and then a step ended with {type(error).__name__}: {error}. Each "
+                    f"user a hung up {self.when}, and then a step ended with {in_short(error)}. Each "
                     "request of user a should get exactly one output, without a token, and the other user's should "
                     f"go on{next(filter(None, self.causes.values()), '')}",
                     error,
@@ -371,7 +347,7 @@ def hang_up_at(step: int) -> Served:
     """Run requests of two users, a and b; a hangs up after so many steps."""
     served = Served(max_rows=3)
     for i in range(5):
-        served.engine.add_request(f"{'ab'[i % 2]}/{i}", PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
+        served.engine.add_request(NAMES[i], PROMPTS[i], SamplingParams(max_tokens=MAX_TOKENS))
     for _ in range(step):
         if served.engine.has_work:
             served.step()
@@ -449,11 +425,11 @@ def test_nobody_else_notices(step: int):
     """The other user's requests get all their tokens, and in the end every block is free."""
     served = hang_up_at(step)
     for i in (1, 3):
-        outputs = served.before.get(f"b/{i}", []) + served.after.get(f"b/{i}", [])
+        outputs = served.before.get(NAMES[i], []) + served.after.get(NAMES[i], [])
         tokens = [token for output in outputs for token in output.new_token_ids]
         assert tokens == expected()[i], (
-            f"user a hung up after step {step}; request 'b/{i}' should get exactly one output for each of its tokens "
-            f"{expected()[i]}, seen: {tokens}"
+            f"user a hung up after step {step}; request {NAMES[i]!r} should get exactly one output for each of its "
+            f"tokens {expected()[i]}, seen: {tokens}"
         )
     free, total = served.engine.scheduler.blocks.num_free_blocks, served.engine.entrance.config.num_blocks
     assert free == total, f"{total - free} of {total} blocks are still taken when all is over"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ch02_continuous_batching import Request, RequestStatus, Row, SamplingParams
 from ch08_full_engine import PrefixBlockManager, PrefixScheduler
+from tests.words import counted
 
 pytestmark = pytest.mark.exercise("8.1")
 SIZE = 4
@@ -75,7 +76,8 @@ def test_the_last_token_is_left_to_compute():
     second = shared(blocks, [*range(8)])
     assert second.block_table == first.block_table[:1], (
         f"8 tokens, all known: the last one must be computed, so only the first block is shared; shared were "
-        f"{len(second.block_table)} blocks, and {8 - second.num_computed_tokens} tokens are left to compute"
+        f"{counted(len(second.block_table), 'block')}, and "
+        f"{counted(8 - second.num_computed_tokens, 'token is', 'tokens are')} left to compute"
     )
 
 

@@ -6,6 +6,7 @@ from ch02_continuous_batching import FinishReason, SamplingParams
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine.full_runs import Watch, engine_on
 from tests.simulated import PROMPTS, expected, needs_simulator
+from tests.words import counted, must_raise, work_left
 from toolkit.errors import UserError
 
 pytestmark = needs_simulator
@@ -44,7 +45,7 @@ def test_one_error_costs_nobody_a_token(monkeypatch, where: str, asynchronous: b
             watch = Watch(engine).add_prompts().run()
             watch.assert_tokens(expected())
             assert not engine.stopped, f"the device is usable, and the engine has stopped: {engine.stopped}"
-            assert not engine.in_flight, f"the engine is idle, and {len(engine.in_flight)} batches are in flight"
+            assert not engine.in_flight, f"the engine is idle, and there is still work: {work_left(engine)}"
 
 
 @pytest.mark.exercise("8.4")
@@ -138,11 +139,11 @@ def test_nothing_is_in_flight_after_an_error():
     """The batch that is in flight when a step raises is forgotten: its buffers are free, its rows are dropped."""
     engine = engine_on()
     watch = Watch(engine).add_prompts().run(steps=4)
-    assert engine.in_flight
+    assert engine.in_flight, "after 4 steps no batch is in flight, and there is nothing to forget"
     engine.recover(Trouble("with a batch in flight"))
     assert not engine.in_flight, (
-        f"{len(engine.in_flight)} batches are in flight after an error; their requests start over, and the next batch "
-        "takes IO buffers without asking for them"
+        f"{counted(len(engine.in_flight), 'batch is', 'batches are')} in flight after an error; their requests start "
+        "over, and the next batch takes IO buffers without asking for them"
     )
     running, waiting = len(engine.scheduler.running), len(engine.scheduler.waiting)
     assert (running, waiting) == (0, len(PROMPTS)), (
@@ -171,7 +172,7 @@ def test_a_lost_device_ends_everybody_and_says_so(monkeypatch):
     assert reasons == {FinishReason.ERROR}, f"the device is lost: everybody ends with ERROR, waiting or not; {reasons}"
     for name, end in watch.ended.items():
         assert "index out of bounds" in end.error, f"request {name} should say what has failed; it says {end.error!r}"
-    with pytest.raises(UserError, match="restart the process"):
+    with must_raise(UserError, "restart the process", "the device is lost, and a new request is taken all the same"):
         engine.add_request("new", [5, 6], SamplingParams(max_tokens=2))
     assert "index out of bounds" in engine.stopped, f"`stopped` should say why; it says {engine.stopped!r}"
     assert "\n" not in engine.stopped, f"`stopped` is one line; it is {engine.stopped!r}"

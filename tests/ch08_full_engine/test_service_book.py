@@ -8,6 +8,7 @@ from ch08_full_engine import ServiceBook, StreamedTexts
 from tests.ch08_full_engine.full_runs import NUM_BLOCKS, Watch, engine_on
 from tests.helpers import swapped, tiny_model
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator
+from tests.words import counted, work_left
 
 pytestmark = needs_simulator
 STEPS = range(0, 14, 2)  # a run takes about so many; test_sweeps.py has all of them
@@ -30,7 +31,7 @@ def test_a_running_request_ends():
     watch.run()
     output = watch.ended["0"]
     assert output.finish_reason is FinishReason.CANCELLED and len(output.output_ids) == got, (
-        f"it was cancelled after {got} tokens; its last output has {len(output.output_ids)} and the reason "
+        f"it was cancelled after {counted(got, 'token')}; its last output has {len(output.output_ids)} and the reason "
         f"{output.finish_reason}"
     )
 
@@ -57,7 +58,8 @@ def test_preempted_in_flight_and_then_cancelled():
     engine = engine_on()
     watch = Watch(engine).add_prompts(2).run(steps=3)
     request = engine.book.requests["1"]
-    assert any(row.request is request for batch, _ in engine.in_flight for row in batch.rows)
+    in_flight = any(row.request is request for batch, _ in engine.in_flight for row in batch.rows)
+    assert in_flight, "after 3 steps no row of request '1' is in flight, and it has not ended"
     engine.scheduler.preempt(request)
     got = list(watch.tokens["1"])
     engine.cancel("1")
@@ -124,7 +126,7 @@ def test_all_cancelled_in_flight():
     watch.run()
     reasons = {output.finish_reason for output in watch.ended.values()}
     assert reasons == {FinishReason.CANCELLED}, f"all four were cancelled; they ended with {reasons}"
-    assert not engine.in_flight, f"nobody is left, and {len(engine.in_flight)} batches are in flight"
+    assert not engine.in_flight, f"nobody is left, and there is still work: {work_left(engine)}"
 
 
 @pytest.mark.exercise("8.2")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ch08_full_engine import TextStream, held_back
 from tests.helpers import tiny_tokenizer
+from tests.words import counted
 from toolkit.errors import UserError
 from toolkit.models.byte_tokenizer import byte_tokenizer
 
@@ -33,7 +34,7 @@ def test_held_back(text: str, stop: tuple[str, ...], right: int):
     """How much of a text's end may still become a stop string, in eleven examples."""
     seen = held_back(text, stop)
     assert seen == right, (
-        f"of {text!r} the last {right} characters may become one of {stop}; held_back says {seen}. "
+        f"of {text!r} the last {counted(right, 'character')} may become one of {stop}; held_back says {seen}. "
         "Take the longest end that some stop string begins with"
     )
 

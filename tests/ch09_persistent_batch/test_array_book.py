@@ -79,7 +79,8 @@ def test_nothing_is_made_before_somebody_asks():
     """One at a time: who looks at the first output only does not pay for the others."""
     outputs = outputs_for(0, 1, 2, special={})
     first = iter(outputs)
-    assert next(first) == RequestOutput("a", (70,))
+    seen = next(first)
+    assert seen == RequestOutput("a", (70,)), f"the first of them is request 'a' with its token 70; seen: {seen}"
     object.__setattr__(outputs, "special", {1: "asked for late"})
     assert next(first) == "asked for late", "the outputs were all made for the first of them; `yield` makes one a time"
 

@@ -118,6 +118,7 @@ def test_asked_for_by_its_number_it_fails_before_it_is_touched(museum, capsys):
     out = capsys.readouterr().out
     assert "91.3 Mean: not solved yet\n  ✗ The mean of nothing is 0\n" in out
     assert "the mean of nothing should be 0, seen: an error" in out and "✓ The mean of two is between them" in out
+    assert "  hint: make hint EX=91.3\n" in out
     assert f"1 exercise solved; next: 91.3 Mean\n  open {FILE}\n" in out
 
 

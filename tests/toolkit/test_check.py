@@ -2,6 +2,7 @@
 
 import pytest
 
+from toolkit.commands.exercises import generate
 from toolkit.commands.exercises.check import check
 from toolkit.errors import UserError
 
@@ -16,14 +17,11 @@ def test_untouched_chapter_names_what_to_open(toy, capsys):
     assert check("91", toy) == 1
     assert capsys.readouterr().out == (
         "Testing your code, in chapters/ch91_second/ (all other files and what is not solved yet run as "
-        "the reference).\n\n"
-        "91.1 Count: not started\n"
+        "the reference).\n\n91.1 Count: not started\n"
         "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
-        "  hint: make hint EX=91.1\n\n"
-        "91.2 Add up: not started\n"
+        "  hint: make hint EX=91.1\n\n91.2 Add up: not started\n"
         "  open chapters/ch91_second/counter.py, total (line 21)\n"
-        "  hint: make hint EX=91.2\n\n"
-        "0 of 2 exercises solved; next: 91.1 Count\n"
+        "  hint: make hint EX=91.2\n\n0 of 2 exercises solved; next: 91.1 Count\n"
         "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
     )
 
@@ -36,6 +34,7 @@ def test_stages_of_work(toy, edit, capsys):
     assert "91.1 Count: not solved yet\n" in out
     assert "  The reference stands in for Counter.down, still to be written (line 16).\n" in out
     assert "  ✗ Counting up adds a step\n      after one up() the value is 2, not 1\n  ✓ Counting down" in out
+    assert "  ✓ Counting down takes a step away\n  hint: make hint EX=91.1\n\n" in out
     assert "91.2 Add up: not started\n" in out
 
     edit("self.value += 2", "self.value += 1")
@@ -147,7 +146,7 @@ def test_another_missing_file_with_an_exercise_is_one_line(toy, edit, monkeypatc
 
 
 def test_given_files_run_from_solutions_and_copies_of_them_from_chapters(toy, edit, capsys):
-    """A given file that the learner has copied and edited is what is tested, and a failure names its line."""
+    """A given file that the learner has copied and edited is what is tested, and a failure names its line, too."""
     (toy / "solutions/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b\n")
     edit("from ch90_first.step import STEP", "from ch90_first.step import STEP\nfrom ch91_second.adding import add")
     edit(TOTAL, "    for number in numbers:\n        result = add(result, number)\n")
@@ -155,7 +154,45 @@ def test_given_files_run_from_solutions_and_copies_of_them_from_chapters(toy, ed
     (toy / "chapters/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b + []\n")
     capsys.readouterr()
     assert check("91.2", toy) == 1
-    assert "in your code: chapters/ch91_second/adding.py:2\n" in capsys.readouterr().out
+    own, further = "chapters/ch91_second/counter.py:26", "chapters/ch91_second/adding.py:2"
+    assert f"in your code: {own}, and further in: {further}\n" in capsys.readouterr().out
+
+
+OTHER = """def half(number):
+    return number / 2
+
+
+def double(number):
+    # BEGIN SOLUTION 91.1
+    return 2 * number
+    # END SOLUTION
+"""
+
+
+@pytest.mark.parametrize("own_file", [True, False])
+def test_a_file_that_is_as_it_was_generated_is_not_called_the_learners(toy, edit, monkeypatch, capsys, own_file):
+    """With COURSE_CODE=mine it runs from chapters/, and an error in it is shown where the exercise's file led there."""
+    monkeypatch.setenv("COURSE_CODE", "mine")
+    (toy / "solutions/ch90_first/other.py").write_text(OTHER)
+    generate.generate(toy, may_replace=lambda path: False)
+    if own_file:
+        edit("from ch90_first.step import STEP", "from ch90_first.step import STEP\nfrom ch90_first.other import half")
+        edit(TOTAL, "    half('x')\n")
+    else:
+        edit(TOTAL, "    return 'x'\n")
+        tests = toy / "tests/ch91_second/test_counter.py"
+        text = tests.read_text().replace("total(numbers) ==", "half(total(numbers)) ==")
+        tests.write_text(text.replace("import pytest\n", "import pytest\nfrom ch90_first.other import half\n"))
+    assert check("91.2", toy) == 1
+    out = capsys.readouterr().out
+    if own_file:
+        assert "in your code: chapters/ch91_second/counter.py:25\n" in out
+    else:
+        assert (
+            "raised at chapters/ch90_first/other.py:2, in a file that you have not changed, which the test called"
+            in out
+        )
+        assert "in your code" not in out
 
 
 def test_a_crash_is_reported(toy, edit, capsys):

@@ -9,7 +9,7 @@ import pytest
 from toolkit.commands.exercises import patience
 from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.patience import Patience
-from toolkit.commands.exercises.places import innermost_in
+from toolkit.commands.exercises.places import places_in
 from toolkit.commands.exercises.runner import ENDLESS_LOOP, ENDLESS_WAIT
 from toolkit.errors import UserError
 
@@ -126,9 +126,9 @@ def test_the_line_of_the_thread_that_is_stuck(tmp_path):
         f'Thread 0x1 (most recent call first):\n  File "{a}", line 1 in loop\n  {asleep}\n\n'
         f'Current thread 0x2 (most recent call first):\n  {asleep}\n  File "{b}", line 2 in up\n'
     )
-    assert innermost_in("chapters", tmp_path, dump, computing=True) == "chapters/a.py:1"
-    assert innermost_in("chapters", tmp_path, dump, computing=False) == "chapters/b.py:2"
-    assert innermost_in("tests", tmp_path, dump, computing=True) == ""
+    assert places_in("chapters", tmp_path, dump, computing=True) == ["chapters/a.py:1"]
+    assert places_in("chapters", tmp_path, dump, computing=False) == ["chapters/b.py:2"]
+    assert places_in("tests", tmp_path, dump, computing=True) == []
 
 
 def test_what_the_code_printed_is_shown(toy, solve, edit, capsys):

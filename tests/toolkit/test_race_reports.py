@@ -167,7 +167,7 @@ def test_each_usual_mistake_is_diagnosed_with_its_line(solve, mistake):
     """What was recorded or waited for in the wrong place, and the learner's line that did it."""
     changes, says, line = MISTAKES[mistake]
     (report, *_), lines = solve(*changes)
-    assert re.search(f"  Found: {re.escape(says)}[:,] {line_of(lines, line)}  `{re.escape(line)}`", report), report
+    assert re.search(f"  Found: {re.escape(says)}(:|, at) {line_of(lines, line)}  `{re.escape(line)}`", report), report
 
 
 def test_a_race_is_not_called_an_error_of_the_test():

@@ -103,7 +103,7 @@ def test_the_comparison_is_that_of_the_recordings():
 
 
 def test_the_lines_beside_vllm_are_recorded():
-    """Each number is the quicker of vLLM in one process and in two; what is said of its rounds and kernels is so, too."""
+    """Each number is the quicker of vLLM in one process and in two; so are its rounds and its kernels."""
     text = " ".join(README.split())
     beside = [r for r in rows("peers") if r["model"] == "1b" and r["batch"] > 32]
     for count in (256, 512):

@@ -38,5 +38,5 @@ def shared_name(first: Footprint, second: Footprint, owner_then: str) -> str:
         return f"{second.description} buffer ({second.block.kind})"
     narrow = min(named, key=lambda each: each.region.nbytes)
     owner = narrow.block.owner
-    changed = f", at the first still of {owner_then}" if owner_then and owner_then != owner else ""
+    changed = f", in use for {owner_then} when the first was queued" if owner_then and owner_then != owner else ""
     return f"{label(narrow)}{changed} ({narrow.description}, {narrow.block.kind})"

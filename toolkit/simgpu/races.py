@@ -7,6 +7,7 @@ numbers happened to be right, under every policy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from toolkit.simgpu.blocks import Access, Footprint
 from toolkit.simgpu.diagnosis import diagnose, diagnose_late
@@ -33,26 +34,39 @@ class Detector:
         # By the actor of the second operation and that of the first: the first one's number, and the place in `races`.
         self._unexplained: dict[tuple[Actor, Actor], list[tuple[int, int]]] = {}
 
-    def check(self, footprint: Footprint, actor: Actor, party: Party, when: int) -> list[Race]:
-        """The races between what `actor` does now and what others did; remembers them, and the access."""
+    def check(self, touched: Sequence[tuple[Footprint, Party]], actor: Actor, when: int) -> list[Race]:
+        """The races between an operation of `actor`, done now, and what others did; remembers them, and its accesses.
+
+        Args:
+            touched: what the operation touches, each with the party that it is there.
+            when: its place in the program.
+        """
+        found = []
+        for footprint, party in touched:
+            for old in self._conflicts(footprint, actor, party, when):
+                race = self._race(old, footprint, actor, party, touched)
+                found.append(race)
+                self.races.append(race)
+        return found
+
+    def _conflicts(self, footprint: Footprint, actor: Actor, party: Party, when: int) -> list[Access]:
+        """The earlier accesses that race with a new one; the new one is remembered."""
         block, region = footprint.block, footprint.region
         if block.run != self._run:
             block.run, block.history = self._run, []
-        races, kept = [], []
+        conflicts, kept = [], []
         for old in block.history:
             ordered = actor.knows.get(old.actor, 0) >= old.number
             conflict = party.writes or old.party.writes
             if conflict and not ordered and old.actor is not actor and region.overlaps(old.footprint.region):
-                race = self._race(old, footprint, actor, party)
-                races.append(race)
-                self.races.append(race)
+                conflicts.append(old)
             past = self._host.knows.get(old.actor, 0) >= old.number
             if not past and not (old.actor is actor and _stands_for(footprint, party, old)):
                 kept.append(old)
         if actor is not self._host and region.nbytes:
             kept.append(Access(footprint, actor, actor.knows[actor], party, when, block.owner))
         block.history = kept
-        return races
+        return conflicts
 
     def is_in_use(self, actor: Actor) -> Callable[[Footprint], bool]:
         """Whether others may still use a tensor's bytes when `actor` comes to its last operation so far."""
@@ -73,7 +87,9 @@ class Detector:
             if late := diagnose_late(number, waiter, wait):
                 self.races[place] = replace(self.races[place], diagnosis=late)
 
-    def _race(self, old: Access, footprint: Footprint, actor: Actor, party: Party) -> Race:
+    def _race(
+        self, old: Access, footprint: Footprint, actor: Actor, party: Party, touched: Sequence[tuple[Footprint, Party]]
+    ) -> Race:
         first, second, kind = old.actor.name, actor.name, footprint.block.kind
         moved_on = old.footprint.generation != footprint.generation
         diagnosis = ""
@@ -95,7 +111,8 @@ class Detector:
             )
         else:
             buffer = shared_name(old.footprint, footprint, old.owner)
-            diagnosis, is_cause = diagnose(old.actor, old.number, old.when, actor, self._streams)
+            needed = partial(_is_needed, touched)
+            diagnosis, is_cause = diagnose(old.actor, old.number, old.when, actor, self._streams, needed)
             if not is_cause:
                 self._unexplained.setdefault((actor, old.actor), []).append((old.number, len(self.races)))
         return Race(buffer, old.party, party, edge, diagnosis)
@@ -104,3 +121,16 @@ class Detector:
 def _stands_for(footprint: Footprint, party: Party, old: Access) -> bool:
     """Does whatever races with an actor's `old` access also race with its new one?"""
     return (party.writes or not old.party.writes) and footprint.region.covers(old.footprint.region)
+
+
+def _is_needed(touched: Sequence[tuple[Footprint, Party]], wait: Wait) -> bool:
+    """Does an operation that touches these bytes have to come after something that `wait` waits for?"""
+    record = wait.record
+    return record is not None and any(
+        old.actor is record.stream
+        and old.number <= record.covers
+        and (party.writes or old.party.writes)
+        and footprint.region.overlaps(old.footprint.region)
+        for footprint, party in touched
+        for old in footprint.block.history
+    )

@@ -14,7 +14,7 @@ import torch
 from toolkit.simgpu.blocks import Footprint, fill_unwritten
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
-from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
+from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
 from toolkit.simgpu.ordering import Actor, Wait
@@ -169,13 +169,10 @@ class Runtime:
     def _check(
         self, reads: Sequence[Footprint], writes: Sequence[Footprint], actor: Actor, name: str, site: Site
     ) -> None:
-        found: list[Race] = []
         when = self.next_place()
-        for footprints, is_write in ((reads, False), (writes, True)):
-            if footprints:
-                party = Party(name, actor.name, site, is_write)
-                for footprint in footprints:
-                    found += self.detector.check(footprint, actor, party, when)
+        reader, writer = (Party(name, actor.name, site, is_write) for is_write in (False, True))
+        touched = [*((each, reader) for each in reads), *((each, writer) for each in writes)]
+        found = self.detector.check(touched, actor, when)
         actor.last_work = when
         if found and self.on_race == "raise":
             raise RaceError(found[0])

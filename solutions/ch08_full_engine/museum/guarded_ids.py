@@ -1,6 +1,7 @@
 """No id is trusted: the device checks every one that was sampled, and the host refuses a batch with a bad one.
 
-The verdicts, one per row, come home with the ids: computed behind the forward, copied out on the d2h stream.
+The verdicts, one per row, come home with the ids: computed behind the forward, copied out on the d2h stream. The host
+compares no ids; it reads verdicts.
 
 A true story: vLLM copied the numbers of accepted draft tokens to pinned memory without waiting, and read them in the
 next step. It showed under asynchronous scheduling, where nothing else happens to wait in between.

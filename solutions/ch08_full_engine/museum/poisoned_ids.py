@@ -2,8 +2,9 @@
 
 Before they are used, and again once their ids were read, their host side is filled with a number that is no token.
 
-A true story: a new version of vLLM no longer had an attribute that vllm-omni asked for, with False as a silent
-default. Everything still worked, and a step with a long prompt lost about 240 ms.
+A true story: vllm-omni copies results to the host with non_blocking=True. How it makes the tensors that they go into
+depends on an attribute of a class of vLLM's. A new version of vLLM no longer had it, and the code silently took False
+in its place (2026). All results were right, and every copy waited: about 240 ms in a step with a long prompt.
 https://github.com/vllm-project/vllm-omni/pull/4860
 """
 

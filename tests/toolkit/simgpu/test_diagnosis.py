@@ -40,6 +40,41 @@ def test_recorded_outside_the_with(setting):
     assert "`event.record()  # on the default stream`. record() without a stream means the current one" in found()
 
 
+def test_recorded_outside_the_with_though_a_later_record_lies_behind_the_first(setting):
+    """The next round's event is recorded on the right stream, too late for the wait."""
+    a, b, _, x, event = setting
+    write(a, x)
+    event.record()  # on the default stream
+    a.record_event()  # of the next round
+    b.wait_event(event)
+    write(b, x)
+    assert "recorded after the first, but on default, not on a: " in found() and "# on the default stream`" in found()
+
+
+def test_recorded_again_on_another_stream(setting):
+    """The right record was there; a second one, of the same event, has taken its place before anybody waited."""
+    a, b, _, x, event = setting
+    write(a, x)
+    event.record(a)
+    event.record()  # on the default stream
+    b.wait_event(event)
+    write(b, x)
+    assert found().startswith(
+        "b did wait for the event behind the first, but it had been recorded again by then, on default, not on a: "
+    )
+    assert "`event.record()  # on the default stream`. A wait is for the last record" in found()
+
+
+def test_recorded_on_another_stream_long_before_is_not_called_recorded_again(setting):
+    a, b, c, x, event = setting
+    event.record(c)
+    write(a, x)
+    b.wait_event(event)
+    event.record(a)
+    write(b, x)
+    assert "recorded again" not in found()
+
+
 def test_recorded_on_the_stream_that_waits(setting):
     a, b, _, x, event = setting
     write(a, x)
@@ -57,6 +92,14 @@ def test_wait_behind_the_work(setting):
     b.wait_event(event)  # too late
     assert found().startswith("b does wait for the event behind the first, but only after the second: ")
     assert "# too late`" in found()
+
+
+def test_waiting_for_the_stream_behind_the_work(setting):
+    a, b, _, x, _ = setting
+    write(a, x)
+    write(b, x)
+    b.wait_stream(a)
+    assert found().startswith("b does wait for the stream a, but only after the second: ")
 
 
 def test_a_host_that_waits_after_it_has_read(setting):
@@ -132,7 +175,7 @@ def test_the_wrong_event(setting):
     b.wait_event(other)
     write(b, x)
     text = found()
-    assert text.startswith("b did wait, but for an event recorded on c, tests/toolkit/simgpu/test_diagnosis.py:")
+    assert text.startswith("b did wait, but for an event recorded on c, at tests/toolkit/simgpu/test_diagnosis.py:")
     assert "`other.record()`. The event behind the first is another one: " in text and "`event.record(a)`" in text
 
 
@@ -141,7 +184,40 @@ def test_the_wrong_stream_waited_for(setting):
     write(a, x)
     b.wait_stream(c)
     write(b, x)
-    assert found() == "b did wait, but for the stream c"
+    assert found().startswith("b did wait, but for the stream c, at tests/toolkit/simgpu/test_diagnosis.py:")
+    assert "`b.wait_stream(c)`" in found()
+
+
+@pytest.mark.parametrize("by", ["event", "stream"])
+def test_a_wait_that_the_second_needs_for_something_else_is_right_where_it_is(setting, by):
+    """b waits for its own input, which c writes; that it does not wait for a is another matter."""
+    a, b, c, x, event = setting
+    other = torch.zeros(4, device="sim")
+    simgpu.synchronize()
+    write(a, x)
+    write(c, other)
+    if by == "event":
+        event.record(c)
+        b.wait_event(event)
+    else:
+        b.wait_stream(c)
+    with simgpu.stream(b):
+        x.add_(other)
+    assert found() == ""
+
+
+def test_a_wait_that_an_earlier_operation_needed_is_right_where_it_is(setting):
+    a, b, c, x, event = setting
+    other = torch.zeros(4, device="sim")
+    simgpu.synchronize()
+    write(a, x)
+    a.record_event()
+    write(c, other)
+    event.record(c)
+    b.wait_event(event)
+    write(b, other)
+    write(b, x)
+    assert found().startswith("an event is recorded behind the first, but b does not wait for it: ")
 
 
 def test_never_recorded(setting):

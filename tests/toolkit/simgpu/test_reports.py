@@ -66,7 +66,9 @@ def test_a_buffer_that_has_gone_over_to_another_batch(x):
     simgpu.name_tensors({"ids": x}, "batch 3")
     with simgpu.stream(simgpu.Stream(name="b")):
         x.fill_(2)
-    assert simgpu.races()[0].buffer == "ids of batch 3, at the first still of batch 1 ((4, 8) float32, device)"
+    assert simgpu.races()[0].buffer == (
+        "ids of batch 3, in use for batch 1 when the first was queued ((4, 8) float32, device)"
+    )
 
 
 def test_a_name_ends_with_its_tensor(x):

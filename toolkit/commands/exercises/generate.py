@@ -75,6 +75,13 @@ def modules_on_disk(root: Path = ROOT) -> set[str]:
     return {path.relative_to(root / "chapters").as_posix() for path in paths if path.name != "lesson.py"}
 
 
+def edited_modules(root: Path = ROOT) -> set[str]:
+    """Those of them that are not as they were generated: a learner has written there."""
+    manifest = read_manifest(root)
+    texts = {name: (root / "chapters" / name).read_text("utf-8", "replace") for name in modules_on_disk(root)}
+    return {name for name, text in texts.items() if digest(text) != manifest.get(name)}
+
+
 def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[str]:
     """Bring chapters/ up to date and return what was done, one line for each file that changed or was kept.
 

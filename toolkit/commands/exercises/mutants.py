@@ -91,7 +91,7 @@ def find_escape(mutant: Mutant, root: Path = ROOT, context: BaseContext | None =
     if mutant.exercise not in load(root):
         return f"mutant {mutant.name}: there is no exercise {mutant.exercise}"
     overlay = {(mutant.chapter, mutant.file): text.replace(mutant.old, mutant.new)}
-    results = _run(root, f"tests/{mutant.chapter}/{mutant.test}", overlay, None, context, first_failure=True)
+    results = run_with(root, f"tests/{mutant.chapter}/{mutant.test}", overlay, None, context, first_failure=True)
     if not results:
         return f"mutant {mutant.name}: there is no test {mutant.test} in tests/{mutant.chapter}/"
     failed = [result for result in results if result.outcome != "passed"]
@@ -112,7 +112,7 @@ def find_gap(exercise: Exercise, root: Path = ROOT, context: BaseContext | None 
     name = f"solutions/{exercise.chapter}/{exercise.file}"
     stub = make_stub((root / name).read_text(encoding="utf-8"), load(root), name, only=exercise.id)
     overlay = {(exercise.chapter, exercise.file): stub}
-    results = _run(root, f"tests/{exercise.chapter}", overlay, (exercise.id,), context)
+    results = run_with(root, f"tests/{exercise.chapter}", overlay, (exercise.id,), context)
     if all(result.outcome == "skipped" for result in results):
         return f"exercise {exercise.id}: none of its tests ran"
     if exercise.is_bug and all(result.outcome in ("passed", "skipped") for result in results):
@@ -129,14 +129,15 @@ def find_gap(exercise: Exercise, root: Path = ROOT, context: BaseContext | None 
     return f"exercise {exercise.id}: unsolved, these tests do not fail with its message:\n" + "\n".join(problems)
 
 
-def _run(
+def run_with(
     root: Path,
     target: str,
     overlay: Mapping[tuple[str, str], str],
     exercises: tuple[str, ...] | None,
-    context: BaseContext | None,
+    context: BaseContext | None = None,
     first_failure: bool = False,
 ) -> list[TestResult]:
+    """Run tests on the solutions with changed text; the arguments are those of `Order`, and the kind of process."""
     order = Order(
         root,
         "solutions",

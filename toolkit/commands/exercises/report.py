@@ -66,6 +66,8 @@ def print_exercise(name: str, results: list[TestResult], standing: Standing | No
         print_test(cases)
     if sum(result.outcome in ENDED for result in results) == MOST_ENDED:
         print(f"  After {MOST_ENDED} tests that did not end, the tests that were left were not run.")
+    if failed and standing:
+        print(f"  hint: make hint EX={standing.exercise.id}")
     print()
     return solved
 

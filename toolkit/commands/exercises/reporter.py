@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.commands.exercises.order import Order, TestResult, read_end
-from toolkit.commands.exercises.places import place_in
+from toolkit.commands.exercises.places import learners_place, place_in
 
 
 class Reporter:
@@ -69,11 +69,12 @@ class Reporter:
             self.sender.send(("done", TestResult(node.nodeid, "", "", "not loaded", message, where)))
 
     def explain(self, error: BaseException) -> tuple[str, str]:
-        """(what the error says, the innermost line of the learner's files that it passed through)."""
+        """(what the error says, the line of the learner's files that it passed through, see `learners_place`)."""
         if isinstance(error, BaseExceptionGroup):  # hypothesis found several failures: the first will do
             return self.explain(error.exceptions[0])
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
-        where = self.innermost("chapters", error)
+        exercise = self.result.exercise if self.result else ""
+        where = learners_place(self.places("chapters", error), exercise, self.order.root)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
             is_race = hasattr(error, "race")  # its report names the lines that matter
@@ -83,18 +84,19 @@ class Reporter:
 
     def elsewhere(self, error: BaseException) -> str:
         """Where an exception came from that passed through no line of the learner's: one more line for its message."""
-        test, reference = self.innermost("tests", error), self.innermost("solutions", error)
+        test = next(iter(self.places("tests", error)), "")
         if not test:
             return ""
-        if reference:
-            return f"\nraised at {reference}, in the reference, which the test called ({test})"
+        for folder, what in (("solutions", "the reference"), ("chapters", "a file that you have not changed")):
+            for place in self.places(folder, error)[:1]:
+                return f"\nraised at {place}, in {what}, which the test called ({test})"
         return f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
 
-    def innermost(self, folder: str, error: BaseException) -> str:
-        """The innermost line of a folder's files that an exception passed through, or ""."""
-        frames = traceback.extract_tb(error.__traceback__)
-        places = [place_in(folder, self.order.root, frame.filename, frame.lineno or 0) for frame in frames]
-        return next((place for place in reversed(places) if place), "")
+    def places(self, folder: str, error: BaseException) -> list[str]:
+        """The lines of a folder's files that an exception passed through, the innermost first."""
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        places = (place_in(folder, self.order.root, frame.filename, frame.lineno or 0) for frame in frames)
+        return [place for place in places if place]
 
 
 def exercise_of(item: pytest.Item) -> str:

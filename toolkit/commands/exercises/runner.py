@@ -20,7 +20,7 @@ from pathlib import Path
 
 from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.patience import TICK, Patience
-from toolkit.commands.exercises.places import innermost_in
+from toolkit.commands.exercises.places import learners_place, places_in
 
 ENDLESS_LOOP = "it did not end: it computed all the time, so perhaps a loop without an end"
 ENDLESS_WAIT = (
@@ -83,11 +83,11 @@ def _receive(
         message = ENDLESS_LOOP if computed else ENDLESS_WAIT
         _stop(process)
     dump = read_end(stacks)
-    where = innermost_in("chapters", order.root, dump, computed)
+    where = learners_place(places_in("chapters", order.root, dump, computed), running.exercise, order.root)
     if dump.startswith("Fatal"):
         message += f": {dump.splitlines()[0]}"
-    elif not where and (test := innermost_in("tests", order.root, dump, computed)):
-        message += f"; it was at {test}, in the test itself"
+    elif not where and (tests := places_in("tests", order.root, dump, computed)):
+        message += f"; it was at {tests[0]}, in the test itself"
     yield replace(running, outcome=outcome, message=message, where=where, printed=read_end(printed, printed_from))
 
 

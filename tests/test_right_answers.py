@@ -1,0 +1,100 @@
+"""Right answers that differ from the reference: what counts is behaviour, so the tests have to accept them.
+
+Each is the solution with some text replaced, and runs its exercise's tests in a process of its own, as mutants do.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from toolkit.commands.exercises.metadata import load
+from toolkit.commands.exercises.mutants import run_with
+from toolkit.course import ROOT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To an exercise; `changes` holds pairs of a text that is there once and what takes its place."""
+
+    exercise: str
+    changes: tuple[tuple[str, str], ...]
+
+
+KEY = '''    def key(self, output: Tensor, sizes: Sizes) -> tuple[int | bool, ...]:
+        """What tells the graphs apart."""
+        # BEGIN SOLUTION 8.13
+        # BUG return graph_key(output, sizes)
+        return (*graph_key(output, sizes), sizes.width)
+        # END SOLUTION
+'''
+ANSWERS = {
+    "the inputs' stream is waited for": Answer(
+        "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)
+    ),
+    "the verdicts are copied before the event": Answer(
+        "8.7",
+        (
+            ("def queue(self, batch: Batch, buffers", "def copy_out(self, batch: Batch, buffers"),
+            ("super().queue(batch, buffers)", "super().copy_out(batch, buffers)"),
+            ("            buffers.d2h_done.record()  # again", "            # again"),
+        ),
+    ),
+    "an event behind what is saved": Answer(
+        "8.10", (("compute.wait_stream(self.saving)", "compute.wait_event(self.saving.record_event())"),)
+    ),
+    "each of the buffers keeps its narrow ids": Answer(
+        "8.11", (("narrow.record_stream(self.d2h)", "buffers.narrow = narrow"),)
+    ),
+    "graphs by width, without key": Answer(
+        "8.13",
+        (
+            (KEY, ""),
+            ("self.graphs[self.key(output, sizes)] =", "self.graphs.setdefault(width, {})[graph_key(output, sizes)] ="),
+            (
+                "self.graphs[self.key(output, replace(sizes, rows=rows, width=width))]",
+                "self.graphs[width][graph_key(output, replace(sizes, rows=rows))]",
+            ),
+        ),
+    ),
+    "nothing, as an empty tuple": Answer("8.16", (("return []", "return ()"),)),
+    "a key of its own form": Answer(
+        "8.13",
+        (
+            (KEY, ""),
+            ("self.graphs[self.key(output, sizes)] =", "self.graphs[id(output), rows, width] ="),
+            (
+                "self.graphs[self.key(output, replace(sizes, rows=rows, width=width))]",
+                "self.graphs[id(output), rows, width]",
+            ),
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def verdicts(request):
+    """Answer's name -> future of its results, for the answers that this run of pytest asks for."""
+    wanted = [item.callspec.params["name"] for item in request.session.items if item.path == request.node.path]
+    pool = ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4))
+    yield {name: pool.submit(results_of, ANSWERS[name]) for name in wanted}
+    pool.shutdown(cancel_futures=True)
+
+
+def results_of(answer):
+    exercise = load()[answer.exercise]
+    text = (ROOT / "solutions" / exercise.chapter / exercise.file).read_text(encoding="utf-8")
+    for old, new in answer.changes:
+        assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {exercise.file}, not once"
+        text = text.replace(old, new)
+    overlay = {(exercise.chapter, exercise.file): text}
+    return run_with(ROOT, f"tests/{exercise.chapter}", overlay, (exercise.id,))
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_right_answer_is_accepted(name, verdicts):
+    """All tests of its exercise pass."""
+    results = verdicts[name].result()
+    refused = [f"{result.test}: {result.message}" for result in results if result.outcome != "passed"]
+    assert results and not refused, "\n".join(refused)
