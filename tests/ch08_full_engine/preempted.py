@@ -77,6 +77,7 @@ def preempt(scheduler: Any, method: Callable[[Request], None], request: Request)
             f". After preempt the status of {name!r} was {request.status.value}",
         ),
         (request not in scheduler.waiting, f". After preempt {name!r} was not in the queue `waiting`"),
+        (scheduler.waiting.count(request) > 1, f". After preempt {name!r} was in the queue `waiting` more than once"),
         (request in scheduler.running, f". After preempt {name!r} was still in the list `running`"),
         (bool(request.block_table), f". After preempt {name!r} still had the blocks {request.block_table}"),
         (
