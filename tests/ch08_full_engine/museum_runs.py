@@ -101,7 +101,8 @@ def assert_overlap(seen: Seen, reference: Any, **limits: Any) -> None:
     longest = longest_new_wait(seen, right)
     also = likely(
         (bool(longest), f". It waits in: {longest}"),
-        otherwise=". The host loses no time in a call in which it lost none before: for what do the streams wait?",
+        otherwise=". The host loses time in no other call than before: is a batch launched too late, or does a stream "
+        "wait for too much?",
     )
     assert seen.simulated_ms < 1.01 * right.simulated_ms, (
         "the tokens may be right, but host and device no longer overlap as they did: the run takes "

@@ -51,9 +51,10 @@ def check_preempted_at(engine: Any, *steps: int, wait: bool = False) -> None:
         first = next((i for i, (a, b) in enumerate(zip(seen, right, strict=False)) if a != b), len(right))
         twice = 0 < first < len(seen) and seen[first] == seen[first - 1] and seen[:first] == right[:first]
         what = f"token {seen[first]} came twice, at places {first - 1} and {first}; " if twice else ""
+        also = DROPPED if name == "3" else f". It is not request {name!r} that was preempted"
         assert seen == right, (
             f"request {name!r}: {what}its tokens differ from generate's: {seen}, right is {right}. Request '3' was "
-            f"preempted after step {step}, while a batch with a row of it was in flight{cause or DROPPED}"
+            f"preempted after step {step}, while a batch with a row of it was in flight{cause or also}"
         )
 
 
@@ -76,6 +77,7 @@ def preempt(scheduler: Any, method: Callable[[Request], None], request: Request)
             f". After preempt the status of {name!r} was {request.status.value}",
         ),
         (request not in scheduler.waiting, f". After preempt {name!r} was not in the queue `waiting`"),
+        (scheduler.waiting.count(request) > 1, f". After preempt {name!r} was in the queue `waiting` more than once"),
         (request in scheduler.running, f". After preempt {name!r} was still in the list `running`"),
         (bool(request.block_table), f". After preempt {name!r} still had the blocks {request.block_table}"),
         (
