@@ -3,13 +3,11 @@
 Each is the solution with some text replaced, and runs its exercise's tests in a process of its own, as mutants do.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
-from toolkit.commands.exercises.metadata import load
+from toolkit.commands.exercises.metadata import files_with_tests, load
 from toolkit.commands.exercises.mutants import run_with
 from toolkit.course import ROOT
 
@@ -73,15 +71,6 @@ ANSWERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def verdicts(request):
-    """Answer's name -> future of its results, for the answers that this run of pytest asks for."""
-    wanted = [item.callspec.params["name"] for item in request.session.items if item.path == request.node.path]
-    pool = ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4))
-    yield {name: pool.submit(results_of, ANSWERS[name]) for name in wanted}
-    pool.shutdown(cancel_futures=True)
-
-
 def results_of(answer):
     exercise = load()[answer.exercise]
     text = (ROOT / "solutions" / exercise.chapter / exercise.file).read_text(encoding="utf-8")
@@ -89,12 +78,12 @@ def results_of(answer):
         assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {exercise.file}, not once"
         text = text.replace(old, new)
     overlay = {(exercise.chapter, exercise.file): text}
-    return run_with(ROOT, f"tests/{exercise.chapter}", overlay, (exercise.id,))
+    return run_with(ROOT, files_with_tests(exercise), overlay, (exercise.id,))
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_right_answer_is_accepted(name, verdicts):
+def test_a_right_answer_is_accepted(name):
     """All tests of its exercise pass."""
-    results = verdicts[name].result()
+    results = results_of(ANSWERS[name])
     refused = [f"{result.test}: {result.message}" for result in results if result.outcome != "passed"]
     assert results and not refused, "\n".join(refused)

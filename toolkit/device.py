@@ -114,11 +114,10 @@ def write_host(host: torch.Tensor, values: torch.Tensor) -> None:
     waits for the slowest of them, and with a busy neighbour on the machine that takes several times as long as the copy
     does. numpy never spreads one. The simulated GPU must see what is written, so there it has a function for it.
     """
-    part = tuple(map(slice, values.shape))
     if is_simulated():
-        _accelerator().write_on_host(host[part], values)
+        _accelerator().write_on_host(host, values)
     else:
-        host.numpy()[part] = values.numpy()
+        host.numpy()[tuple(map(slice, values.shape))] = values.numpy()
 
 
 def launch(

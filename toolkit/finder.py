@@ -4,6 +4,7 @@ chapters/ holds the files with exercises, and whatever else a learner has put th
 solutions/ runs in its place, and a new file can be imported too. So one package's files may come from both folders.
 """
 
+import functools
 import importlib.machinery
 import linecache
 import re
@@ -61,7 +62,7 @@ class ChapterLoader(importlib.machinery.SourceFileLoader):
         if self.choice.is_mine(self.package) and not self.is_learners and BEGIN.search(text.decode()):
             # The reference must not run where the learner's code is asked for, least of all one with a bug mended.
             raise missing(f"chapters/{self.inside(self.path)}")
-        return self.source_to_code(text, self.path)
+        return compiled(text, self.path)
 
     def get_data(self, path: str) -> bytes:
         file = self.inside(path).relative_to(self.package).as_posix()
@@ -80,6 +81,11 @@ class ChapterLoader(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
         if self.choice.fill and self.is_learners:
             fill_unsolved(module, Path(self.path), self.choice.root / "solutions" / self.inside(self.path))
+
+
+@functools.cache  # a process that begins with the chapters loaded (a planted mistake's) imports them again
+def compiled(text: bytes, path: str) -> CodeType:
+    return compile(text, path, "exec", dont_inherit=True)
 
 
 def missing(name: str) -> UserError:

@@ -104,7 +104,10 @@ def test_what_cannot_be_merged_is_refused():
 
 
 @compiler
-@pytest.mark.parametrize(("merge", "backend"), [(False, "aot_eager"), (True, "inductor")])
+@pytest.mark.parametrize(
+    ("merge", "backend"),
+    [(False, "aot_eager"), (True, "aot_eager"), pytest.param(True, "inductor", marks=pytest.mark.long)],
+)
 def test_compiled_gives_the_same(merge, backend, no_old_compilations):
     """Decode steps and mixed steps of several sizes, on the CPU."""
     model = tiny_model("qwen3")

@@ -62,6 +62,7 @@ def test_what_must_write_says_so_in_one_line(read_only, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"cannot write .*png: {REASON}"):
         draw_all(target=tmp_path / "figures")
     monkeypatch.setattr(run, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(run, "ENGINES", run.ENGINES[:1])
     monkeypatch.setattr(run.course, "use", lambda *arguments, **keywords: None)
     monkeypatch.setattr(sys, "argv", ["run", "--model", "tiny", "--tokens", "2"])
     with pytest.raises(UserError, match=f"cannot write .*ch01_naive_loop.png: {REASON}"):

@@ -1,9 +1,14 @@
 """`make run` on the tiny model: what it prints, what it writes, and what it says of bad input."""
 
+import io
 import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,17 +19,21 @@ from toolkit.commands.engines import ENGINES, measure
 from toolkit.errors import UserError
 
 
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """`run.main` with arguments, in this process, with its pictures in `tmp_path / "pictures"`."""
-    monkeypatch.setattr(run, "PICTURES", tmp_path / "pictures")
-    monkeypatch.setattr(run.course, "use", lambda *args, **kwargs: None)  # the tests have chosen already
+def main_in_this_process(patch: pytest.MonkeyPatch, pictures: Path) -> Callable[..., None]:
+    """`run.main` with arguments, and where its pictures go."""
+    patch.setattr(run, "PICTURES", pictures)
+    patch.setattr(run.course, "use", lambda *args, **kwargs: None)  # the tests have chosen already
 
     def call(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["run", *arguments])
+        patch.setattr(sys, "argv", ["run", *arguments])
         run.main()
 
     return call
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    return main_in_this_process(monkeypatch, tmp_path / "pictures")
 
 
 def write_prompts(folder: Path, *prompts: str) -> str:
@@ -33,11 +42,42 @@ def write_prompts(folder: Path, *prompts: str) -> str:
     return str(path)
 
 
+@dataclass
+class RunOfAll:
+    """What a run of all engines printed, where its pictures are, and each forward's number of threads by engine."""
+
+    printed: str
+    pictures: Path
+    threads: dict[str, set[int]]
+
+
+@pytest.fixture(scope="module")
+def run_of_all(tmp_path_factory: pytest.TempPathFactory) -> RunOfAll:
+    """All engines on three prompts, in a process whose torch was set to two threads."""
+    folder, threads = tmp_path_factory.mktemp("run"), defaultdict[str, set[int]](set)
+
+    def watched(entry, loaded, *arguments):
+        hook = loaded.model.register_forward_pre_hook(lambda *_: threads[entry.name].add(torch.get_num_threads()))
+        try:
+            return measure(entry, loaded, *arguments)
+        finally:
+            hook.remove()
+
+    prompts, before = write_prompts(folder, "One two three", "Why?", "x " * 40), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr(run, "measure", watched)
+        torch.set_num_threads(2)
+        try:
+            main_in_this_process(patch, folder / "pictures")("--model", "tiny", "--tokens", "6", "--prompts", prompts)
+        finally:
+            torch.set_num_threads(before)
+    return RunOfAll(out.getvalue(), folder / "pictures", threads)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the columns differ on a GPU, and bf16 engines may disagree")
-def test_all_engines_answer_alike(main, tmp_path, capsys):
+def test_all_engines_answer_alike(run_of_all: RunOfAll):
     """Every engine is run; those meant to be right agree; each gets a line, a picture and a trace."""
-    main("--model", "tiny", "--tokens", "6", "--prompts", write_prompts(tmp_path, "One two three", "Why?", "x " * 40))
-    printed = capsys.readouterr().out
+    printed = run_of_all.printed
     assert "All other engines gave the same tokens for every prompt." in printed
     assert "attention over the paged cache: plain torch" in printed
     assert "ch03 streams: wrong by design" in printed
@@ -45,7 +85,7 @@ def test_all_engines_answer_alike(main, tmp_path, capsys):
         assert re.search(rf"^{entry.name} +[\d.]+ +\d+ +[\d.]+%", printed, re.M), (
             f"no line for {entry.name}:\n{printed}"
         )
-        file = tmp_path / "pictures" / f"{entry.name.replace(' ', '_')}.png"
+        file = run_of_all.pictures / f"{entry.name.replace(' ', '_')}.png"
         assert file.read_bytes().startswith(b"\x89PNG")
         assert json.loads(file.with_suffix(".json").read_text())["traceEvents"]
     streams = [line for line in printed.splitlines() if re.match(r"ch0[345] .*%", line)]
@@ -53,26 +93,9 @@ def test_all_engines_answer_alike(main, tmp_path, capsys):
     assert "sim. idle" in printed and "simulated" in printed
 
 
-def test_all_engines_have_the_same_number_of_threads(main, tmp_path, monkeypatch):
+def test_all_engines_have_the_same_number_of_threads(run_of_all: RunOfAll):
     """Whatever torch was set to, each engine's forward runs on one thread: the table compares like with like."""
-    threads: dict[str, set[int]] = {}
-
-    def watched(entry, loaded, *arguments):
-        mine = threads.setdefault(entry.name, set())
-        hook = loaded.model.register_forward_pre_hook(lambda *_: mine.add(torch.get_num_threads()))
-        try:
-            return measure(entry, loaded, *arguments)
-        finally:
-            hook.remove()
-
-    monkeypatch.setattr(run, "measure", watched)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        main("--model", "tiny", "--tokens", "2", "--prompts", write_prompts(tmp_path, "One two three"))
-    finally:
-        torch.set_num_threads(before)
-    assert threads == {entry.name: {1} for entry in ENGINES}
+    assert run_of_all.threads == {entry.name: {1} for entry in ENGINES}
 
 
 @pytest.mark.parametrize(

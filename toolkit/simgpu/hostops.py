@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from toolkit.simgpu.blocks import Footprint
 from toolkit.simgpu.kernels import to_buffer
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
@@ -31,9 +32,14 @@ def run_on_host(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs
 
 
 def write_on_host(target: torch.Tensor, values: torch.Tensor) -> None:
-    """`target.copy_(values)` in host memory, checked alike, by this thread alone: torch's uses all cores."""
-    runtime.host_touch("copy_", footprints([values]), footprints([target]))
-    to_buffer(target).numpy()[...] = to_buffer(values).numpy()
+    """Write `values` into the beginning of `target`, in every dimension. Both are in host memory, of one dtype.
+
+    Checked as a `copy_` would be, but done by this thread alone: torch's uses all cores.
+    """
+    part = to_buffer(target)[tuple(map(slice, values.shape))]
+    writes = [Footprint(target.footprint().block, part)] if isinstance(target, PinnedTensor) else []
+    runtime.host_touch("copy_", footprints([values]), writes)
+    part.numpy()[...] = to_buffer(values).numpy()
 
 
 def pin(source: torch.Tensor, device: object = None) -> PinnedTensor:

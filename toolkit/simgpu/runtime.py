@@ -21,7 +21,7 @@ from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.policies import make_policy
 from toolkit.simgpu.queues import Moment, Queue
 from toolkit.simgpu.races import Detector
-from toolkit.simgpu.sites import Site, caller_site
+from toolkit.simgpu.sites import Site, caller_site, forget_ranks
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Runtime:
             stream.moment().finish()
             stream.ended = True
         self.policy.close()
+        forget_ranks()
         self._start(policy, on_race, costs)
 
     def launch(

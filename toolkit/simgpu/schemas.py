@@ -62,7 +62,7 @@ def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:  # no
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(change, each) for each in value)
+        return type(value)([map_tensors(change, each) for each in value])
     if isinstance(value, dict):
         return {key: map_tensors(change, each) for key, each in value.items()}
     return value

@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
 
-@functools.cache  # asked for every operation, and there are few files
+@functools.cache
 def _normal(file: str) -> str:
     """Without "..": a notebook that found a package by a path such as "../.." sees such names in its frames."""
     return os.path.normpath(file)
@@ -28,14 +28,16 @@ _SKIPPED = (
     contextlib.__file__,
 )
 _PACKAGES = f"{os.sep}site-packages{os.sep}"
+_PASSED_OVER = -1
 
 
 class _Lines:
-    """What `report_lines` was told."""
+    """What `report_lines` was told, and the ranks asked for since: there are many frames and few files."""
 
     root: str | None = None
     skipped: tuple[str, ...] = _SKIPPED
     rank: Callable[[str], int] = staticmethod(lambda file: 0)
+    ranks: ClassVar[dict[str, int]] = {}  # by the file's name in a frame
 
 
 def report_lines(
@@ -46,11 +48,18 @@ def report_lines(
     Args:
         root: files below this folder are named by their path from it (by default: the current folder).
         rank: for a file's absolute path, how much the reader cares about it; 0 for most. Of the lines on the way to an
-            operation, the one in the file of the highest rank is named first (of several: the innermost).
+            operation, the one in the file of the highest rank is named first (of several: the innermost). Asked once
+            for each file and run.
         skip: folders with helpers that stand between the user and this package; lines in them are passed over.
     """
     _Lines.skipped = (*_SKIPPED, *(os.path.join(os.path.abspath(folder), "") for folder in skip))
     _Lines.root, _Lines.rank = os.path.abspath(root), staticmethod(rank)
+    forget_ranks()
+
+
+def forget_ranks() -> None:
+    """Ask for them again."""
+    _Lines.ranks.clear()
 
 
 class Site(NamedTuple):
@@ -94,18 +103,21 @@ def _name(file: str) -> str:
 def caller_site() -> Site:
     """The line that called into torch or the simulator (or, in a worker thread without one, the outermost line)."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _file(frame).startswith(_Lines.skipped) and frame.f_back is not None:
-        frame = frame.f_back
-    assert frame is not None
-    rank = _Lines.rank
-    inner = best = frame
-    highest = rank(_file(frame))
-    while (frame := frame.f_back) is not None:
-        if (found := rank(_file(frame))) > highest:
-            best, highest = frame, found
-    site = Site(_file(best), best.f_lineno)
-    return site if best is inner else site._replace(inner=(_file(inner), inner.f_lineno))
+    inner = best = None
+    ranks, highest = _Lines.ranks, _PASSED_OVER
+    while frame is not None:
+        name = frame.f_code.co_filename
+        rank = ranks.get(name)
+        if rank is None:
+            rank = ranks[name] = _rank(_normal(name))
+        if rank > highest:
+            inner, best, highest = inner or frame, frame, rank
+        outermost, frame = frame, frame.f_back
+    if best is None or inner is None:
+        return Site(_normal(outermost.f_code.co_filename), outermost.f_lineno)
+    site = Site(_normal(best.f_code.co_filename), best.f_lineno)
+    return site if best is inner else site._replace(inner=(_normal(inner.f_code.co_filename), inner.f_lineno))
 
 
-def _file(frame: FrameType) -> str:
-    return _normal(frame.f_code.co_filename)
+def _rank(file: str) -> int:
+    return _PASSED_OVER if file.startswith(_Lines.skipped) else _Lines.rank(file)

@@ -61,6 +61,8 @@ class Shell(Refusals, torch.Tensor):
 
     def view_of_same_memory(self, buf: torch.Tensor) -> "Shell":
         # A view is of its base's kind: of an ordinary tensor it is an ordinary one, in inference mode too.
+        if torch.is_inference_mode_enabled() == self.is_inference():
+            return type(self)(buf, self.allocation)
         with torch.inference_mode(self.is_inference()):
             return type(self)(buf, self.allocation)
 

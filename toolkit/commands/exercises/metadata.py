@@ -96,7 +96,7 @@ def validate(exercises: dict[str, Exercise], root: Path = ROOT) -> list[str]:
             problems.append(f"exercise {exercise.id}: a bug has both, symptom and says; other exercises have neither")
         if not 1 <= exercise.difficulty <= 3:
             problems.append(f"exercise {exercise.id}: difficulty is {exercise.difficulty}, and must be 1, 2 or 3")
-        if exercise.id not in _marked_ids(root / "tests" / exercise.chapter):
+        if not files_with_tests(exercise, root):
             problems.append(f'exercise {exercise.id}: no test in tests/{exercise.chapter}/ is marked exercise("...")')
         if not (root / "solutions" / exercise.chapter / exercise.file).is_file():
             problems.append(f"exercise {exercise.id}: there is no solutions/{exercise.chapter}/{exercise.file}")
@@ -146,13 +146,11 @@ def _last_line(text: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> i
     return last
 
 
-def _marked_ids(folder: Path) -> set[str]:
-    """The ids X of every `exercise("X")` in the tests of a chapter."""
-    return {
-        id_
-        for path in folder.glob("test_*.py")
-        for id_ in re.findall(r"mark\.exercise\(\s*[\"'](\S+?)[\"']", path.read_text(encoding="utf-8"))
-    }
+def files_with_tests(exercise: Exercise, root: Path = ROOT) -> tuple[str, ...]:
+    """The files with tests of an exercise, marked `exercise("X")`, seen from the repository root."""
+    marker = re.compile(rf"mark\.exercise\(\s*[\"']{re.escape(exercise.id)}[\"']")
+    paths = sorted((root / "tests" / exercise.chapter).glob("test_*.py"))
+    return tuple(path.relative_to(root).as_posix() for path in paths if marker.search(path.read_text(encoding="utf-8")))
 
 
 def _exercise(id_: str, entry: dict, path: Path, root: Path) -> Exercise:

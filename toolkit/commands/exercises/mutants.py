@@ -19,23 +19,13 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from toolkit.commands.exercises.generate import make_stub
-from toolkit.commands.exercises.metadata import Exercise, load
+from toolkit.commands.exercises.metadata import Exercise, files_with_tests, load
 from toolkit.commands.exercises.order import Order, TestResult
 from toolkit.commands.exercises.runner import run
 from toolkit.course import ROOT, chapter_names, find_chapter
 from toolkit.errors import UserError, exit_cleanly
 
 LIMIT = 60
-
-# What every test process needs anyway. Loading starts no threads of OpenMP, which a fork would not survive.
-PRELOAD = [
-    "torch",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "matplotlib.pyplot",
-    "pytest",
-    "hypothesis",
-]
 
 
 @dataclass(frozen=True)
@@ -74,11 +64,11 @@ def load_mutants(root: Path = ROOT) -> list[Mutant]:
 
 
 def forkserver() -> BaseContext:
-    """Processes forked from one that has loaded torch and pytest; where that cannot be had, fresh ones."""
+    """Processes forked from one that has loaded what they need; where that cannot be had, fresh ones."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context.set_forkserver_preload(["toolkit.commands.exercises.preload"])
     return context
 
 
@@ -91,7 +81,7 @@ def find_escape(mutant: Mutant, root: Path = ROOT, context: BaseContext | None =
     if mutant.exercise not in load(root):
         return f"mutant {mutant.name}: there is no exercise {mutant.exercise}"
     overlay = {(mutant.chapter, mutant.file): text.replace(mutant.old, mutant.new)}
-    results = run_with(root, f"tests/{mutant.chapter}/{mutant.test}", overlay, None, context, first_failure=True)
+    results = run_with(root, (f"tests/{mutant.chapter}/{mutant.test}",), overlay, None, context, first_failure=True)
     if not results:
         return f"mutant {mutant.name}: there is no test {mutant.test} in tests/{mutant.chapter}/"
     failed = [result for result in results if result.outcome != "passed"]
@@ -112,7 +102,7 @@ def find_gap(exercise: Exercise, root: Path = ROOT, context: BaseContext | None 
     name = f"solutions/{exercise.chapter}/{exercise.file}"
     stub = make_stub((root / name).read_text(encoding="utf-8"), load(root), name, only=exercise.id)
     overlay = {(exercise.chapter, exercise.file): stub}
-    results = run_with(root, f"tests/{exercise.chapter}", overlay, (exercise.id,), context)
+    results = run_with(root, files_with_tests(exercise, root), overlay, (exercise.id,), context)
     if all(result.outcome == "skipped" for result in results):
         return f"exercise {exercise.id}: none of its tests ran"
     if exercise.is_bug and all(result.outcome in ("passed", "skipped") for result in results):
@@ -131,7 +121,7 @@ def find_gap(exercise: Exercise, root: Path = ROOT, context: BaseContext | None 
 
 def run_with(
     root: Path,
-    target: str,
+    targets: tuple[str, ...],
     overlay: Mapping[tuple[str, str], str],
     exercises: tuple[str, ...] | None,
     context: BaseContext | None = None,
@@ -141,7 +131,7 @@ def run_with(
     order = Order(
         root,
         "solutions",
-        (target,),
+        targets,
         overlay=overlay,
         exercises=exercises,
         first_failure=first_failure,
