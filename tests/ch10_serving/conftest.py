@@ -9,7 +9,9 @@ import pytest
 @pytest.fixture(scope="module")
 def served() -> Iterator[Any]:
     from tests.ch10_serving.live import Live  # imports chapters, which are chosen after this file is read
+    from toolkit import simgpu
 
+    simgpu.reset("eager")
     live = Live()
     yield live
     live.stop()

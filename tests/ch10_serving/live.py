@@ -19,19 +19,17 @@ from toolkit.models import load_model
 LONG = 30  # seconds; only ever waited for if something hangs
 ROWS, NUM_BLOCKS, BLOCK_SIZE, MAX_LENGTH = 16, 256, 16, 512
 PLACES = 24
+SMALL = 4096
 
 
 class Live:
-    """A server that runs.
+    """A server that runs. The simulated GPU is reset before the first one of a module, not here.
 
     Attributes:
         steps_allowed: None: the engine runs freely; otherwise it waits for each step until it may make one (`hold`).
     """
 
     def __init__(self, places: int = PLACES, limits: Limits = Limits(), key: str | None = None, rows: int = ROWS) -> None:
-        from toolkit import simgpu
-
-        simgpu.reset("eager")
         loaded = load_model("tiny")
         self.tokenizer: Any = loaded.tokenizer
         self.engine = PersistentEngine(
@@ -59,6 +57,7 @@ class Live:
         self.engine.step = held_back  # type: ignore[method-assign]
         self.service = Service(self.engine, loaded.tokenizer, "tiny", places)
         self.socket = listen("127.0.0.1", 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)  # so that a reader can be slow
         self.port: int = self.socket.getsockname()[1]
         self.started = threading.Event()
         self.server = server_for(self.service, "127.0.0.1", key, limits, self.started.set)
@@ -127,8 +126,14 @@ class Live:
     def completion(self, prompt: Any = "Hello", **values: Any) -> "Answer":
         return self.post("/v1/completions", completion(prompt, **values))
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=LONG)
+    def connect(self, small: bool = False) -> socket.socket:
+        """`small`: with little room for what was not read yet."""
+        connection = socket.socket()
+        if small:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        connection.settimeout(LONG)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
 
     def open(self, body: dict[str, Any], path: str = "/v1/completions") -> socket.socket:
         """A connection over which a request was sent, and nothing was read yet."""
