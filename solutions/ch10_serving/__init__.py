@@ -9,7 +9,7 @@ from ch10_serving.app import create_app
 from ch10_serving.call import Call
 from ch10_serving.leaving import unless_gone
 from ch10_serving.mailbox import Mailbox
-from ch10_serving.serve import DrainingServer, listen, serve, server_for
+from ch10_serving.serve import DrainingServer, check_host, listen, serve, server_for
 from ch10_serving.service import Service
 from ch10_serving.settings import Limits
 
@@ -20,6 +20,7 @@ __all__ = [
     "Limits",
     "Mailbox",
     "Service",
+    "check_host",
     "create_app",
     "listen",
     "serve",

@@ -64,17 +64,9 @@ def server_for(
     limits: Limits = Limits(),
     on_start: Callable[[], object] = lambda: None,
 ) -> DrainingServer:
-    """A server that is not running yet.
-
-    Raises UserError for a host that others can reach, where no key is asked for.
-    """
-    local = is_loopback(host)
-    if not local and not key:
-        raise UserError(
-            f"HOST={host} can be reached by others: set the environment variable SERVE_API_KEY to a secret that callers "
-            "send along, or leave HOST out"
-        )
-    hosts = (LOCAL_NAMES | {host}) if local else None
+    """A server that is not running yet. Raises UserError as `check_host` does."""
+    check_host(host, key)
+    hosts = (LOCAL_NAMES | {host}) if is_loopback(host) else None
     config = uvicorn.Config(
         create_app(service, limits, hosts, key or None),
         loop="asyncio",
@@ -89,6 +81,15 @@ def server_for(
         timeout_graceful_shutdown=5,  # what is left then is a client that does not read
     )
     return DrainingServer(service, limits, config, on_start)
+
+
+def check_host(host: str, key: str | None) -> None:
+    """Raises UserError for a host that others can reach, where no key is asked for."""
+    if not key and not is_loopback(host):
+        raise UserError(
+            f"HOST={host} can be reached by others: set the environment variable SERVE_API_KEY to a secret that callers "
+            "send along, or leave HOST out"
+        )
 
 
 def is_loopback(host: str) -> bool:

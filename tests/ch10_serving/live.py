@@ -20,6 +20,7 @@ LONG = 30  # seconds; only ever waited for if something hangs
 ROWS, NUM_BLOCKS, BLOCK_SIZE, MAX_LENGTH = 16, 256, 16, 512
 PLACES = 24
 SMALL = 4096
+CHAT = "/v1/chat/completions"
 
 
 class Live:

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from tests.ch10_serving.live import MAX_LENGTH, Live, chat, completion
+from tests.ch10_serving.live import CHAT, MAX_LENGTH, Live, chat, completion
 from tests.helpers import reference_outputs
 from tests.simulated import needs_simulator
 from toolkit.models import load_model
@@ -48,7 +48,7 @@ def test_the_shape_of_a_completion(live):
 
 def test_the_shape_of_a_chat(live):
     """The prompt is the model's chat template."""
-    answer = live.post("/v1/chat/completions", chat("Hello"))
+    answer = live.post(CHAT, chat("Hello"))
     body = answer.json
     template = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     ids = ids_of(live, template)
@@ -74,7 +74,7 @@ def test_a_conversation(live):
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
         "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\nGo on<|im_end|>\n<|im_start|>assistant\n"
     )
-    answer = live.post("/v1/chat/completions", chat(messages=messages))
+    answer = live.post(CHAT, chat(messages=messages))
     assert answer.texts == [right_text(live, ids_of(live, template))]
 
 
@@ -150,10 +150,10 @@ def test_a_chat_may_fill_the_context(live):
     """No max_tokens: as many as there is room for. max_completion_tokens counts before max_tokens."""
     body = chat("x" * (MAX_LENGTH - 60))
     del body["max_tokens"]
-    counted = live.post("/v1/chat/completions", body).json["usage"]
-    ended = live.post("/v1/chat/completions", body).json["choices"][0]["finish_reason"] == "stop"
+    counted = live.post(CHAT, body).json["usage"]
+    ended = live.post(CHAT, body).json["choices"][0]["finish_reason"] == "stop"
     assert counted["total_tokens"] == MAX_LENGTH or ended
-    short = live.post("/v1/chat/completions", body | {"max_completion_tokens": 3, "max_tokens": 7})
+    short = live.post(CHAT, body | {"max_completion_tokens": 3, "max_tokens": 7})
     assert short.json["usage"]["completion_tokens"] == 3
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ch02_continuous_batching import FinishReason, RequestOutput
 from tests.ch10_serving.live import (
+    CHAT,
     LONG,
     Live,
     chat,
@@ -39,8 +40,8 @@ def test_a_stream_is_the_whole_answer_in_pieces(live):
 
 def test_a_stream_of_a_chat(live):
     """It begins with the role, and its last delta is empty or the last piece."""
-    whole = live.post("/v1/chat/completions", chat(max_tokens=20))
-    events = live.post("/v1/chat/completions", chat(max_tokens=20, stream=True)).events
+    whole = live.post(CHAT, chat(max_tokens=20))
+    events = live.post(CHAT, chat(max_tokens=20, stream=True)).events
     assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert {event["object"] for event in events[:-1]} == {"chat.completion.chunk"}
     assert streamed_text(events) == whole.texts[0]
@@ -116,14 +117,14 @@ def test_a_slow_reader_holds_nobody_up(live):
     """A client that reads nothing: its request ends and gives its blocks back, its neighbours do not notice."""
     body = chat("Hello", max_tokens=60, n=16, stream=True, temperature=1.0, seed=1)
     slow = live.connect(small=True)
-    slow.sendall(spelled(body, "/v1/chat/completions"))
+    slow.sendall(spelled(body, CHAT))
     until(lambda: live.service.admission.inside == 16, "its requests are inside")
     assert live.completion().status == 200
     until(lambda: live.service.admission.inside == 0, "its requests have ended, though it has read nothing")
     assert live.engine.scheduler.blocks.num_free_blocks == live.engine.scheduler.blocks.num_blocks
     assert live.service.streams, "it has been sent everything, so it was not slow"
     events = parsed(read_all(slow)).events
-    whole = live.post("/v1/chat/completions", body | {"stream": False})
+    whole = live.post(CHAT, body | {"stream": False})
     assert [streamed_text(events, i) for i in range(16)] == whole.texts
 
 

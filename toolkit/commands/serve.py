@@ -29,9 +29,11 @@ MOST_CACHE_TOKENS = 2**20
 def main() -> None:
     options = parse_arguments()
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
-    from ch10_serving import Limits, Service, listen, serve, server_for
+    from ch10_serving import Limits, Service, check_host, listen, serve, server_for
 
     # First what takes no time and may fail.
+    key = os.environ.get(KEY)
+    check_host(options.host, key)
     listening = listen(options.host, options.port)
     limits, rows = Limits(), 128 if torch.cuda.is_available() else 16
     say(f"loading {options.model} ...")
@@ -44,7 +46,7 @@ def main() -> None:
     server = server_for(
         service,
         options.host,
-        os.environ.get(KEY),
+        key,
         limits,
         lambda: say(f"model {service.model} at {address} (Ctrl-C stops, when all requests have ended)"),
     )
