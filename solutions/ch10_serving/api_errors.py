@@ -90,7 +90,7 @@ def of_http(error: HTTPException) -> ApiError:
         return error
     message = {
         400: "the body cannot be read as JSON; is it nested too deeply, or not in UTF-8?",
-        404: "there is no such path; the server has /v1/completions, /v1/chat/completions, /v1/models, /health, /metrics",
+        404: "there is no such path; see /v1/completions, /v1/chat/completions, /v1/models, /health and /metrics",
     }
     return ApiError(error.status_code, message.get(error.status_code, str(error.detail)), headers=error.headers)
 

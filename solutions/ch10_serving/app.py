@@ -35,7 +35,7 @@ CLIENT_CLOSED_REQUEST = 499  # as nginx calls it; no client sees it
 
 
 def create_app(
-    service: Service, limits: Limits = Limits(), hosts: frozenset[str] | None = None, key: str | None = None
+    service: Service, limits: Limits, hosts: frozenset[str] | None = None, key: str | None = None
 ) -> FastAPI:
     """The application around a service, which it starts and ends.
 

@@ -2,7 +2,8 @@
 
 A call lives in the event loop. It takes the places for all of its requests at once, collects their outputs, which the
 mailbox hands out, and gives each place back when its request has ended. `cancel` ends a call in any state, and whoever
-has made one calls it in a `finally`: the engine knows nothing of connections, and would go on for a client that is gone.
+has made one calls it in a `finally`: the engine knows nothing of connections, and would go on for a client that has
+gone.
 """
 
 import asyncio
@@ -29,9 +30,7 @@ class Call:
         since: when it came. first: when the first output of each choice came. By admission's clock.
     """
 
-    def __init__(
-        self, server: Server, mailbox: Mailbox, admission: Admission, metrics: HttpMetrics, size: int
-    ) -> None:
+    def __init__(self, server: Server, mailbox: Mailbox, admission: Admission, metrics: HttpMetrics, size: int) -> None:
         self.server, self.mailbox, self.admission, self.metrics = server, mailbox, admission, metrics
         self.since = admission.enter(size)
         self.not_started = size

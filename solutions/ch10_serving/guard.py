@@ -1,9 +1,10 @@
 """In front of the application: what is turned away before anything is read of it.
 
 A server on loopback is not out of reach: any page that is open in a browser on the same machine can send requests to
-it. It cannot read the answers (there are no CORS headers), but a GPU would have been kept busy. What it can send without
-asking first has one of three content types, none of which is JSON, so that one is asked for. A page can also give its own
-name the address 127.0.0.1 ("DNS rebinding"), and would then read the answers, too; its requests show by their Host.
+it. It cannot read the answers (there are no CORS headers), but a GPU would have been kept busy. What a page can send
+without asking first has one of three content types, and JSON is none of them, so JSON is asked for. A page can also
+give its own name the address 127.0.0.1 ("DNS rebinding"), and would then read the answers as well; such requests show
+by their Host header.
 """
 
 import hmac

@@ -1,7 +1,7 @@
 """A client that goes away in the middle: whatever is done for it stops.
 
-The event loop learns that a connection is closed, and tells the application through `receive`, but only if somebody asks.
-So beside the work for a client there is always somebody who asks.
+The event loop learns that a connection is closed, and tells the application through `receive`, but only if it is asked.
+So beside all work for a client there is a task that asks.
 """
 
 import asyncio

@@ -1,10 +1,11 @@
 """From the engine's thread to the event loop: a whole step's outputs with one wake-up.
 
-The engine runs in a thread, all HTTP in one event loop, in another. An event loop may be touched by its own thread
-alone; others wake it with `call_soon_threadsafe`, which writes a byte to a pipe that the loop sleeps on. That is a system
-call, and with it the engine's thread gives Python's lock away at a moment when it has work to do. With 64 streams and a
-wake-up for each token that would be 64 of them a step. So the outputs wait in a queue, and a wake-up is on its way at
-most once: the first output of a step rings the bell, and by the time that the loop looks, the others are there.
+The engine runs in one thread, and all of HTTP in an event loop in another. An event loop may be touched by its own
+thread alone; others wake it with `call_soon_threadsafe`, which writes a byte to a pipe that the loop sleeps on. That is
+a system call, and with it the engine's thread gives Python's lock away at a moment when it has work to do. With 64
+streams and a wake-up for each token that would be 64 of them a step. So the outputs wait in a queue, and only one
+wake-up is on its way at a time: the first output of a step rings the bell, and by the time that the loop looks, the
+others are there.
 """
 
 from asyncio import AbstractEventLoop

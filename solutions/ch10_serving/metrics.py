@@ -1,8 +1,8 @@
 """/metrics: what the server and its engine say of themselves, in the text format of Prometheus.
 
 Nothing is counted twice: the engine's own figures (chapter 8's Metrics) are read when they are asked for. What only the
-server can know is counted here: answers by status, and the times as clients see them, on the real clock. On the simulated
-GPU the engine's idle share is that of the virtual clock.
+server can know is counted here: answers by status, and the times as clients see them, on the real clock. Where the GPU
+is simulated, the engine's idle share is that of the virtual clock.
 """
 
 from collections.abc import Iterable

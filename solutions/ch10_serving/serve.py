@@ -30,7 +30,7 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, service: Service, limits: Limits, config: uvicorn.Config, on_start: Callable[[], object] = lambda: None
+        self, service: Service, limits: Limits, config: uvicorn.Config, on_start: Callable[[], object]
     ) -> None:
         super().__init__(config)
         self.service, self.limits, self.on_start = service, limits, on_start
@@ -58,11 +58,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def server_for(
-    service: Service,
-    host: str,
-    key: str | None,
-    limits: Limits = Limits(),
-    on_start: Callable[[], object] = lambda: None,
+    service: Service, host: str, key: str | None, limits: Limits, on_start: Callable[[], object]
 ) -> DrainingServer:
     """A server that is not running yet. Raises UserError as `check_host` does."""
     check_host(host, key)
@@ -87,8 +83,8 @@ def check_host(host: str, key: str | None) -> None:
     """Raises UserError for a host that others can reach, where no key is asked for."""
     if not key and not is_loopback(host):
         raise UserError(
-            f"HOST={host} can be reached by others: set the environment variable SERVE_API_KEY to a secret that callers "
-            "send along, or leave HOST out"
+            f"HOST={host} can be reached by others: set the environment variable SERVE_API_KEY to a secret that "
+            "callers send along, or leave HOST out"
         )
 
 

@@ -72,7 +72,8 @@ class Service:
         """Why no requests are served; "" if they are."""
         if self.stopping:
             return "the server is stopping"
-        return self.engine.stopped or ("" if self.server.thread.is_alive() else "the engine has ended; restart the server")
+        has_ended = not self.server.thread.is_alive()
+        return self.engine.stopped or "the engine has ended; restart the server" * has_ended
 
     def check_serving(self) -> None:
         """Raises ApiError if no requests are served."""

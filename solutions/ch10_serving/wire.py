@@ -5,7 +5,7 @@ as if it had been heeded is worse than none. Its neutral value, which many clien
 null. Types are strict: "5" is no number, and true is not 1.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, LiteralString
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,14 +25,17 @@ NOT_HERE: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
+    "name": (),
     "parallel_tool_calls": (True, False),
     "prediction": (),
     "presence_penalty": (0, 0.0),
     "reasoning_effort": ("none",),
+    "refusal": (),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
+    "tool_calls": ([],),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -41,9 +44,12 @@ NOT_HERE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def refuse(message: str, **context: Any) -> PydanticCustomError:  # noqa: ANN401
-    """An error whose message goes to the caller as it is; `context` may name the `param` and a `code`."""
-    return PydanticCustomError("for_the_caller", message.replace("{", "{{").replace("}", "}}"), context)  # type: ignore[arg-type]
+def refuse(message: LiteralString, **context: Any) -> PydanticCustomError:  # noqa: ANN401 (texts and numbers)
+    """An error whose message goes to the caller; names in braces stand for values of `context`.
+
+    Of the `context`, "param" is the parameter at fault, and "code" the error's code.
+    """
+    return PydanticCustomError("for_the_caller", message, context)
 
 
 def without_what_is_not_here(body: Any) -> Any:  # noqa: ANN401 (whatever JSON holds)
@@ -53,7 +59,9 @@ def without_what_is_not_here(body: Any) -> Any:  # noqa: ANN401 (whatever JSON h
     for name, value in body.items():
         neutral = any(type(value) is type(each) and value == each for each in NOT_HERE.get(name, ()))
         if name in NOT_HERE and value is not None and not neutral:
-            raise refuse(f"{name}: this server does not have it; leave it out", param=name, code="unsupported_parameter")
+            raise refuse(
+                "{param}: this server does not have it; leave it out", param=name, code="unsupported_parameter"
+            )
     return {name: value for name, value in body.items() if value is not None and name not in NOT_HERE}
 
 
@@ -74,22 +82,22 @@ def as_stops(value: Any) -> tuple[str, ...]:  # noqa: ANN401
     stops = [value] if isinstance(value, str) else value
     right = isinstance(stops, list) and len(stops) <= MOST_STOPS
     if not right or not all(isinstance(each, str) and 0 < len(each) <= LONGEST_STOP for each in stops):
-        raise refuse(
-            f"stop: it is a string of 1 to {LONGEST_STOP} characters, or a list of at most {MOST_STOPS}", param="stop"
-        )
+        message: LiteralString = "{param}: it is a string of 1 to {longest} characters, or a list of at most {most}"
+        raise refuse(message, param="stop", longest=LONGEST_STOP, most=MOST_STOPS)
     return tuple(stops)
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401
     """A message's content: a string, or a list of parts of which all are text."""
-    parts = [{"type": "text", "text": value}] if isinstance(value, str) else value
-    is_text = [
-        isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text" and type(part["text"]) is str
-        for part in (parts if isinstance(parts, list) else [None])
-    ]
-    if not all(is_text):
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not all(map(is_text_part, value)):
         raise refuse("content: it is a string or a list of text parts; images, audio and files are not served here")
-    return "".join(part["text"] for part in parts)
+    return "".join(part["text"] for part in value)
+
+
+def is_text_part(part: object) -> bool:
+    return isinstance(part, dict) and len(part) == 2 and part.get("type") == "text" and type(part.get("text")) is str
 
 
 class Strict(BaseModel):

@@ -30,13 +30,13 @@ class Live:
         steps_allowed: None: the engine runs freely; otherwise it waits for each step until it may make one (`hold`).
     """
 
-    def __init__(self, places: int = PLACES, limits: Limits = Limits(), key: str | None = None, rows: int = ROWS) -> None:
+    def __init__(self, places: int = PLACES, limits: Limits | None = None, key: str | None = None) -> None:
         loaded = load_model("tiny")
         self.tokenizer: Any = loaded.tokenizer
         self.engine = PersistentEngine(
             loaded.model,
             loaded.tokenizer,
-            max_rows=rows,
+            max_rows=ROWS,
             num_blocks=NUM_BLOCKS,
             block_size=BLOCK_SIZE,
             max_length=MAX_LENGTH,
@@ -61,7 +61,7 @@ class Live:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)  # so that a reader can be slow
         self.port: int = self.socket.getsockname()[1]
         self.started = threading.Event()
-        self.server = server_for(self.service, "127.0.0.1", key, limits, self.started.set)
+        self.server = server_for(self.service, "127.0.0.1", key, limits or Limits(), self.started.set)
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         assert self.started.wait(LONG), "the server does not start"

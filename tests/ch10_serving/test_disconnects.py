@@ -37,7 +37,7 @@ def cancels_arrive(live: Live) -> Callable[[], bool]:
 @pytest.mark.parametrize("leave", [close, reset, pipelined])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_in_the_middle(live, stream, leave):
-    """It runs beside another one; two steps after the server has heard of it, only the other's row and blocks remain."""
+    """It runs beside another one; two steps after the server has heard of it, only the other's row remains."""
     neighbour_alone = live.completion("a", max_tokens=40).texts
     blocks = live.engine.scheduler.blocks
     with live.held() as let:

@@ -74,7 +74,11 @@ def peek(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize(
     "flood",
-    [b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000, b"GET /" + b"x" * 500_000, b"GET / HTTP/1.1\r\nX: " + b"y" * 500_000],
+    [
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000,
+        b"GET /" + b"x" * 500_000,
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 500_000,
+    ],
     ids=["many headers", "a long path", "a long header"],
 )
 def test_a_flood_of_headers(live, flood):
@@ -117,7 +121,7 @@ def test_contradicting_lengths(live):
     ids=["nothing", "half a line", "half a head", "no body", "half a body"],
 )
 def test_a_request_that_does_not_come(live, beginning):
-    """A byte now and then is not enough: after the patience the connection ends, with status 408 where nothing was said."""
+    """A byte now and then is not enough: after the patience the connection ends, with status 408."""
     connection = live.connect()
     connection.sendall(beginning)
     drip = threading.Thread(target=drip_on, args=(connection, b"X" if b"\r\n\r\n" in beginning else b"x"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ch10_serving import server_for
+from ch10_serving import Limits, server_for
 from tests.ch10_serving.live import Live, completion
 from tests.simulated import needs_simulator
 from toolkit.errors import UserError
@@ -73,10 +73,10 @@ def test_json_with_a_parameter(live):
 def test_others_may_come_with_a_key_only(live, host):
     for key in (None, ""):
         with pytest.raises(UserError, match=f"HOST={host} can be reached by others.*SERVE_API_KEY"):
-            server_for(live.service, host, key)
-    assert server_for(live.service, host, "secret")
+            server_for(live.service, host, key, Limits(), print)
+    assert server_for(live.service, host, "secret", Limits(), print)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_this_machine_needs_none(live, host):
-    assert server_for(live.service, host, None)
+    assert server_for(live.service, host, None, Limits(), print)

@@ -81,7 +81,7 @@ def test_each_step_wakes_again():
 
 @pytest.mark.exercise("10.1")
 def test_an_output_that_comes_while_the_loop_looks():
-    """The engine's thread puts at every possible moment of hand_out: the output is handed out, without a further one."""
+    """The engine's thread puts at every possible moment of hand_out: the output is handed out all the same."""
     for moment in itertools.count():
         box = Box()
         box.put("a", 1)
@@ -89,23 +89,27 @@ def test_an_output_that_comes_while_the_loop_looks():
             break
         box.loop.run()
         assert box.got == {"a": [(0, 1)], "b": [(0, 2)]}, (
-            f"b's output came while hand_out was at work (before its instruction {moment}), no other came after it, and "
-            f"the loop has run until nothing was left to do; handed out was {box.got}. Is `woken` set to False before "
-            "the queue is looked at for the last time?"
+            f"b's output came while hand_out was at work (before its instruction {moment}), no other came after it, "
+            f"and the loop has run until nothing was left to do; handed out was {box.got}. Is `woken` set to False "
+            "before the queue is looked at for the last time?"
         )
     assert moment > 5, "hand_out did not run"
 
 
 @pytest.mark.exercise("10.1")
-def test_the_loop_looks_while_an_output_comes():
-    """The event loop runs at every possible moment of put: the output is handed out, without a further one."""
+@pytest.mark.parametrize("earlier", [[], [0]], ids=["alone", "behind another"])
+def test_the_loop_looks_while_an_output_comes(earlier: list[int]):
+    """The event loop runs at every possible moment of put: the output is handed out all the same."""
     for moment in itertools.count():
         box = Box()
+        for token in earlier:
+            box.put("a", token)
         if not let_in(partial(box.put, "a", 1), Mailbox.put.__code__, moment, box.loop.run):
             break
         box.loop.run()
-        assert box.got["a"] == [(0, 1)], (
-            f"the loop ran in the middle of put (before its instruction {moment}), and once more after it; handed out was "
-            f"{box.got['a']}. Is the output in the queue before the loop is woken, and is it always the same queue?"
+        assert box.got["a"] == [(0, token) for token in [*earlier, 1]], (
+            f"the tokens {[*earlier, 1]} were put, and the loop ran in the middle of the last put (before its "
+            f"instruction {moment}), and once more after it; handed out was {box.got['a']}. Is the output in the queue "
+            "before the loop is woken, and is it always the same queue?"
         )
     assert moment > 5, "put did not run"

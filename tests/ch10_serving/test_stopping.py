@@ -121,7 +121,7 @@ def test_a_port_that_is_taken():
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process could handle")
 def test_make_serve():
-    """The command: it says where it is, serves, and ends with code 0 when it is told to, also while somebody streams."""
+    """The command: it says where it is, serves, and ends with code 0 when it is told to in the middle of a stream."""
     command = [sys.executable, "-m", "toolkit.commands.serve", "--model", "tiny", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "SERVE_API_KEY"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
