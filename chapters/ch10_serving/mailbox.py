@@ -2,10 +2,10 @@
 
 The engine runs in one thread, and all of HTTP in an event loop in another. An event loop may be touched by its own
 thread alone; others wake it with `call_soon_threadsafe`, which writes a byte to a pipe that the loop sleeps on. That is
-a system call, and with it the engine's thread gives Python's lock away at a moment when it has work to do. With 64
-streams and a wake-up for each token that would be 64 of them a step. So the outputs wait in a queue, and only one
-wake-up is on its way at a time: the first output of a step rings the bell, and by the time that the loop looks, the
-others are there.
+a system call, and with it the engine's thread gives Python's lock away: the loop runs at once, on one output, while the
+others of the step have to wait. With 64 streams and a wake-up for each output that would be 64 changes of thread a
+step, at the moment when the engine should prepare the next one. So outputs are put into a queue, and when a step has
+put all of its outputs there, it rings the bell.
 """
 
 from asyncio import AbstractEventLoop
@@ -36,16 +36,21 @@ class Mailbox:
         self.woken = False
 
     def put(self, listener: Listener, choice: int, output: RequestOutput) -> None:
-        """In the engine's thread: leave an output, and see to it that the event loop comes to `hand_out`.
+        """In the engine's thread: leave an output. Nothing else happens yet."""
+        raise NotImplementedError("ch10 exercise 1: One wake-up a step")
 
-        `self.loop.call_soon_threadsafe(self.hand_out)` wakes it, and is called only if no wake-up is on its way.
+    def ring(self) -> None:
+        """In the engine's thread, behind a step's last output: see to it that the event loop comes to `hand_out`.
+
+        `self.loop.call_soon_threadsafe(self.hand_out)` wakes it, and is called only if there are outputs, and no
+        wake-up is on its way already.
         """
         raise NotImplementedError("ch10 exercise 1: One wake-up a step")
 
     def hand_out(self) -> None:
         """In the event loop: hand everything out that is there.
 
-        The engine's thread may `put` at any moment, so whatever is put while this looks must either be seen by it or
-        wake the loop once more. No output may stay behind until the next one comes, since there may be none.
+        The engine's thread may put and ring at any moment. What it puts while this looks must either be seen by it, or
+        `ring` must wake the loop once more: no output may stay behind until the next one comes; there may be none.
         """
         raise NotImplementedError("ch10 exercise 1: One wake-up a step")

@@ -51,13 +51,18 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """The engine's thread runs. At the end it serves those who are inside, and closes."""
         self.mailbox = Mailbox(asyncio.get_running_loop())
-        self.server = Server(self.engine, self.admission.places)
+        self.server = Server(self.engine, self.admission.places, self.ring)
         try:
             yield
         finally:
             self.stopping = True
             # In a thread, for the outputs of those inside come through this event loop.
             await asyncio.to_thread(self.server.close)
+
+    def ring(self) -> None:
+        """In the engine's thread, which may outlive the event loop if the process is told twice to end."""
+        if not self.mailbox.loop.is_closed():
+            self.mailbox.ring()
 
     def open_call(self, size: int) -> Call:
         """A call that will start so many requests. Raises ApiError if there are not so many places."""

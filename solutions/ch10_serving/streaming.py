@@ -13,7 +13,6 @@ nothing waits for it but its own outputs, of which there are no more than it ask
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -111,13 +110,9 @@ class EventResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.streams.add(self)
         try:
-            await unless_gone(receive, self.send_all(send))
+            await unless_gone(receive, self.stream_response(send))
         except ClientDisconnect:
             pass
         finally:
             self.streams.discard(self)
             self.call.cancel()
-
-    async def send_all(self, send: Send) -> None:
-        async with aclosing(self.body_iterator):  # type: ignore[type-var] # it is an async generator
-            await self.stream_response(send)

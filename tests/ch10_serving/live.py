@@ -27,7 +27,8 @@ class Live:
     """A server that runs. The simulated GPU is reset before the first one of a module, not here.
 
     Attributes:
-        steps_allowed: None: the engine runs freely; otherwise it waits for each step until it may make one (`hold`).
+        steps_allowed: None: the engine runs freely; otherwise it waits for each step until it may make one (`held`).
+        stands_still: it waits so, with a step that it may not make.
     """
 
     def __init__(self, places: int = PLACES, limits: Limits | None = None, key: str | None = None) -> None:
@@ -43,16 +44,19 @@ class Live:
             stream_text=False,
         )
         self.steps_allowed: Queue[None] | None = None
+        self.stands_still = False
         step = self.engine.step
 
         def held_back() -> Any:
             allowed = self.steps_allowed
             while allowed is not None and self.steps_allowed is allowed:
                 try:
-                    allowed.get(timeout=0.05)
+                    allowed.get_nowait()
                     break
                 except Empty:
-                    continue
+                    self.stands_still = True
+                    time.sleep(0.002)
+            self.stands_still = False
             return step()
 
         self.engine.step = held_back  # type: ignore[method-assign]
@@ -198,10 +202,11 @@ def chat(content: str = "Hello", **values: Any) -> dict[str, Any]:
     return {"model": "tiny", "messages": messages, "max_tokens": 8, "temperature": 0} | values
 
 
-def spelled(body: dict[str, Any], path: str = "/v1/completions") -> bytes:
-    """A request as it goes over the wire; the connection is closed behind the answer."""
+def spelled(body: dict[str, Any], path: str = "/v1/completions", keep: bool = False) -> bytes:
+    """A request as it goes over the wire. `keep`: the connection is kept behind the answer, and closed otherwise."""
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += "" if keep else "Connection: close\r\n"
     return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 

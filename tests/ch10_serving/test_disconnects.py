@@ -41,14 +41,15 @@ def test_in_the_middle(live, stream, leave):
     neighbour_alone = live.completion("a", max_tokens=40).texts
     blocks = live.engine.scheduler.blocks
     with live.held() as let:
-        leaving = live.open(completion("Hello" * 20, max_tokens=300, stream=stream))
+        leaving = live.connect()
+        leaving.sendall(spelled(completion("Hello" * 20, max_tokens=300, stream=stream), keep=True))
         until(lambda: live.service.server.gate.inside == 1, "it is inside")
         let(3)
         until(lambda: live.engine.metrics.steps >= 1 and live.engine.metrics.running == 1, "it runs")
         staying = live.open(completion("a", max_tokens=40))
         until(lambda: live.service.server.gate.inside == 2, "both are inside")
         let(4)
-        until(lambda: live.engine.metrics.running == 2 and live.steps_allowed.empty(), "both run")
+        until(lambda: live.engine.metrics.running == 2 and live.stands_still, "both run, and the engine stands still")
         before = live.engine.num_steps
         leave(leaving)
         until(cancels_arrive(live), "the engine is told that the client has gone")
@@ -67,7 +68,7 @@ def test_all_choices_of_a_call_go_with_it(live):
         leaving = live.open(chat(n=8, max_tokens=200, stream=True), CHAT)
         until(lambda: live.service.server.gate.inside == 8, "all are inside")
         let(5)
-        until(lambda: live.engine.metrics.running == 8, "all run")
+        until(lambda: live.engine.metrics.running == 8 and live.stands_still, "all run")
         close(leaving)
         until(cancels_arrive(live), "the engine is told")
         let(2)
@@ -83,7 +84,7 @@ def test_while_it_waits_for_a_row(live):
         waiting = live.open(completion("late", max_tokens=5))
         until(lambda: live.service.server.gate.inside == 17, "one waits behind them")
         let(2)
-        until(lambda: live.engine.metrics.waiting == 1, "one waits for a row")
+        until(lambda: live.engine.metrics.waiting == 1 and live.stands_still, "one waits for a row")
         close(waiting)
         until(cancels_arrive(live), "the engine is told")
         let(2)

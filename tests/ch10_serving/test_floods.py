@@ -144,7 +144,7 @@ def drip_on(connection: socket.socket, byte: bytes) -> None:
 def test_a_second_request_that_does_not_come(live):
     """Patience holds for each request of a connection, also for one that began before the first was answered."""
     connection = live.connect()
-    first = spelled(completion()).replace(b"Connection: close\r\n", b"")
+    first = spelled(completion(), keep=True)
     connection.sendall(first + HEAD + b"Content-Length: 100\r\n\r\n{")
     data = closes(connection)
     assert data.startswith(b"HTTP/1.1 200")
@@ -153,7 +153,7 @@ def test_a_second_request_that_does_not_come(live):
 def test_requests_one_behind_the_other_over_one_connection(live):
     """Pipelined, a few of them: all are answered, in order."""
     connection = live.connect()
-    one = spelled(completion()).replace(b"Connection: close\r\n", b"")
+    one = spelled(completion(), keep=True)
     connection.sendall(one * 2 + spelled(completion()))
     assert closes(connection).count(b"HTTP/1.1 200") == 3
 
@@ -162,7 +162,7 @@ def test_a_flood_while_an_answer_is_made(live):
     """What comes behind a request is kept up to a bound; then the connection ends, and its request with it."""
     with live.held() as let:
         connection = live.connect()
-        connection.sendall(spelled(completion(max_tokens=200)).replace(b"Connection: close\r\n", b""))
+        connection.sendall(spelled(completion(max_tokens=200), keep=True))
         until(lambda: live.service.admission.inside == 1, "it is inside")
         try:
             for _ in range(200):

@@ -61,7 +61,7 @@ def test_who_takes_too_long_is_told(stopping):
         inside = [live.open(completion(max_tokens=400, stream=stream)) for stream in (False, True)]
         until(lambda: live.service.server.gate.inside == 2, "both are inside")
         let(5)
-        until(lambda: live.engine.metrics.running == 2, "both run")
+        until(lambda: live.engine.metrics.running == 2 and live.stands_still, "both run")
         live.server.should_exit = True
         until(lambda: not live.service.server.thread.commands.empty(), "they are taken back")
         let(5)
@@ -82,7 +82,7 @@ def test_an_engine_that_dies(stopping):
         inside = [live.open(completion(max_tokens=400, stream=stream)) for stream in (False, True)]
         until(lambda: live.service.server.gate.inside == 2, "both are inside")
         let(5)
-        until(lambda: live.engine.metrics.running == 2, "both run")
+        until(lambda: live.engine.metrics.running == 2 and live.stands_still, "both run")
         live.engine.step = dying
         let(1)
         whole, stream = [parsed(read_all(each)) for each in inside]
