@@ -54,5 +54,5 @@ async def main(port: int, calls: int, length: int, new_tokens: int, stream: bool
 
 
 if __name__ == "__main__":
-    numbers = [int(each) for each in sys.argv[1:5]]
-    print(json.dumps(asyncio.run(main(*numbers, "stream" in sys.argv[5:]))))
+    port, calls, length, new_tokens = map(int, sys.argv[1:5])
+    print(json.dumps(asyncio.run(main(port, calls, length, new_tokens, "stream" in sys.argv[5:]))))

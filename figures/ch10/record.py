@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models
@@ -39,7 +39,11 @@ MODELS = {"simulated": ("tiny",), "cuda": ("1b", "8b")}
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     kind = "simulated" if device.is_simulated() else "cuda"
-    return {"ch10_http": [row for name in MODELS[kind] for row in compare(name, CALLS, NEW_TOKENS[kind])]}
+    rows = []
+    for name in MODELS[kind]:
+        rows += compare(name, CALLS, NEW_TOKENS[kind])
+        release_memory()  # the engine's graphs and cache, before the next one is made
+    return {"ch10_http": rows}
 
 
 def compare(name: str, calls: int, new_tokens: int) -> list[Row]:
@@ -57,11 +61,13 @@ def compare(name: str, calls: int, new_tokens: int) -> list[Row]:
     for _ in range(ROUNDS):
         for way, run in ways.items():
             runs[way].append(run())
-    ways.clear()
-    release_memory()
-    median = {way: sorted(mine, key=lambda row: row["tokens_per_s"])[len(mine) // 2] for way, mine in runs.items()}
-    shared = {"model": name, "calls": calls, "new_tokens": new_tokens, "clock": "real"}
-    return [{**shared, "way": way, **row, "simulated": device.is_simulated()} for way, row in median.items()]
+    shared: Row = {"model": name, "calls": calls, "new_tokens": new_tokens, "simulated": device.is_simulated()}
+    return [{**shared, "way": way, "clock": "real", **median(mine)} for way, mine in runs.items()]
+
+
+def median(runs: list[Row]) -> Row:
+    """The run of the median speed."""
+    return sorted(runs, key=lambda row: cast(float, row["tokens_per_s"]))[len(runs) // 2]
 
 
 def make_engine(name: str, calls: int, new_tokens: int) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ What FastAPI, Starlette and pydantic would answer is turned into it as well: the
 client that looks for `error` would find nothing. A traceback goes to the server's log alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -58,9 +58,8 @@ class ApiError(HTTPException):
 def of_validation(error: RequestValidationError) -> ApiError:
     """The first of the mistakes that pydantic found. What the caller sent is not repeated."""
     first = error.errors()[0]
-    path = [part for part in first["loc"] if part != "body"]
     context = first.get("ctx", {})
-    param = context.get("param") or place(path)
+    param = context.get("param") or place(first["loc"][1:])
     match first["type"]:
         case "json_invalid":
             return ApiError(400, f"the body is not JSON: {context.get('error')} (character {first['loc'][-1]})")
@@ -75,13 +74,16 @@ def of_validation(error: RequestValidationError) -> ApiError:
         case "for_the_caller":  # wire.py has written the whole message
             return ApiError(400, first["msg"], param, context.get("code"))
         case _:
-            return ApiError(400, f"{param}: {first['msg'][:1].lower()}{first['msg'][1:]}", param)
+            return ApiError(400, f"{param or 'the body'}: {first['msg'][:1].lower()}{first['msg'][1:]}", param)
 
 
-def place(path: list[Any]) -> str | None:
-    """ "messages[0].content" for ["messages", 0, "content"]; None for what lies in no parameter."""
+def place(path: Sequence[int | str]) -> str | None:
+    """ "messages[0].content" for ("messages", 0, "content"); None for what lies in no parameter.
+
+    The names may be the caller's: in the message there is at most a line of them, and nothing that UTF-8 has not.
+    """
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".") or None
+    return text[:100].encode(errors="replace").decode().removeprefix(".") or None
 
 
 def of_http(error: HTTPException) -> ApiError:

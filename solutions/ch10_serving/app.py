@@ -49,7 +49,12 @@ def create_app(
             yield
 
     app = FastAPI(
-        lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry={"auto_configure": False}
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"auto_configure": False},  # figures go out by /metrics alone, whatever the environment says
     )
     add_handlers(app)
     app.add_exception_handler(ClientDisconnect, client_gone)
@@ -90,7 +95,7 @@ async def answer(
 ) -> Response:
     """Serve one call, streamed or as a whole."""
     service.check_model(body.model)
-    call = service.open_call(num_choices(body))
+    call = service.open_call(num_choices(body), body.stream)
     with ExitStack() as stack:
         stack.callback(call.cancel)
         prompts = await asyncio.to_thread(service.reader.read, body)

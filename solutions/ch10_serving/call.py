@@ -24,15 +24,25 @@ class Call:
 
     Args:
         size: how many requests it will start; the places are taken here. Raises ApiError where there are not so many.
+        streamed: all outputs are wanted as they come; otherwise, of each choice, only the first and the last.
 
     Attributes:
         running: the engine's name for each choice that has not ended.
         since: when it came. first: when the first output of each choice came. By admission's clock.
     """
 
-    def __init__(self, server: Server, mailbox: Mailbox, admission: Admission, metrics: HttpMetrics, size: int) -> None:
+    def __init__(
+        self,
+        server: Server,
+        mailbox: Mailbox,
+        admission: Admission,
+        metrics: HttpMetrics,
+        size: int,
+        streamed: bool,
+    ) -> None:
         self.server, self.mailbox, self.admission, self.metrics = server, mailbox, admission, metrics
         self.since = admission.enter(size)
+        self.streamed = streamed
         self.not_started = size
         self.running: dict[int, str] = {}
         self.first: dict[int, float] = {}
@@ -47,12 +57,17 @@ class Call:
         """
         for choice, (prompt, params) in enumerate(requests):
             try:
-                name = self.server.submit(prompt, params, partial(self.mailbox.put, self, choice), timeout=0)
+                name = self.server.submit(prompt, params, partial(self.put, choice), timeout=0)
             except UserError as error:
                 closed = self.server.engine.stopped or not self.server.thread.is_alive()
                 raise ApiError(503 if closed else 400, str(error).partition(": ")[2] or str(error)) from None
             self.not_started -= 1
             self.running[choice] = name
+
+    def put(self, choice: int, output: RequestOutput) -> None:
+        """In the engine's thread: what is wanted goes into the mailbox, and the event loop never hears of the rest."""
+        if self.streamed or output.finish_reason is not None or choice not in self.first:
+            self.mailbox.put(self, choice, output)
 
     def take(self, choice: int, output: RequestOutput) -> None:
         """See Listener."""

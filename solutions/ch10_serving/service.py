@@ -64,9 +64,9 @@ class Service:
         if not self.mailbox.loop.is_closed():
             self.mailbox.ring()
 
-    def open_call(self, size: int) -> Call:
+    def open_call(self, size: int, streamed: bool) -> Call:
         """A call that will start so many requests. Raises ApiError if there are not so many places."""
-        return Call(self.server, self.mailbox, self.admission, self.metrics, size)
+        return Call(self.server, self.mailbox, self.admission, self.metrics, size, streamed)
 
     def cancel_all(self) -> None:
         """Take back what is inside; whoever waits for it is told so."""

@@ -16,12 +16,12 @@ from ch10_serving.streaming import CHUNKS_PER_SECOND, Stream
 NEVER = 1e6  # seconds
 
 
-def started(choices: int = 1) -> Call:
+def started(choices: int = 1, streamed: bool = True) -> Call:
     """A call whose requests run, of a server that does nothing."""
     loop = asyncio.get_running_loop()
     server = SimpleNamespace(submit=lambda *_, **__: "name", cancel=lambda name: None)
     metrics = SimpleNamespace(ended=lambda *_: None)
-    call = Call(server, Mailbox(loop), Admission(choices, loop.time), metrics, choices)  # type: ignore[arg-type]
+    call = Call(server, Mailbox(loop), Admission(choices, loop.time), metrics, choices, streamed)  # type: ignore[arg-type]
     call.start([([5], SamplingParams())] * choices)
     return call
 
@@ -81,6 +81,24 @@ def test_the_end_of_the_last_choice_ends_a_rest():
         call.take(1, END)
         assert len(await waiting) == 2
         assert await call.more(NEVER) == [], "everything has ended, so that nothing comes any more"
+
+    run(scenario)
+
+
+def test_of_an_answer_as_a_whole_only_first_and_last_output_travel():
+    """In the engine's thread all others are left out: no token wakes an event loop that would not look at it."""
+
+    async def scenario() -> None:
+        call = started(choices=2, streamed=False)
+        for number in range(3):
+            call.put(0, token(number))
+            call.mailbox.hand_out()
+        call.put(1, token(7))
+        call.put(0, END)
+        call.put(1, END)
+        call.mailbox.hand_out()
+        kept = [(choice, output.new_token_ids) for choice, output in await call.more()]
+        assert kept == [(0, (0,)), (1, (7,)), (0, (9,)), (1, (9,))]
 
     run(scenario)
 

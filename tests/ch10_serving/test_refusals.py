@@ -52,6 +52,7 @@ BAD_COMPLETIONS = {
     "presence_penalty": ({"presence_penalty": 0.5}, "presence_penalty", "does not have it"),
     "unknown": ({"temprature": 1}, "temprature", "no such parameter"),
     "braces in a name": ({"{x}": 1}, "{x}", "no such parameter"),
+    "a name without end": ({"x" * 5000: 1}, "x" * 99, "no such parameter"),
 }
 BAD_CHATS = {
     "no messages": ({"messages": []}, "messages", "at least 1 item"),
@@ -98,6 +99,10 @@ BAD_BODIES = {
     "infinity": (b'{"model": "tiny", "prompt": "a", "temperature": 1e999}', "temperature"),
     "no UTF-8": (b'{"model": "\xff"}', "UTF-8"),
     "nested": (b"[" * 100_000, "nested"),
+    "a name that UTF-8 has not": (
+        b'{"model": "tiny", "prompt": "a", "\\ud800": 1}',
+        "the body: input should be a valid",
+    ),
     "a number of many digits": (b'{"model": "tiny", "prompt": "a", "max_tokens": ' + b"9" * 5000 + b"}", ""),
     "a form": (b"model=tiny&prompt=a", "the body is not JSON"),
 }
@@ -125,6 +130,7 @@ def test_an_unknown_model(live, name):
         ("GET", "/redoc", 404),
         ("GET", "/openapi.json", 404),
         ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/completions/", 404),
         ("GET", "/v1/completions", 405),
         ("DELETE", "/v1/models/tiny", 405),
         ("OPTIONS", "/v1/completions", 405),

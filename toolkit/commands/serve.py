@@ -40,7 +40,7 @@ def main() -> None:
     loaded = load_model(options.model, device="cuda" if torch.cuda.is_available() else "cpu")
     say(f"{loaded.description}; making the engine ...")
     engine = make_engine(loaded, rows)
-    service = Service(engine, loaded.tokenizer, Path(loaded.name).name, rows + limits.waiting)
+    service = Service(engine, loaded.tokenizer, name_of(loaded), rows + limits.waiting)
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{listening.getsockname()[1]}/v1"
     server = server_for(
@@ -64,8 +64,8 @@ def make_engine(loaded: LoadedModel, rows: int) -> Any:  # noqa: ANN401 (a FullE
 
         torch.set_num_threads(1)
         simgpu.reset("threads", on_race="collect")
-        tokens = min(context, 2048)
-        limits |= {"num_blocks": 2 * rows * tokens // BLOCK_SIZE // 4, "max_length": tokens}
+        tokens = min(context, 1024)
+        limits |= {"num_blocks": rows * tokens // BLOCK_SIZE // 2, "max_length": tokens}
     else:
         merge_projections(loaded.model)
         free = torch.cuda.mem_get_info()[0]
@@ -74,6 +74,12 @@ def make_engine(loaded: LoadedModel, rows: int) -> Any:  # noqa: ANN401 (a FullE
         limits |= {"num_blocks": min(blocks, MOST_CACHE_TOKENS // BLOCK_SIZE), "max_length": tokens}
         limits |= {"token_budget": 2048, "compiled": True}
     return PersistentEngine(loaded.model, loaded.tokenizer, **limits)
+
+
+def name_of(loaded: LoadedModel) -> str:
+    """The model's name in the API: of a folder only the last part."""
+    folder = Path(loaded.name).expanduser()
+    return folder.resolve().name if folder.is_dir() else loaded.name
 
 
 def parse_arguments() -> argparse.Namespace:
