@@ -11,7 +11,7 @@ endif
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run test test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
+.PHONY: help setup run serve test test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,10 @@ setup: ## only the set-up that every other target does first
 
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
 	@$(VENV) -m toolkit.commands.run $(RUN_FLAGS)
+
+# Another HOST than this machine's own needs a key in the environment variable SERVE_API_KEY.
+serve: setup ## the OpenAI API over HTTP: make serve [MODEL=tiny] [PORT=8000] [HOST=127.0.0.1]
+	@$(VENV) -m toolkit.commands.serve $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(if $(HOST),--host '$(HOST)')
 
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU

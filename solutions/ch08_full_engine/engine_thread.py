@@ -28,15 +28,18 @@ class EngineThread(Thread):
     Args:
         engine: from now on, only this thread may call it.
         on_end: called once for each request that was added, right before its last output is delivered.
+        on_delivery: called when outputs were delivered, once for all that a step has brought.
 
     Attributes:
         callbacks: by request, until its last output.
     """
 
-    def __init__(self, engine: FullEngine, on_end: Callable[[], object]) -> None:
+    def __init__(
+        self, engine: FullEngine, on_end: Callable[[], object], on_delivery: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(name="engine", daemon=True)
         self.engine = engine
-        self.on_end = on_end
+        self.on_end, self.on_delivery = on_end, on_delivery
         self.callbacks: dict[str, Callback] = {}
         self.commands: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.lock = Lock()
@@ -90,6 +93,7 @@ class EngineThread(Thread):
             for name in list(self.callbacks):
                 with suppress(BaseException):  # whatever it is, the others must be told as well
                     self._deliver(RequestOutput(name, (), FinishReason.ERROR, error=reason))
+            self.on_delivery()
 
     def _serve(self) -> None:
         while not self.given_up:
@@ -99,12 +103,14 @@ class EngineThread(Thread):
                 return
             for output in self.engine.step():
                 self._deliver(output)
+            self.on_delivery()
 
     def _add(self, name: str, prompt: list[int], params: SamplingParams) -> None:
         try:
             self.engine.add_request(name, prompt, params)
         except Exception as error:  # it has stopped meanwhile, or its tokenizer is good for nothing: one fails alone
             self._deliver(RequestOutput(name, (), FinishReason.ERROR, error=str(error)))
+            self.on_delivery()
 
     def _deliver(self, output: RequestOutput) -> None:
         name, is_last = output.request_id, output.finish_reason is not None

@@ -6,7 +6,7 @@ there, and gets the outputs through a callback; an async generator is one such c
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from threading import current_thread
 
@@ -24,14 +24,18 @@ class Server:
     Args:
         engine: from now on, only the server may call it.
         max_requests: so many are served or wait inside at a time; further callers wait outside (see `gate`).
+        on_delivery: called in the engine's thread when callbacks were called, once for all outputs of a step. It must
+            be quick, and must not raise.
     """
 
-    def __init__(self, engine: FullEngine, max_requests: int = 64) -> None:
+    def __init__(
+        self, engine: FullEngine, max_requests: int = 64, on_delivery: Callable[[], object] = lambda: None
+    ) -> None:
         places = whole_number("max_requests", max_requests, 1, INT32_MAX, "a server serves at least 1")
         self.engine = engine
         self.gate = AdmissionGate(places)
         self.names = itertools.count()
-        self.thread = EngineThread(engine, self.gate.leave)
+        self.thread = EngineThread(engine, self.gate.leave, on_delivery)
         self.thread.start()
 
     def submit(

@@ -115,6 +115,22 @@ def test_text_comes_in_pieces():
     assert "".join(output.new_text for output in outputs) == outputs[-1].text != ""
 
 
+def test_deliveries_are_told_once_for_all_outputs_of_a_step():
+    """A bell behind each step's outputs, not behind each output; also behind those that no step has brought."""
+    diary: list[str] = []
+    server = Server(engine_on(max_rows=len(PROMPTS)), on_delivery=lambda: diary.append("bell"))
+    slow = Slow(server)
+    callers = [Caller() for _ in PROMPTS]
+    for caller, prompt in zip(callers, PROMPTS, strict=True):
+        server.submit(prompt, params(), lambda output, caller=caller: (diary.append("output"), caller(output)))
+    slow.let(500)
+    assert [caller.result() for caller in callers] == expected()
+    server.close()
+    outputs, bells = diary.count("output"), diary.count("bell")
+    assert diary[-1] == "bell" and outputs > bells > 0
+    assert bells <= server.engine.num_steps + 2, f"{server.engine.num_steps} steps, and {bells} bells"
+
+
 def test_a_server_without_requests_waits_and_closes():
     """Started with nobody there, closed with nobody there: the thread sleeps, and ends."""
     with serving() as server:

@@ -91,7 +91,7 @@ def test_make_asks_for_what_the_recordings_name():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "name a chapter, such as make record CH=4; there are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, busy_neighbour"),
+        ([], "name a chapter, such as make record CH=4; there are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, busy_neighbour"),
         (["77"], "no measurements are known for '77'"),
         (["peers"], "no measurements are known for 'peers'"),
         (["0", "--device", "cuda"], "sees no NVIDIA GPU"),

@@ -178,5 +178,9 @@ def test_links_lead_somewhere_and_every_chapter_is_on_the_map():
     links = re.findall(r"\]\(([^)#]+)\)", README)
     missing = [link for link in links if not (ROOT / link).exists()]
     assert not missing, f"the README links to {missing}"
-    assert [name for name in chapter_names() if f"chapters/{name}/lesson.ipynb" not in README] == []
+    chapters = [name for name in chapter_names() if f"chapters/{name}/lesson.ipynb" not in README]
+    assert [name for name in chapters if (ROOT / "chapters" / name / "lesson.ipynb").exists()] == []
+    assert [name for name in chapters if f"| {int(name[2:4])} {name[5:]} (" not in README] == [], (
+        "on the map, no lesson"
+    )
     assert Path(ROOT / "LICENSE").is_file()
