@@ -1,0 +1,69 @@
+"""`make run-ray`: answers to the prompts of a file, computed by several engines on Ray Data.
+
+    python -m toolkit.commands.run_ray [--model NAME] [--prompts FILE] [--answers FILE] [--tokens N] [--replicas N] ...
+
+Whatever ends it, the same command goes on where it was.
+"""
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from toolkit import course
+from toolkit.commands.serve import make_engine
+from toolkit.errors import UserError, exit_cleanly
+from toolkit.models import load_model
+from toolkit.prompts import SHIPPED
+
+ANSWERS = course.ROOT / "figures" / "local" / "answers.jsonl"
+ROWS_ON_GPU, ROWS_ON_CPU = 128, 16
+
+
+def main() -> int:
+    options = parse_arguments()
+    course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
+    from ch10_serving.local_ray import started
+    from ch10_serving.offline_job import OfflineJob, Recipe
+
+    recipe = Recipe(options.model, options.tokens, options.temperature, options.seed)
+    job = OfflineJob(options.prompts, options.answers, recipe)
+    rows = ROWS_ON_GPU if torch.cuda.is_available() else ROWS_ON_CPU
+    print(f"starting Ray and {options.replicas} engines with model {options.model} ...", file=sys.stderr, flush=True)
+    with started(options.replicas) as resources, tqdm(total=job.num_rows, unit=" rows", dynamic_ncols=True) as bar:
+        from ch10_serving.offline import run
+
+        run(job, partial(load_engine, options.model, rows), options.replicas, resources, rows, bar.update)
+    failed = list(job.failed_rows())
+    print(f"{job.num_rows - len(failed)} answers in {options.answers}")
+    for line in failed[:10]:
+        print(f"  failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def load_engine(model: str, rows: int) -> tuple[Any, Any]:
+    """An engine and its tokenizer, in whichever process."""
+    loaded = load_model(model, device="cuda" if torch.cuda.is_available() else "cpu")
+    return make_engine(loaded, rows), loaded.tokenizer
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m toolkit.commands.run_ray", description="Answer a file of prompts.")
+    parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
+    parser.add_argument("--prompts", type=Path, default=SHIPPED, help='a file with one {"prompt": "..."} a line')
+    parser.add_argument("--answers", type=Path, default=ANSWERS, help="the file to write, or to go on with")
+    parser.add_argument("--tokens", default="32", help="new tokens per prompt, at most")
+    parser.add_argument("--replicas", default="2", help="engines, each on a GPU of its own where there are any")
+    options = parser.parse_args()
+    options.temperature, options.seed = 0.0, 0
+    options.tokens, options.replicas = int(options.tokens), int(options.replicas)
+    return options
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
