@@ -110,8 +110,7 @@ class OfflineEngine:
             raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
         prompt = parse_line(decoded, where)
         answer |= {name: value for name, value in json.loads(decoded).items() if name == "id"}
-        recipe = self.recipe
-        params = SamplingParams(recipe.max_tokens, temperature=recipe.temperature, seed=recipe.seed + row)
+        params = SamplingParams(self.recipe.max_tokens)
         token_ids = encode(prompt, self.tokenizer, where)
         try:
             self.server.submit(token_ids, params, partial(self.take, answer, ended))

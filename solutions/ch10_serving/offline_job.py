@@ -17,14 +17,10 @@ from toolkit.files import write_whole
 
 @dataclass(frozen=True)
 class Recipe:
-    """How rows are answered. Row i (from 0) is sampled with the seed `seed` + i, so its answer is always the same one,
-    whatever it is batched with, and whoever computes it.
-    """
+    """How rows are answered: greedily, so an answer does not depend on what it is batched with, and on who computes it."""
 
     model: str
     max_tokens: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ def main() -> int:
     from ch10_serving.local_ray import started
     from ch10_serving.offline_job import OfflineJob, Recipe
 
-    recipe = Recipe(options.model, options.tokens, options.temperature, options.seed)
+    recipe = Recipe(options.model, options.tokens)
     job = OfflineJob(options.prompts, options.answers, recipe)
-    rows = ROWS_ON_GPU if torch.cuda.is_available() else ROWS_ON_CPU
+    rows = rows_of_engine()
     print(f"starting Ray and {options.replicas} engines with model {options.model} ...", file=sys.stderr, flush=True)
     with started(options.replicas) as resources, tqdm(total=job.num_rows, unit=" rows", dynamic_ncols=True) as bar:
         from ch10_serving.offline import run
@@ -44,6 +44,11 @@ def main() -> int:
     for line in failed[:10]:
         print(f"  failed: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def rows_of_engine() -> int:
+    """Requests in a step of an engine."""
+    return ROWS_ON_GPU if torch.cuda.is_available() else ROWS_ON_CPU
 
 
 def load_engine(model: str, rows: int) -> tuple[Any, Any]:
@@ -60,9 +65,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", default="32", help="new tokens per prompt, at most")
     parser.add_argument("--replicas", default="2", help="engines, each on a GPU of its own where there are any")
     options = parser.parse_args()
-    options.temperature, options.seed = 0.0, 0
-    options.tokens, options.replicas = int(options.tokens), int(options.replicas)
+    options.tokens = count("TOKENS", options.tokens, 999_999_999)
+    options.replicas = count("REPLICAS", options.replicas, 10_000)
     return options
+
+
+def count(name: str, text: str, most: int) -> int:
+    """A number from 1 to `most` that was given on the command line."""
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+        raise UserError(f"{name} is {text[:40]!r}; give a whole number from 1 to {most}")
+    return int(text)
 
 
 if __name__ == "__main__":
