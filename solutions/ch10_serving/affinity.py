@@ -19,20 +19,12 @@ from typing import Any
 
 SLACK = 1.25  # how much more than the mean a replica may have
 CHARACTERS = 256  # of a beginning; requests that differ later count as the same
-TOKENS = 64
 
 
-def beginning(body: Any) -> bytes:  # noqa: ANN401 (whatever JSON holds)
-    """What a request to the API begins with; b"" if that cannot be seen. It need not be valid."""
-    if not isinstance(body, dict):
-        return b""
-    prompt = body.get("messages") or body.get("prompt") or ""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], int):
-        return json.dumps(prompt[:TOKENS]).encode()
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], dict):
-        return beginning({"prompt": prompt[0]})  # several prompts: they are served together, where the first is at home
-    text = prompt if isinstance(prompt, str) else "".join(json.dumps(message) for message in prompt[:8])
-    return text[:CHARACTERS].encode(errors="replace")
+def beginning(body: dict[str, Any]) -> bytes:
+    """What a request to the API begins with: of its messages or its prompt, as JSON; b"" if it has neither."""
+    prompt = body.get("messages") or body.get("prompt")
+    return json.dumps(prompt)[:CHARACTERS].encode() if prompt else b""
 
 
 def weight(key: bytes, replica: str) -> bytes:

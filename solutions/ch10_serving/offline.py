@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow
@@ -29,7 +30,7 @@ RESTARTS = 3  # of each actor; with a GPU that is broken it would go on for ever
 
 
 class Rows(Datasource):
-    """The rows of a job from number `start` on, read by Ray in slices of `size` rows: number, line and text of each."""
+    """The rows of a job from number `start` on, read by Ray in slices of `size` rows: line and text of each."""
 
     def __init__(self, job: OfflineJob, start: int, size: int) -> None:
         super().__init__()
@@ -51,9 +52,8 @@ class Rows(Datasource):
 
 def read_slice(prompts: str, part: Slice) -> Iterator[pyarrow.Table]:
     """The rows of a slice, as one block."""
-    rows = zip(range(part.num_rows), rows_of(prompts, part.line, part.offset), strict=False)
-    numbers, lines, texts = zip(*((part.row + i, line, text) for i, (line, _, text) in rows), strict=True)
-    yield pyarrow.table({"row": numbers, "line": lines, "text": texts})
+    rows = list(islice(rows_of(prompts, part.line, part.offset), part.num_rows))
+    yield pyarrow.table({"line": [line for line, _, _ in rows], "text": [text for _, _, text in rows]})
 
 
 def run(
@@ -63,7 +63,7 @@ def run(
     resources: dict[str, float],
     size: int,
     on_rows: Callable[[int], object],
-) -> int:
+) -> None:
     """Answer the rows of a job that are not answered yet. Ray has been started.
 
     Args:
@@ -71,9 +71,6 @@ def run(
         engines: number of actors. resources: of each.
         size: rows of a slice; as many as the engine runs in a step.
         on_rows: told of the number of rows that were there before, then of each further number of rows written.
-
-    Returns:
-        the number of rows in the file that failed.
 
     Raises:
         UserError: it cannot go on. What was written stays, and the next run goes on from there.
@@ -87,7 +84,6 @@ def run(
         except OSError as error:
             full = "the disk is full; make room, and" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror};"
             raise UserError(f"{job.answers}: {full} run this again: {answers.num_rows} of {job.num_rows} rows are safe") from None
-    return 0
 
 
 def answered(
@@ -100,7 +96,8 @@ def answered(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    dataset = ray.data.read_datasource(Rows(job, start, size), ray_remote_args={"num_cpus": 1}, concurrency=1)
+    num_slices = -(-(job.num_rows - start) // size)
+    dataset = ray.data.read_datasource(Rows(job, start, size), override_num_blocks=num_slices, num_cpus=1)
     dataset = dataset.map_batches(
         OfflineEngine,
         fn_constructor_args=(make, os.fspath(job.prompts), job.recipe, CALLS * size),

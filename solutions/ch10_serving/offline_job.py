@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from ch10_serving.answers_file import AnswersFile
@@ -28,12 +29,10 @@ class Slice:
     """Some rows of the input, one behind the other: what one call of an engine gets.
 
     Attributes:
-        row: number of the first row, from 0; blank lines are none.
-        line: number of the line it is on, from 1. offset: where that line begins, in bytes.
-        num_rows: rows in it.
+        line: number of the first one's line, from 1. offset: where that line begins, in bytes.
+        num_rows: rows in it; blank lines are none.
     """
 
-    row: int
     line: int
     offset: int
     num_rows: int
@@ -81,15 +80,9 @@ class OfflineJob:
 
     def slices(self, start: int, size: int) -> Iterator[Slice]:
         """The rows from number `start` on, cut into slices of `size`; the last one may have fewer."""
-        row = first = line = offset = 0
-        for number, at, _ in rows_of(self.prompts):
-            if row >= start and (row - start) % size == 0:
-                if row > start:
-                    yield Slice(first, line, offset, row - first)
-                first, line, offset = row, number, at
-            row += 1
-        if row > start:
-            yield Slice(first, line, offset, row - first)
+        rows = islice(rows_of(self.prompts), start, None)
+        while part := list(islice(((line, offset) for line, offset, _ in rows), size)):
+            yield Slice(*part[0], len(part))
 
     def open_answers(self) -> AnswersFile:
         """The answers; whole rows only. Raises UserError where there are more than the job has."""
