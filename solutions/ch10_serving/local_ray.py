@@ -10,10 +10,8 @@ a word, since in a cluster a machine may join at any time. On one machine none w
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,8 +25,8 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_SERVE_LOG_TO_STDERR": "0",  # of the replicas; all of it is in files below /tmp/ray
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",  # a Python for each logical CPU, whether or not there is work for it
 }
 
 
@@ -96,10 +94,10 @@ def for_workers() -> dict[str, Any]:
         from toolkit import course
 
         course.use(code, chapter, fill)
-        torch.set_num_threads(1)  # several engines on one host's cores
 
     path = os.pathsep.join([str(choice.root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"env_vars": {"PYTHONPATH": path}, "worker_process_setup_hook": prepare}
+    one_thread = {"OMP_NUM_THREADS": "1"}  # of torch: with several engines on one host they would wait for each other
+    return {"env_vars": {"PYTHONPATH": path} | one_thread, "worker_process_setup_hook": prepare}
 
 
 def first_line(error: BaseException) -> str:
@@ -112,8 +110,3 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = next((line for line in reversed(lines) if "UserError: " in line), "")
     return named.partition("UserError: ")[2] or (lines[0] if lines else type(error).__name__)
-
-
-def is_supported() -> bool:
-    """Whether there is a Ray for this system: its wheels for Windows lack what this chapter uses."""
-    return sys.platform != "win32" and Path("/dev/null").exists()

@@ -9,6 +9,7 @@ beginning of what it will be; the price is that of what was computed behind a sl
 """
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,7 +27,7 @@ from ch10_serving.offline_job import OfflineJob, Slice, rows_of
 from toolkit.errors import UserError
 
 CALLS = 3  # slices in an engine at a time: one that runs, one whose rows fill its gaps, one that is there next
-RESTARTS = 3  # of each actor; with a GPU that is broken it would go on for ever
+NO_PROGRESS = 900.0  # seconds, after which a run ends: its engines die as soon as they are started, or never start
 
 
 class Rows(Datasource):
@@ -95,7 +96,8 @@ def answered(
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     num_slices = -(-(job.num_rows - start) // size)
     dataset = ray.data.read_datasource(Rows(job, start, size), override_num_blocks=num_slices, num_cpus=1)
     dataset = dataset.map_batches(
@@ -108,7 +110,6 @@ def answered(
             max_concurrent_calls_per_actor=CALLS,
             enable_true_multi_threading=True,
         ),
-        max_restarts=RESTARTS,
         **resources,
     )
     try:
