@@ -124,5 +124,5 @@ def survey(prompts: Path) -> tuple[int, str]:
     """The number of rows, and a digest of them all."""
     digest, count = hashlib.blake2b(digest_size=16), 0
     for count, (_, _, text) in enumerate(rows_of(prompts), start=1):  # noqa: B007
-        digest.update(text)
+        digest.update(text.strip() + b"\n")
     return count, digest.hexdigest()
