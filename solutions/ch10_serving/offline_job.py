@@ -93,6 +93,11 @@ class OfflineJob:
         return answers
 
 
+    def num_answers(self) -> int:
+        """Rows that are answered."""
+        with self.open_answers() as answers:
+            return answers.num_rows
+
     def failed_rows(self) -> Iterator[str]:
         """What is wrong with each row that could not be answered."""
         with open(self.answers, encoding="utf-8") as file:

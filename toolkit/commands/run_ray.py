@@ -28,22 +28,29 @@ ROWS_ON_GPU, ROWS_ON_CPU = 128, 16
 def main() -> int:
     options = parse_arguments()
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
-    from ch10_serving.local_ray import started
     from ch10_serving.offline_job import OfflineJob, Recipe
 
     recipe = Recipe(options.model, options.tokens)
     job = OfflineJob(options.prompts, options.answers, recipe)
-    rows = rows_of_engine()
-    print(f"starting Ray and {options.replicas} engines with model {options.model} ...", file=sys.stderr, flush=True)
-    with started(options.replicas) as resources, tqdm(total=job.num_rows, unit=" rows", dynamic_ncols=True) as bar:
-        from ch10_serving.offline import run
-
-        run(job, partial(load_engine, options.model, rows), options.replicas, resources, rows, bar.update)
+    if job.num_answers() < job.num_rows:
+        answer_all(job, options.model, options.replicas)
     failed = list(job.failed_rows())
     print(f"{job.num_rows - len(failed)} answers in {options.answers}")
     for line in failed[:10]:
         print(f"  failed: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def answer_all(job: Any, model: str, replicas: int) -> None:  # noqa: ANN401 (an OfflineJob, of whichever code runs)
+    """Answer what is left to do."""
+    from ch10_serving.local_ray import started
+
+    rows = rows_of_engine()
+    print(f"starting Ray and {replicas} engines with model {model} ...", file=sys.stderr, flush=True)
+    with started(replicas) as resources, tqdm(total=job.num_rows, unit=" rows", dynamic_ncols=True) as bar:
+        from ch10_serving.offline import run  # which imports Ray
+
+        run(job, partial(load_engine, model, rows), replicas, resources, rows, bar.update)
 
 
 def rows_of_engine() -> int:
