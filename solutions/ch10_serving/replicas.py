@@ -25,6 +25,7 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayActorError
+from ray.serve._private import replica
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -43,6 +44,7 @@ from ch10_serving.watchdog import PATIENCE, Watchdog
 
 APPLICATION, REPLICA = "serving", "Replica"
 AFFINE = "ch10_serving.affine_router:AffineRouter"
+GRACE = 20.0  # seconds that a replica has to end its requests when it is stopped; also one that does not answer
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
@@ -50,6 +52,7 @@ class Replica:
     """The application with its engine, in a process of its own."""
 
     async def __init__(self, make: Callable[[], Service], patience: float) -> None:  # type: ignore[misc] # Serve awaits it
+        keep_to_loopback()
         service = make()
         self.app = create_app(service, Limits(), LOCAL_NAMES)
         self.service = service
@@ -67,8 +70,18 @@ class Replica:
             raise RuntimeError(trouble)
 
 
+def keep_to_loopback() -> None:
+    """Whatever Ray is told, Serve has each replica listen on all addresses (for calls that this chapter does not make).
+
+    Called in the replica before it starts to; a test looks at who listens where.
+    """
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+
+
 def build_ingress() -> Starlette:
     """The ingress, in its own process; Serve calls this there."""
+    keep_to_loopback()
     replicas: DeploymentHandle = serve.get_deployment_handle(REPLICA, APPLICATION)
     replicas = replicas.options(method_name="http", stream=True)
 
@@ -114,8 +127,8 @@ def deploy(
         ray_actor_options=resources,
         request_router_config=router,
         health_check_period_s=health_period,
-        health_check_timeout_s=4 * health_period,
-        graceful_shutdown_timeout_s=Limits().drain,
+        health_check_timeout_s=2 * health_period,
+        graceful_shutdown_timeout_s=GRACE,
     )
     front = serve.deployment(
         serve.ingress(build_ingress)(),
@@ -123,5 +136,5 @@ def deploy(
         max_ongoing_requests=Limits().connections,
         ray_actor_options={"num_cpus": 0},
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": port, "location": "HeadOnly"})
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     serve.run(front.bind(engines.bind(make, patience)), name=APPLICATION, route_prefix="/", logging_config=QUIET)
