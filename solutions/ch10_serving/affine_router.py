@@ -19,8 +19,6 @@ class AffineRouter(RequestRouter):
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         request = pending_request.args[0] if pending_request is not None and pending_request.args else None
         key = request.beginning if isinstance(request, HttpRequest) else b""
-        loads = {
-            name: self.replica_queue_len_cache.get(replica.replica_id) or 0 for name, replica in by_name.items()
-        }
+        loads = {name: self.replica_queue_len_cache.get(replica.replica_id) or 0 for name, replica in by_name.items()}
         first = choose(key, loads)
         return [[by_name[first]], *([by_name[name]] for name in ranking(key, by_name) if name != first)]

@@ -1,14 +1,14 @@
 """Which replica gets a request, so that what it begins with is there already: prefix-affine routing.
 
-Requests that begin alike (a long system prompt, a conversation that goes on) share the blocks of their common beginning,
-but only within one engine. With the least loaded of N replicas, a beginning is computed N times, and kept N times. So
-what begins alike should go to the same replica, without anybody keeping a table: *rendezvous hashing* (Thaler and
-Ravishankar 1996) gives each pair of a beginning and a replica a number; the replica with the highest one is at home
-there. When a replica goes, only its own beginnings move, each to the next in its own order, and when one comes, it
-takes some from all.
+Requests that begin alike (a long system prompt, a conversation that goes on) share the blocks of their beginning, but
+only within one engine. If each request goes to the least loaded of N replicas, a beginning is computed N times and kept
+N times. So what begins alike should go to the same replica, and no table should be needed for it. *Rendezvous hashing*
+(Thaler and Ravishankar 1996) gives each pair of a beginning and a replica a number, and the replica with the highest
+number is the beginning's home. When a replica goes, only the beginnings that had their home there move, each to the
+next one in its own order; a replica that comes takes some from all the others.
 
-But if everybody uses the same system prompt, all go to one replica, and the others idle. So the load is *bounded*
-(Mirrokni, Thorup and Zadimoghaddam 2017): a replica that has more than its share, times SLACK, is passed over.
+But if all requests have the same system prompt, all go to one replica and the others idle. So the load is *bounded*
+(Mirrokni, Thorup and Zadimoghaddam 2017): a replica that has SLACK times its share is passed over.
 """
 
 import hashlib

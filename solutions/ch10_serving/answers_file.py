@@ -1,13 +1,13 @@
 """The file of answers: one line for each row, in the rows' order. Whatever ends a run, the next one goes on from here.
 
-A run of hours ends in the middle now and then: killed, out of disk, a power cut. What must hold then is that the file
-holds rows 1 to k, whole, for some k. Then k says all that the next run has to know: nothing was lost that it counts, and
-nothing is done twice. Two things break that. A line can be *torn*: the kernel writes what fits, or the process dies, in
-the middle of it; the next line would be glued to it. And a write can be *short*: it says how much it has written, and
-whoever does not look goes on as if it had been all.
+A run of hours is cut short now and then: it is killed, the disk is full, the power fails. The file must then hold rows
+1 to k, whole, for some k, and k is all that the next run has to know: what it counts is there, and is not done twice.
+Two things break that. A line can be *torn*: the process dies in the middle of writing it, and the next line would be
+glued to its first half. And a write can be *short*: the system writes what fits, returns how much that was, and whoever
+does not look goes on as if it had been all.
 
-So a line counts if its end is there, what follows the last end of a line is cut off when the file is opened, and what
-cannot be added as a whole is taken back.
+So a line counts if its newline is there; what follows the last newline is cut off when the file is opened; and rows
+that cannot be added as a whole are taken back.
 """
 
 import os
@@ -74,10 +74,10 @@ class AnswersFile:
     def append(self, rows: Sequence[bytes]) -> None:
         """Add the lines of some rows, each without its newline: all of them, or none.
 
-        `os.write(self.fd, data)` may write less than all of `data`, and returns how many bytes it has written. Whatever
-        is raised, the file is then as it was before; `os.lseek(self.fd, 0, os.SEEK_CUR)` says where that is. Before this
-        returns, `os.fsync(self.fd)` makes sure that they are on the disk: some file systems learn only then that it is
-        full.
+        `os.write(self.fd, data)` may write less than all of `data`, and returns how many bytes it has written. When
+        something is raised, the file has to be as it was before, and so has the position in it, which
+        `os.lseek(self.fd, 0, os.SEEK_CUR)` returns. Before this returns, `os.fsync(self.fd)` has to put the rows on the
+        disk: some file systems find out only then that it is full.
 
         Raises:
             OSError: the disk is full, or whatever else the system says.

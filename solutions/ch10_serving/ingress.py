@@ -1,11 +1,11 @@
 """In front of the replicas: what makes one server of them, also when one of them dies.
 
-A replica that dies takes its requests with it, but what they asked for is all known here, so they can be sent to another
-one. The answer is then the same as if nothing had happened, provided that everything random about it is decided before:
-whoever gives no seed gets one here, not in the replica. That holds as long as the client has seen nothing of the first
-answer. A stream it has seen the beginning of ends with an error that says so, never without a word.
+A replica that dies takes its requests with it, but what they asked for is known here, so they can be sent to another
+one. The answer is then the same as if nothing had happened, provided that everything random about it was decided
+before: a request without a seed gets one here, not in the replica. A request can be repeated as long as the client has
+seen nothing of its answer. A stream of which it has seen the beginning ends with an error event, never without a word.
 
-A request is repeated once. If it was this very request that has killed the replica, it should not kill them all.
+A request is repeated once only: if it was this request that has killed the replica, it must not kill them all.
 """
 
 import json
@@ -14,13 +14,13 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from ch10_serving.affinity import beginning
 from ch10_serving.api_errors import ApiError
 from ch10_serving.asgi_call import HttpRequest
 from ch10_serving.leaving import unless_gone
-from starlette.requests import ClientDisconnect
 
 SEEDS = 2**53  # a client in JavaScript can read them
 log = logging.getLogger(__name__)
@@ -77,7 +77,9 @@ class Ingress:
                         await relay.take(message)
                 return
             except self.busy:
-                raise ApiError(429, "all replicas have as many requests as they may; come back later", headers=RETRY) from None
+                raise ApiError(
+                    429, "all replicas have as many requests as they may; come back later", headers=RETRY
+                ) from None
             except self.deaths as error:
                 log.warning("a replica has died with a request, the %s time: %s", attempt, type(error).__name__)
                 if relay.sent:

@@ -77,7 +77,9 @@ def started(engines: int) -> Iterator[dict[str, float]]:
         )
     except Exception as error:  # it raises whatever it likes, mostly because the machine is too busy to start in time
         ray.shutdown()
-        raise UserError(f"Ray cannot start: {first_line(error)} (its logs are in /tmp/ray/session_latest/logs)") from error
+        raise UserError(
+            f"Ray cannot start: {first_line(error)} (its logs are in /tmp/ray/session_latest/logs)"
+        ) from error
     try:
         yield resources
     finally:

@@ -83,8 +83,14 @@ def run(
                 answers.append(rows)
                 on_rows(len(rows))
         except OSError as error:
-            full = "the disk is full; make room, and" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror};"
-            raise UserError(f"{job.answers}: {full} run this again: {answers.num_rows} of {job.num_rows} rows are safe") from None
+            full = (
+                "the disk is full; make room, and"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else f"{error.strerror};"
+            )
+            raise UserError(
+                f"{job.answers}: {full} run this again: {answers.num_rows} of {job.num_rows} rows are safe"
+            ) from None
 
 
 def answered(

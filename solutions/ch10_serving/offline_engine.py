@@ -1,9 +1,9 @@
 """What works in an actor: an engine of its own, which answers several slices of rows at a time.
 
-A batch that is handed in, waited for, and followed by the next one *drains* the engine at each batch's end: its rows end
-one by one, and the last of them runs alone. A continuous-batching engine need not: it takes rows at any time. So several
-calls are inside at once, each in a thread of the actor's, and each waits for its own rows; when a row ends, one of
-another slice has its place in the next step.
+If one batch is handed in and waited for before the next one, the engine *drains* at each batch's end: its rows end one
+by one, and the last of them runs alone. A continuous-batching engine takes rows at any time, so it need not drain.
+Several calls are inside at once, each in a thread of the actor, and each waits for its own rows; when a row ends, one
+of another slice takes its place in the next step.
 """
 
 import json
@@ -90,7 +90,9 @@ class OfflineEngine:
         try:
             decoded = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+            raise UserError(
+                f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8"
+            ) from None
         prompt = parse_line(decoded, where)
         answer |= {name: value for name, value in json.loads(decoded).items() if name == "id"}
         token_ids = encode(prompt, self.tokenizer, where)

@@ -1,7 +1,7 @@
 """An offline job: which prompts are to be answered how, and what of it is there already.
 
-Beside the answers lies a small file that says what they were made from and how. The next run goes on only if it would
-do the same: half a file of one model's answers, and half of another's, is worse than none.
+Beside the answers lies a small file that says what they were made from, and how. The next run goes on only if it would
+do the same: a file with one model's answers in its first half and another's in its second is worse than none.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from toolkit.files import write_whole
 
 @dataclass(frozen=True)
 class Recipe:
-    """How rows are answered: greedily, so an answer does not depend on what it is batched with, and on who computes it."""
+    """How rows are answered: greedily, so it does not matter which engine answers a row, and beside which others."""
 
     model: str
     max_tokens: int
@@ -70,7 +70,9 @@ class OfflineJob:
         try:
             before = json.loads(note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise UserError(f"{self.answers}: it is there already, and no run has made it; choose another file") from None
+            raise UserError(
+                f"{self.answers}: it is there already, and no run has made it; choose another file"
+            ) from None
         for name, value in origin.items():
             if before.get(name) != value:
                 was = "are not the same" if name == "prompts" else f"was {before.get(name)} and is {value} now"
@@ -89,9 +91,10 @@ class OfflineJob:
         answers = AnswersFile(self.answers)
         if answers.num_rows > self.num_rows:
             answers.close()
-            raise UserError(f"{self.answers}: {answers.num_rows} answers to {self.num_rows} prompts; choose another file")
+            raise UserError(
+                f"{self.answers}: {answers.num_rows} answers to {self.num_rows} prompts; choose another file"
+            )
         return answers
-
 
     def num_answers(self) -> int:
         """Rows that are answered."""

@@ -3,20 +3,20 @@
     client --HTTP--> Serve's proxy --> Ingress --> router --> Replica (the whole application, and its engine)
                                                         \\--> Replica
 
-*Least loaded*: Serve's router takes two replicas at random and sends the request to the one with fewer ("power of two
-choices"): nearly as good as looking at all of them, and two look-ups however many there are. affine_router.py has
-another policy.
+*Least loaded*: Serve's router takes two replicas at random and sends the request to the one that has fewer requests
+("power of two choices"). That is nearly as good as looking at all of them, and takes two look-ups however many there
+are. affine_router.py has another policy.
 
-*Back-pressure*: a replica has at most `max_ongoing_requests` at a time. With many more than its engine's rows they would
-wait inside the engine that they were sent to first; here they wait in front of the router, and go to whichever replica
-is free first. Of those that wait there are at most `max_queued_requests`; whoever comes then gets a 429.
+*Back-pressure*: a replica has at most `max_ongoing_requests` at a time, twice its engine's rows. If it had many more,
+they would wait inside the engine that they were sent to first; so they wait in front of the router instead, and go to
+whichever replica is free first. At most `max_queued_requests` wait there; the next one is refused with status 429.
 
-*Autoscaling*: in place of `num_replicas`, a deployment may have `autoscaling_config=AutoscalingConfig(min_replicas=1,
-max_replicas=8, target_ongoing_requests=N)`: Serve adds up what runs and what waits, and divides it by N. N is the number
-of requests with which a replica has its best throughput at a latency that still pleases: the engine's rows, or somewhat
-fewer, since a full one makes the next request wait. `upscale_delay_s` (30) is short compared with loading a model;
-`downscale_delay_s` (600) is long, because a replica that goes takes its blocks with all their prefixes with it. It
-does nothing for a burst: loading the model takes longer.
+*Autoscaling*: in place of `num_replicas`, a deployment can have `autoscaling_config=AutoscalingConfig(min_replicas=1,
+max_replicas=8, target_ongoing_requests=N)`. Serve then adds up the requests that run and those that wait, and divides
+by N, the number with which a replica has its best throughput at a latency that is still good: somewhat below the
+engine's rows, for a full engine makes the next request wait. Going up takes `upscale_delay_s` (30 s) and the time to
+load a model, so autoscaling follows the day, not a burst. Going down takes `downscale_delay_s` (600 s): a replica that
+goes takes the prefixes in its blocks with it.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -41,7 +41,6 @@ from ch10_serving.service import Service
 from ch10_serving.settings import Limits
 from ch10_serving.watchdog import PATIENCE, Watchdog
 
-
 APPLICATION, REPLICA = "serving", "Replica"
 AFFINE = "ch10_serving.affine_router:AffineRouter"
 GRACE = 20.0  # seconds that a replica has to end its requests when it is stopped; also one that does not answer
@@ -65,7 +64,7 @@ class Replica:
             yield message
 
     def check_health(self) -> None:
-        """Asked by Serve all the time; one that does not answer three times is replaced. A hung engine ends by itself."""
+        """Asked by Serve every few seconds. A replica that raises, or does not answer, three times is replaced."""
         if trouble := self.service.trouble():
             raise RuntimeError(trouble)
 
@@ -105,6 +104,7 @@ def deploy(
     port: int,
     *,
     affine: bool = False,
+    waiting: int = Limits().waiting,
     patience: float = PATIENCE,
     health_period: float = 5.0,
 ) -> None:
@@ -115,6 +115,7 @@ def deploy(
         resources: of each replica.
         rows: requests that an engine runs in a step.
         affine: requests that begin alike go to the same replica; see affine_router.py.
+        waiting: requests that may wait in front of the replicas.
         patience: see Watchdog. health_period: seconds between two questions to each replica.
     """
     router = RequestRouterConfig(request_router_class=AFFINE) if affine else RequestRouterConfig()
@@ -123,7 +124,7 @@ def deploy(
         name=REPLICA,
         num_replicas=replicas,
         max_ongoing_requests=2 * rows,
-        max_queued_requests=Limits().waiting,
+        max_queued_requests=waiting,
         ray_actor_options=resources,
         request_router_config=router,
         health_check_period_s=health_period,

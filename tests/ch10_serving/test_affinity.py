@@ -33,7 +33,9 @@ def test_a_replica_that_goes_takes_only_its_own_keys_along():
     before = {key: ranking(key, REPLICAS)[0] for key in KEYS}
     left = [replica for replica in REPLICAS if replica != "r1"]
     moved = [key for key in KEYS if before[key] != "r1" and ranking(key, left)[0] != before[key]]
-    assert not moved, f"r1 has gone, and {len(moved)} keys of other replicas have another home now, such as {moved[0]!r}"
+    assert not moved, (
+        f"r1 has gone, and {len(moved)} keys of other replicas have another home now, such as {moved[0]!r}"
+    )
 
 
 @pytest.mark.exercise("10.4")

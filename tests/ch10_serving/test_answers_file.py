@@ -1,4 +1,4 @@
-"""Exercise 10.5: whatever ends a run, the file of answers holds rows 1 to k, whole, and the next run goes on from there."""
+"""Exercise 10.5: whatever ends a run, the file holds rows 1 to k, whole, and the next run goes on from there."""
 
 import errno
 import os

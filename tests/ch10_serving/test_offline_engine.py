@@ -13,8 +13,8 @@ from ch08_full_engine import Server
 from ch09_persistent_batch import PersistentEngine
 from ch10_serving.offline_engine import OfflineEngine
 from ch10_serving.offline_job import Recipe
-from toolkit.commands.ledger import leftovers
 from toolkit import simgpu
+from toolkit.commands.ledger import leftovers
 from toolkit.errors import UserError
 from toolkit.models import load_model
 

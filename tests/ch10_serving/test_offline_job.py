@@ -1,6 +1,7 @@
 """An offline job without Ray: which rows there are, which are left to do, and that two jobs are not mixed up."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_rows_are_the_lines_that_are_not_blank(prompts: Path):
 def test_slices_hold_each_row_once(prompts: Path, start: int, size: int):
     """From whichever row on: read one behind the other they are the rows that are left, none lost, none twice."""
     slices = list(job(prompts).slices(start, size))
-    read = [row for part in slices for row, _ in zip(rows_of(prompts, part.line, part.offset), range(part.num_rows))]
+    read = [row for part in slices for row in islice(rows_of(prompts, part.line, part.offset), part.num_rows)]
     assert read == list(rows_of(prompts))[start:]
     assert all(part.num_rows == size for part in slices[:-1])
 
@@ -50,7 +51,10 @@ def test_answers_of_another_job_are_not_gone_on_with(prompts: Path):
     with job(prompts).open_answers() as file:
         file.append([b"{}"])
     assert job(prompts).open_answers().num_rows == 1
-    for recipe, said in ((Recipe("other", 8), "model was tiny and is other now"), (Recipe("tiny", 9), "max_tokens was 8")):
+    for recipe, said in (
+        (Recipe("other", 8), "model was tiny and is other now"),
+        (Recipe("tiny", 9), "max_tokens was 8"),
+    ):
         with pytest.raises(UserError, match=said):
             job(prompts, recipe)
     prompts.write_bytes(prompts.read_bytes() + b"\n\n")
@@ -86,5 +90,7 @@ def test_prompts_that_are_none(tmp_path: Path):
 
 def test_failed_rows(prompts: Path):
     made = job(prompts)
-    made.answers.write_text("".join(json.dumps(row) + "\n" for row in ({"line": 1, "text": ""}, {"line": 2, "error": "why"})))
+    made.answers.write_text(
+        "".join(json.dumps(row) + "\n" for row in ({"line": 1, "text": ""}, {"line": 2, "error": "why"}))
+    )
     assert list(made.failed_rows()) == ["why"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-LONG = 120  # seconds; only waited for where something is wrong
+LONG = 300  # seconds; only waited for where something is wrong
 
 
 def until(holds: Callable[[], Any], what: str) -> Any:

@@ -1,4 +1,4 @@
-"""`make run-ray` as a user runs it: killed, short of disk, with rows that are none. No row is lost, none is there twice."""
+"""`make run-ray` as a user runs it: killed, out of disk, with rows that are no prompts. None is lost, none is twice."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from toolkit.course import ROOT
 
 NUM_ROWS, TOKENS = 128, 40
 BAD = {5: b"{broken", 77: b'{"prompt": 5}'}  # by line
-ENGINE = "MapWorker(MapBatches(OfflineEngine))"
+ENGINE = "OfflineEngine"
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from toolkit.errors import UserError
 
 REPLICA = "ServeReplica:serving:Replica"
 WORKING = REPLICA + ".handle_request"
+WAITING = 10
 HELLO = {"model": "tiny", "prompt": "Hello there", "max_tokens": 300, "temperature": 1.0}
 HANGS = {"model": "tiny", "prompt": "7 bytes", "max_tokens": 1}
 
@@ -30,7 +31,7 @@ def port() -> Iterator[int]:
     with started(2) as resources:
         from ch10_serving.replicas import deploy
 
-        deploy(tiny_service, 2, resources, ROWS, port, affine=True, patience=6.0)
+        deploy(tiny_service, 2, resources, ROWS, port, affine=True, waiting=WAITING, patience=6.0)
         yield port
 
 
@@ -118,6 +119,15 @@ def test_a_client_that_goes_ends_its_request(two: int):
     until(lambda: WORKING not in title(working), "the replica has stopped working")
     status, body = answer(two, HELLO | {"max_tokens": 2})
     assert status == 200, body
+
+
+def test_more_than_can_wait(two: int):
+    """Two replicas take 8 requests each and 10 wait: of 40 some are told to come back, and all others are answered."""
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda i: answer(two, HELLO | {"prompt": f"{i}", "max_tokens": 30}), range(40)))
+    statuses = [status for status, _ in answers]
+    assert set(statuses) == {200, 429} and statuses.count(200) >= 4 * ROWS + WAITING
+    assert {body["error"]["code"] for status, body in answers if status == 429} == {"rate_limit_exceeded"}
 
 
 def test_what_the_application_refuses(two: int):

@@ -1,6 +1,6 @@
 """`make serve-ray`: the OpenAI API on several engines, with Ray Serve, on this machine.
 
-    python -m toolkit.commands.serve_ray [--model NAME] [--port 8000] [--replicas 2] [--affine]
+python -m toolkit.commands.serve_ray [--model NAME] [--port 8000] [--replicas 2] [--affine]
 """
 
 import argparse
@@ -10,8 +10,6 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from toolkit import course
 from toolkit.commands.run_ray import count, load_engine, rows_of_engine
@@ -32,7 +30,12 @@ def main() -> None:
 
         try:
             deploy(
-                partial(make_service, options.model, rows), options.replicas, resources, rows, options.port, affine=options.affine
+                partial(make_service, options.model, rows),
+                options.replicas,
+                resources,
+                rows,
+                options.port,
+                affine=options.affine,
             )
         except Exception as error:
             raise UserError(f"the replicas cannot start: {first_line(error)}") from error
@@ -50,7 +53,9 @@ def make_service(model: str, rows: int) -> Any:  # noqa: ANN401 (a Service, of w
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.commands.serve_ray", description="Serve on several engines.")
+    parser = argparse.ArgumentParser(
+        prog="python -m toolkit.commands.serve_ray", description="Serve on several engines."
+    )
     parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
     parser.add_argument("--port", default="8000")
     parser.add_argument("--replicas", default="2", help="engines, each on a GPU of its own where there are any")
