@@ -25,8 +25,9 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # No processes in reserve: each takes seconds of CPU to start, and there will be no work for it.
     "RAY_enable_worker_prestart": "0",
-    "RAY_prestart_worker_first_driver": "0",  # a Python for each logical CPU, whether or not there is work for it
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 
@@ -53,8 +54,8 @@ def engine_resources(engines: int, gpus: int | None = None, cores: int | None = 
 def started(engines: int) -> Iterator[dict[str, float]]:
     """Ray runs inside, with room for so many engines; yields `engine_resources`.
 
-    Logical CPUs are for counting only, so there are as many as the engines and what Ray itself starts beside them ask
-    for: one for reading, one for the HTTP ingress.
+    Logical CPUs are for counting only, so there are as many as are asked for, and two more: a replica may be started
+    while the one whose place it takes still ends.
 
     Raises:
         UserError: Ray is not installed, cannot start, or there is no room.

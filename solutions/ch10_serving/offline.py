@@ -83,14 +83,10 @@ def run(
                 answers.append(rows)
                 on_rows(len(rows))
         except OSError as error:
-            full = (
-                "the disk is full; make room, and"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else f"{error.strerror};"
-            )
-            raise UserError(
-                f"{job.answers}: {full} run this again: {answers.num_rows} of {job.num_rows} rows are safe"
-            ) from None
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            why = "the disk is full; make room, and" if is_full else f"{error.strerror};"
+            safe = f"{answers.num_rows} of {job.num_rows} rows are safe"
+            raise UserError(f"{job.answers}: {why} run this again: {safe}") from None
 
 
 def answered(
@@ -121,5 +117,5 @@ def answered(
     try:
         for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
             yield list(batch["answer"])
-    except ray.exceptions.RayError as error:
+    except Exception as error:  # of Ray's, or what an engine could not start for
         raise UserError(f"the engines have failed: {first_line(error)}; run this again to go on") from error

@@ -87,12 +87,13 @@ def test_killed_and_started_again(runs: Any, prompts: Path, expected: bytes, tmp
     assert not still, "the run was killed, and processes of Ray's go on"
     size = answers.stat().st_size
     assert 0 < size < len(expected) and expected.startswith(answers.read_bytes()), "the beginning of what it will be"
+    torn = b'{"line": 17, "te'  # as if it had been killed in the middle of a line
     with open(answers, "ab") as file:
-        file.write(b'{"line": 17, "te')  # as if it had been killed in the middle of a line
+        file.write(torn)
 
     run = runs(answers, replicas=min(psutil.cpu_count() or 1, 2))
-    until(lambda: answers.stat().st_size > size, "there are further answers")
-    kill(workers(run.process.pid, ENGINE)[0])
+    until(lambda: answers.stat().st_size > size + len(torn), "there are further answers")
+    kill(until(lambda: workers(run.process.pid, ENGINE), "there is an engine")[0])
     code, said = run.end()
     assert answers.read_bytes() == expected
     assert code == 1 and f"{prompts}:5: not JSON" in said and f'{prompts}:77: "prompt" is int' in said, said
