@@ -36,10 +36,12 @@ from starlette.types import Message
 from ch10_serving.app import create_app
 from ch10_serving.asgi_call import HttpRequest, call_asgi
 from ch10_serving.ingress import Ingress
+from ch10_serving.local_ray import first_line
 from ch10_serving.serve import LOCAL_NAMES
 from ch10_serving.service import Service
 from ch10_serving.settings import Limits
 from ch10_serving.watchdog import PATIENCE, Watchdog
+from toolkit.errors import UserError
 
 APPLICATION, REPLICA = "serving", "Replica"
 AFFINE = "ch10_serving.affine_router:AffineRouter"
@@ -117,6 +119,8 @@ def deploy(
         affine: requests that begin alike go to the same replica; see affine_router.py.
         waiting: requests that may wait in front of the replicas.
         patience: see Watchdog. health_period: seconds between two questions to each replica.
+
+    Raises UserError if a replica cannot start.
     """
     router = RequestRouterConfig(request_router_class=AFFINE) if affine else RequestRouterConfig()
     engines = serve.deployment(
@@ -125,6 +129,7 @@ def deploy(
         num_replicas=replicas,
         max_ongoing_requests=2 * rows,
         max_queued_requests=waiting,
+        max_constructor_retry_count=1,
         ray_actor_options=resources,
         request_router_config=router,
         health_check_period_s=health_period,
@@ -138,4 +143,15 @@ def deploy(
         ray_actor_options={"num_cpus": 0},
     )
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(front.bind(engines.bind(make, patience)), name=APPLICATION, route_prefix="/", logging_config=QUIET)
+    application = front.bind(engines.bind(make, patience))
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/", logging_config=QUIET)
+    except RuntimeError as error:
+        statuses = serve.status().applications[APPLICATION].deployments.values()
+        told = "\n".join(status.message for status in statuses) or str(error)
+        raise UserError(f"the replicas cannot start: {first_line(RuntimeError(told))}") from error
+
+
+def stop() -> None:
+    """End the replicas; those that have requests first serve them to their ends, for GRACE seconds at most."""
+    serve.shutdown()

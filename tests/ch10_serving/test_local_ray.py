@@ -45,6 +45,8 @@ def test_errors_are_one_line():
     """What a UserError says, wherever it comes from: a cause, another process, or a traceback that was sent as text."""
     told = UserError("model x: there is none")
     assert first_line(raised(ValueError("a"), told)) == first_line(OfRay("a\nb", told)) == str(told)
-    assert first_line(OfRay("Traceback:\n  File x\ntoolkit.errors.UserError: model x: there is none\n", None)) == str(told)
+    assert first_line(OfRay("Traceback:\n  File x\ntoolkit.errors.UserError: model x: there is none\n", None)) == str(
+        told
+    )
     assert first_line(ValueError("\n  first \n second")) == "first"
     assert first_line(ValueError()) == "ValueError"

@@ -19,6 +19,8 @@ from toolkit import course
 from toolkit.commands.serve import make_engine
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import load_model
+from toolkit.models.load import model_folder
+from toolkit.models.shapes import SHAPES
 from toolkit.prompts import SHIPPED
 
 ANSWERS = course.ROOT / "figures" / "local" / "answers.jsonl"
@@ -30,6 +32,7 @@ def main() -> int:
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
     from ch10_serving.offline_job import OfflineJob, Recipe
 
+    fetch(options.model)
     recipe = Recipe(options.model, options.tokens)
     job = OfflineJob(options.prompts, options.answers, recipe)
     if job.num_answers() < job.num_rows:
@@ -51,6 +54,12 @@ def answer_all(job: Any, model: str, replicas: int) -> None:  # noqa: ANN401 (an
         from ch10_serving.offline import run  # which imports Ray
 
         run(job, partial(load_engine, model, rows), replicas, resources, rows, bar.update)
+
+
+def fetch(model: str) -> None:
+    """Download a model if need be, before several processes do so at a time. Raises UserError if there is none."""
+    if model not in SHAPES:
+        model_folder(model)
 
 
 def rows_of_engine() -> int:

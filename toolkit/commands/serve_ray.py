@@ -9,39 +9,41 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from toolkit import course
-from toolkit.commands.run_ray import count, load_engine, rows_of_engine
-from toolkit.errors import UserError, exit_cleanly
+from toolkit.commands.run_ray import count, fetch, load_engine, rows_of_engine
+from toolkit.errors import exit_cleanly
 
 
 def main() -> None:
     options = parse_arguments()
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
-    from ch10_serving.local_ray import first_line, started
+    from ch10_serving.local_ray import started
     from ch10_serving.serve import listen
 
     listen("127.0.0.1", options.port).close()  # so that a port that is taken is said at once
+    fetch(options.model)
     rows = rows_of_engine()
     say(f"starting Ray and {options.replicas} replicas of {options.model} ...")
     with started(options.replicas) as resources:
-        from ch10_serving.replicas import deploy
+        from ch10_serving.replicas import deploy, stop
 
-        try:
-            deploy(
-                partial(make_service, options.model, rows),
-                options.replicas,
-                resources,
-                rows,
-                options.port,
-                affine=options.affine,
-            )
-        except Exception as error:
-            raise UserError(f"the replicas cannot start: {first_line(error)}") from error
+        make = partial(make_service, options.model, rows)
+        deploy(make, options.replicas, resources, rows, options.port, affine=options.affine)
         say(f"model {Path(options.model).name} at http://127.0.0.1:{options.port}/v1 (Ctrl-C stops)")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-        say("stopping, when all requests have ended ...")
+        wait_for_signal()
+        say("stopping, when the requests inside have ended ...")
+        stop()
+
+
+def wait_for_signal() -> None:
+    """Return when this process is told to end."""
+    told = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    told.wait()
 
 
 def make_service(model: str, rows: int) -> Any:  # noqa: ANN401 (a Service, of whichever code runs)
