@@ -103,6 +103,16 @@ def for_workers() -> dict[str, Any]:
     return {"env_vars": {"PYTHONPATH": path} | one_thread, "worker_process_setup_hook": prepare}
 
 
+def keep_to_loopback() -> None:
+    """To be called in a replica before it has started: whatever Ray is told, Serve has each replica listen on all
+    addresses, for calls that this chapter does not make. A test looks at who listens where.
+    """
+    from ray.serve._private import replica
+
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line: where a UserError is at the bottom of it, what that says."""
     cause: BaseException | None = error

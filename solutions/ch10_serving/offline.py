@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow
@@ -47,11 +48,11 @@ class Rows(Datasource):
         return [self.read_task(part) for part in self.job.slices(self.start, self.size)]
 
     def read_task(self, part: Slice) -> ReadTask:
-        read = partial(read_slice, os.fspath(self.job.prompts.resolve()), part)
+        read = partial(read_slice, self.job.prompts.resolve(), part)
         return ReadTask(read, BlockMetadata(part.num_rows, None, None, None))
 
 
-def read_slice(prompts: str, part: Slice) -> Iterator[pyarrow.Table]:
+def read_slice(prompts: Path, part: Slice) -> Iterator[pyarrow.Table]:
     """The rows of a slice, as one block."""
     rows = list(islice(rows_of(prompts, part.line, part.offset), part.num_rows))
     yield pyarrow.table({"line": [line for line, _, _ in rows], "text": [text for _, _, text in rows]})

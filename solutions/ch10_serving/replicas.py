@@ -25,7 +25,6 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve._private import replica
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -36,7 +35,7 @@ from starlette.types import Message
 from ch10_serving.app import create_app
 from ch10_serving.asgi_call import HttpRequest, call_asgi
 from ch10_serving.ingress import Ingress
-from ch10_serving.local_ray import first_line
+from ch10_serving.local_ray import first_line, keep_to_loopback
 from ch10_serving.serve import LOCAL_NAMES
 from ch10_serving.service import Service
 from ch10_serving.settings import Limits
@@ -69,15 +68,6 @@ class Replica:
         """Asked by Serve every few seconds. A replica that raises, or does not answer, three times is replaced."""
         if trouble := self.service.trouble():
             raise RuntimeError(trouble)
-
-
-def keep_to_loopback() -> None:
-    """Whatever Ray is told, Serve has each replica listen on all addresses (for calls that this chapter does not make).
-
-    Called in the replica before it starts to; a test looks at who listens where.
-    """
-    bind = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
 
 
 def build_ingress() -> Starlette:
