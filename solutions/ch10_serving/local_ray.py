@@ -25,6 +25,7 @@ SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",  # what there is to say is said in one line; the rest is in files
     # No processes in reserve: each takes seconds of CPU to start, and there will be no work for it.
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
