@@ -7,11 +7,13 @@ VENV := .venv/Scripts/python.exe
 else
 VENV := .venv/bin/python
 endif
+# Ray has an environment of its own, on top of the other one.
+RAY := .venv-ray/bin/python
 
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run serve test test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
+.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,9 +30,25 @@ run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.j
 serve: setup ## the OpenAI API over HTTP: make serve [MODEL=tiny] [PORT=8000] [HOST=127.0.0.1]
 	@$(VENV) -m toolkit.commands.serve $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(if $(HOST),--host '$(HOST)')
 
+# Where it ends before the end (Ctrl-C, a full disk), the same command goes on with the answers that are there.
+run-ray: setup ## a file of prompts answered by several engines: make run-ray [MODEL=] [PROMPTS=] [TOKENS=] [ANSWERS=] [REPLICAS=2]
+	@$(VENV) -m toolkit.bootstrap_ray
+	@$(RAY) -m toolkit.commands.run_ray $(RUN_FLAGS) $(if $(ANSWERS),--answers '$(ANSWERS)') $(if $(REPLICAS),--replicas '$(REPLICAS)')
+
+serve-ray: setup ## the OpenAI API on several engines: make serve-ray [MODEL=] [PORT=8000] [REPLICAS=2] [AFFINE=1]
+	@$(VENV) -m toolkit.bootstrap_ray
+	@$(RAY) -m toolkit.commands.serve_ray $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(if $(REPLICAS),--replicas '$(REPLICAS)') $(if $(AFFINE),--affine)
+
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
 	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long' -n auto --maxprocesses 4
+
+# Exit code 3 of the set-up: there is no Ray for this system, and it has said so.
+test-ray: setup ## the tests that need Ray, and those with the official client of the API
+	@$(VENV) -m toolkit.bootstrap_ray --skip; case $$? in \
+	0) COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(RAY) -m pytest -W ignore tests/on_ray tests/ch10_serving/test_openai_client.py ;; \
+	3) ;; \
+	*) exit 1 ;; esac
 
 test-long: setup ## the long sweeps that make test leaves out
 	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m long -n auto --maxprocesses 4
