@@ -755,28 +755,41 @@ class Observers:
     def __init__(self, timeline: Timeline | NoTimeline, *others: Observer) -> None:
         self.timeline, self.others = timeline, others
 
+    @property
+    def others(self) -> tuple[Observer, ...]:
+        return self._others
+
+    @others.setter
+    def others(self, others: tuple[Observer, ...]) -> None:
+        self._others = others
+        methods = {name: method for name, method in vars(Observer).items() if not name.startswith("_")}
+        self.told = {
+            name: [other for other in others if getattr(type(other), name) is not method]
+            for name, method in methods.items()
+        }
+
     def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
-        spans = [other.host(phase, step=step) for other in self.others]
+        spans = [other.host(phase, step=step) for other in self.told["host"]]
         return _together([*spans, self.timeline.host(phase, step=step)])
 
     def device(self, name: str, *, lane: str = "compute", step: int) -> AbstractContextManager[object]:
-        spans = [other.device(name, lane=lane, step=step) for other in self.others]
+        spans = [other.device(name, lane=lane, step=step) for other in self.told["device"]]
         return _together([*spans, self.timeline.device(name, lane=lane, step=step)])
 
     def work(self, phase: str, *, rows: int) -> None:
-        for other in self.others:
+        for other in self.told["work"]:
             other.work(phase, rows=rows)
 
     def added(self, request: Request) -> None:
-        for other in self.others:
+        for other in self.told["added"]:
             other.added(request)
 
     def committed(self, batch: Batch) -> None:
-        for other in self.others:
+        for other in self.told["committed"]:
             other.committed(batch)
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
-        for other in self.others:
+        for other in self.told["stepped"]:
             other.stepped(scheduler, outputs, idle=idle)
 
 
@@ -1648,14 +1661,13 @@ class CulpritSearch(Observer):
             for row in batch.sampling_rows:
                 self.failures.pop(row.request, None)
 
-    @contextmanager
-    def only_the_group(self, scheduler: Scheduler) -> Iterator[None]:
+    def only_the_group(self, scheduler: Scheduler) -> AbstractContextManager[None]:
         """Inside, the scheduler serves no requests but those of the present group, if there is one."""
         self._let_go()
-        if not self.groups:
-            yield
-            return
-        group = set(self.groups[-1])
+        return self._only(set(self.groups[-1]), scheduler) if self.groups else NO_SPAN
+
+    @contextmanager
+    def _only(self, group: set[Request], scheduler: Scheduler) -> Iterator[None]:
         for request in [request for request in scheduler.running if request not in group]:
             scheduler.preempt(request)  # of the group before
         held_back = [request for request in scheduler.waiting if request not in group]
@@ -1675,6 +1687,44 @@ class CulpritSearch(Observer):
 
     def _is_suspect(self, request: Request) -> bool:
         return request in self.failures and request.status is not RequestStatus.FINISHED
+
+
+# ==== chapter 8: spans.py =============================================================================================
+# The spans that the metrics open: a phase of the host's work, and a forward on the device.
+
+
+class HostSpan(AbstractContextManager[None]):
+    """Tells `then` how many ms have passed, unless something is raised."""
+
+    def __init__(self, then: Callable[[float], None]) -> None:
+        self.then = then
+        self.start = 0.0
+
+    def __enter__(self) -> None:
+        self.start = device.now_ms()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.then(device.now_ms() - self.start)
+
+
+class DeviceSpan(AbstractContextManager[None]):
+    """Gives `then` two timing events around the work queued on the current stream, unless something is raised."""
+
+    def __init__(self, then: Callable[[Any, Any], None]) -> None:
+        self.then = then
+        self.stream: Any = None  # looked up once: that takes longer than a record
+        self.first: Any = None
+
+    def __enter__(self) -> None:
+        self.stream, self.first = device.accelerator.current_stream(), device.accelerator.Event(enable_timing=True)
+        self.first.record(self.stream)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            last = device.accelerator.Event(enable_timing=True)
+            last.record(self.stream)
+            self.then(self.first, last)
 
 
 # ==== chapter 8: metrics.py ===========================================================================================
@@ -1717,11 +1767,11 @@ class Metrics(Observer):
     def added(self, request: Request) -> None:
         self._open.setdefault(request.request_id, deque()).append(_Times(device.now_ms()))
 
-    @contextmanager
-    def host(self, phase: str, *, step: int) -> Iterator[None]:
-        start = device.now_ms()
-        yield
-        ms = device.now_ms() - start
+    def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
+        return HostSpan(partial(self.spent, phase, step))
+
+    def spent(self, phase: str, step: int, ms: float) -> None:
+        """A phase of the host's work is over."""
         if phase == WAIT:
             self.waiting_ms += ms
             self.forward(*self._events.pop(step))
@@ -1731,15 +1781,10 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return self._forward_events(step) if name == "forward" else NO_SPAN
+        return DeviceSpan(partial(self.queued, step)) if name == "forward" else NO_SPAN
 
-    @contextmanager
-    def _forward_events(self, step: int) -> Iterator[None]:
-        stream = device.accelerator.current_stream()  # for both: looking it up takes longer than a record
-        start, end = (device.accelerator.Event(enable_timing=True) for _ in range(2))
-        start.record(stream)
-        yield
-        end.record(stream)
+    def queued(self, step: int, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
+        """A step's forward is queued, with these timing events around it."""
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:

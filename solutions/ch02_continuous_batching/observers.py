@@ -38,33 +38,52 @@ class Observer:
 
 
 class Observers:
-    """Tells each of them, in the order given; a span of the timeline lies within those of the others."""
+    """Tells each of them, in the order given; a span of the timeline lies within those of the others.
+
+    Attributes:
+        others: all but the timeline. Assign to it to change who looks on.
+        told: by the name of a method, those of the others that have one of their own. There is nothing that the rest
+            could be told, and a step tells something a dozen times.
+    """
 
     def __init__(self, timeline: Timeline | NoTimeline, *others: Observer) -> None:
         self.timeline, self.others = timeline, others
 
+    @property
+    def others(self) -> tuple[Observer, ...]:
+        return self._others
+
+    @others.setter
+    def others(self, others: tuple[Observer, ...]) -> None:
+        self._others = others
+        methods = {name: method for name, method in vars(Observer).items() if not name.startswith("_")}
+        self.told = {
+            name: [other for other in others if getattr(type(other), name) is not method]
+            for name, method in methods.items()
+        }
+
     def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
-        spans = [other.host(phase, step=step) for other in self.others]
+        spans = [other.host(phase, step=step) for other in self.told["host"]]
         return _together([*spans, self.timeline.host(phase, step=step)])
 
     def device(self, name: str, *, lane: str = "compute", step: int) -> AbstractContextManager[object]:
-        spans = [other.device(name, lane=lane, step=step) for other in self.others]
+        spans = [other.device(name, lane=lane, step=step) for other in self.told["device"]]
         return _together([*spans, self.timeline.device(name, lane=lane, step=step)])
 
     def work(self, phase: str, *, rows: int) -> None:
-        for other in self.others:
+        for other in self.told["work"]:
             other.work(phase, rows=rows)
 
     def added(self, request: Request) -> None:
-        for other in self.others:
+        for other in self.told["added"]:
             other.added(request)
 
     def committed(self, batch: Batch) -> None:
-        for other in self.others:
+        for other in self.told["committed"]:
             other.committed(batch)
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:
-        for other in self.others:
+        for other in self.told["stepped"]:
             other.stepped(scheduler, outputs, idle=idle)
 
 

@@ -1,7 +1,7 @@
 """Chapter 8, the full engine: everything together, and what a service needs.
 
-Read in this order: prefix_blocks, text_stream, streamed_texts, service_book, metrics, packed_buffers, step_graphs,
-culprit, build, full_engine, admission_gate, engine_thread, server.
+Read in this order: prefix_blocks, text_stream, streamed_texts, service_book, spans, metrics, packed_buffers,
+step_graphs, culprit, build, full_engine, admission_gate, engine_thread, server.
 """
 
 from ch08_full_engine.admission_gate import AdmissionGate

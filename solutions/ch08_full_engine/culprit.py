@@ -11,10 +11,11 @@ With n under suspicion and one at fault this takes some 2 log2(n) short steps; m
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from weakref import WeakKeyDictionary
 
 from ch02_continuous_batching import Batch, Observer, Request, RequestStatus, Scheduler
+from toolkit.timeline import NO_SPAN
 
 
 class CulpritSearch(Observer):
@@ -51,14 +52,13 @@ class CulpritSearch(Observer):
             for row in batch.sampling_rows:
                 self.failures.pop(row.request, None)
 
-    @contextmanager
-    def only_the_group(self, scheduler: Scheduler) -> Iterator[None]:
+    def only_the_group(self, scheduler: Scheduler) -> AbstractContextManager[None]:
         """Inside, the scheduler serves no requests but those of the present group, if there is one."""
         self._let_go()
-        if not self.groups:
-            yield
-            return
-        group = set(self.groups[-1])
+        return self._only(set(self.groups[-1]), scheduler) if self.groups else NO_SPAN
+
+    @contextmanager
+    def _only(self, group: set[Request], scheduler: Scheduler) -> Iterator[None]:
         for request in [request for request in scheduler.running if request not in group]:
             scheduler.preempt(request)  # of the group before
         held_back = [request for request in scheduler.waiting if request not in group]

@@ -5,12 +5,14 @@ times a step, and two device events around each forward, read when the step is c
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ch02_continuous_batching import Observer, Request, RequestOutput, Scheduler
+from ch08_full_engine.spans import DeviceSpan, HostSpan
 from toolkit import device
 from toolkit.percentile import percentile
 from toolkit.timeline import NO_SPAN
@@ -63,11 +65,11 @@ class Metrics(Observer):
     def added(self, request: Request) -> None:
         self._open.setdefault(request.request_id, deque()).append(_Times(device.now_ms()))
 
-    @contextmanager
-    def host(self, phase: str, *, step: int) -> Iterator[None]:
-        start = device.now_ms()
-        yield
-        ms = device.now_ms() - start
+    def host(self, phase: str, *, step: int) -> AbstractContextManager[object]:
+        return HostSpan(partial(self.spent, phase, step))
+
+    def spent(self, phase: str, step: int, ms: float) -> None:
+        """A phase of the host's work is over."""
         if phase == WAIT:
             self.waiting_ms += ms
             self.forward(*self._events.pop(step))
@@ -77,15 +79,10 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return self._forward_events(step) if name == "forward" else NO_SPAN
+        return DeviceSpan(partial(self.queued, step)) if name == "forward" else NO_SPAN
 
-    @contextmanager
-    def _forward_events(self, step: int) -> Iterator[None]:
-        stream = device.accelerator.current_stream()  # for both: looking it up takes longer than a record
-        start, end = (device.accelerator.Event(enable_timing=True) for _ in range(2))
-        start.record(stream)
-        yield
-        end.record(stream)
+    def queued(self, step: int, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
+        """A step's forward is queued, with these timing events around it."""
         self._events[step] = start, end
 
     def stepped(self, scheduler: Scheduler, outputs: Sequence[RequestOutput], *, idle: bool) -> None:

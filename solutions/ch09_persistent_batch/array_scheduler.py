@@ -61,7 +61,8 @@ class ArrayScheduler(Scheduler):
         0 for a seat whose request will have reached its limit with what is in flight: it ends there.
         """
         s = self.seats
-        return (s.promised[seats] - s.computed[seats]) * (s.promised[seats] < s.limit[seats])
+        promised = s.promised[seats]
+        return (promised - s.computed[seats]) * (promised < s.limit[seats])
 
     def within_budget(self, counts: Array) -> Array:
         """Cut these numbers of tokens, which are asked for in this order, so that `budget_left` is enough for all.

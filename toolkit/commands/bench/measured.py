@@ -27,7 +27,7 @@ class Run:
         captures: graphs that were captured during the run: an engine that still warms up.
         active: share of the run, prompts included, in which a batch was on the device, by the engine's own metrics and
             without the time in which there was no work; None for an engine that has no such metrics.
-        host_ms: of our engine, the host's work for a step, on average over those in which the batch was full and other
+        host_ms: of our engine, the host's work for a step, the median of those in which the batch was full and other
             requests waited for a place in it; None if there were none.
     """
 
