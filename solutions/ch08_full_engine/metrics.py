@@ -61,6 +61,7 @@ class Metrics(Observer):
     _open: dict[str, deque[_Times]] = field(default_factory=dict)  # by name, the oldest first: a name may come again
     _events: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # around the forward of each step in flight
     _device_end: Any = None  # the event behind the latest committed forward
+    _spare: list[Any] = field(default_factory=list)  # events that were read
 
     def added(self, request: Request) -> None:
         self._open.setdefault(request.request_id, deque()).append(_Times(device.now_ms()))
@@ -79,7 +80,7 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return DeviceSpan(partial(self.queued, step)) if name == "forward" else NO_SPAN
+        return DeviceSpan(partial(self.queued, step), self._spare) if name == "forward" else NO_SPAN
 
     def queued(self, step: int, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
         """A step's forward is queued, with these timing events around it."""
@@ -121,6 +122,8 @@ class Metrics(Observer):
         self.device_ms += start.elapsed_time(end)
         if self._device_end is not None:
             self.idle_ms += self._device_end.elapsed_time(start)
+            self._spare.append(self._device_end)
+        self._spare.append(start)
         self._device_end = end
 
     @property

@@ -27,19 +27,28 @@ class HostSpan(AbstractContextManager[None]):
 
 
 class DeviceSpan(AbstractContextManager[None]):
-    """Gives `then` two timing events around the work queued on the current stream, unless something is raised."""
+    """Gives `then` two timing events around the work queued on the current stream, unless something is raised.
 
-    def __init__(self, then: Callable[[Any, Any], None]) -> None:
-        self.then = then
-        self.stream: Any = None  # looked up once: that takes longer than a record
+    Args:
+        spare: timing events that are not needed any more; two of them are taken, or made. (CUDA takes longer to make
+            and to destroy an event than to record it.)
+    """
+
+    def __init__(self, then: Callable[[Any, Any], None], spare: list[Any]) -> None:
+        self.then, self.spare = then, spare
+        self.stream: Any = None  # looked up once: that takes longer than a record, too
         self.first: Any = None
 
     def __enter__(self) -> None:
-        self.stream, self.first = device.accelerator.current_stream(), device.accelerator.Event(enable_timing=True)
-        self.first.record(self.stream)
+        self.stream = device.accelerator.current_stream()
+        self.first = self.event()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
-            last = device.accelerator.Event(enable_timing=True)
-            last.record(self.stream)
-            self.then(self.first, last)
+            self.then(self.first, self.event())
+
+    def event(self) -> Any:  # noqa: ANN401 (of either kind)
+        """A timing event, recorded now."""
+        event = self.spare.pop() if self.spare else device.accelerator.Event(enable_timing=True)
+        event.record(self.stream)
+        return event

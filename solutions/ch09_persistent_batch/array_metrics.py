@@ -23,7 +23,9 @@ class ArrayMetrics(Metrics):
     def count_outputs(self, outputs: Sequence[RequestOutput], now: float) -> None:
         """As in chapter 8. The seats of those that ended a moment ago still hold their times."""
         ended = outputs.ended if isinstance(outputs, StepOutputs) else outputs  # without a batch there are only ends
-        self.finished.update(output.finish_reason.value for output in ended if output.finish_reason)
+        for output in ended:
+            if output.finish_reason is not None:
+                self.finished[output.finish_reason.value] += 1
         if not isinstance(outputs, StepOutputs):
             return
         seats = outputs.rows.seats

@@ -17,8 +17,7 @@ class PrefixArrayBlocks(ArrayBlocks):
 
     Attributes:
         owners: (num_blocks,) int32; in how many block tables each stands.
-        block_of, name_of, reusable: as in chapter 8.
-        outdated: (num_blocks,) bool; had an owner when all names were forgotten, see chapter 8.
+        block_of, name_of, reusable, outdated: as in chapter 8.
         num_shared_tokens: tokens that were not computed because their block was there.
     """
 
@@ -41,7 +40,8 @@ class PrefixArrayBlocks(ArrayBlocks):
             super().give_back(np.array([block], np.int32))
         blocks = super().take(count)
         self.owners[blocks] = 1
-        self.outdated[blocks] = False
+        if self.outdated:
+            self.outdated.difference_update(blocks.tolist())
         return blocks
 
     def give_back(self, blocks: Array) -> None:
@@ -83,7 +83,7 @@ class PrefixArrayBlocks(ArrayBlocks):
             tokens: of all full blocks.
             table: the full blocks, in order of position.
         """
-        if self.outdated[table].any():
+        if self.outdated and not self.outdated.isdisjoint(table.tolist()):
             return
         names = self.block_names(request, tokens, len(table))
         for block, name in zip(table[first:].tolist(), names[first:], strict=True):
@@ -95,7 +95,7 @@ class PrefixArrayBlocks(ArrayBlocks):
         """As in chapter 8: named blocks keep their content."""
         super().take_all_back()
         self.owners = np.zeros(self.num_blocks, np.int32)
-        self.outdated = np.zeros(self.num_blocks, np.bool_)
+        self.outdated: set[int] = set()
         self.name_of = {block: name for name, block in self.block_of.items()}
         self.reusable: dict[int, None] = dict.fromkeys(self.name_of)
         nameless = [block for block in range(self.num_blocks) if block not in self.reusable]
@@ -104,7 +104,7 @@ class PrefixArrayBlocks(ArrayBlocks):
 
     def forget(self) -> None:
         """Take all names away, see chapter 8."""
-        self.outdated = self.owners > 0
+        self.outdated = {*self.owners.nonzero()[0].tolist()}
         unowned, self.reusable = self.reusable, {}
         super().give_back(np.array([*unowned], np.int32))
         self.block_of.clear()
