@@ -1711,20 +1711,24 @@ class HostSpan(AbstractContextManager[None]):
 class DeviceSpan(AbstractContextManager[None]):
     """Gives `then` two timing events around the work queued on the current stream, unless something is raised."""
 
-    def __init__(self, then: Callable[[Any, Any], None]) -> None:
-        self.then = then
-        self.stream: Any = None  # looked up once: that takes longer than a record
+    def __init__(self, then: Callable[[Any, Any], None], spare: list[Any]) -> None:
+        self.then, self.spare = then, spare
+        self.stream: Any = None  # looked up once: that takes longer than a record, too
         self.first: Any = None
 
     def __enter__(self) -> None:
-        self.stream, self.first = device.accelerator.current_stream(), device.accelerator.Event(enable_timing=True)
-        self.first.record(self.stream)
+        self.stream = device.accelerator.current_stream()
+        self.first = self.event()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
-            last = device.accelerator.Event(enable_timing=True)
-            last.record(self.stream)
-            self.then(self.first, last)
+            self.then(self.first, self.event())
+
+    def event(self) -> Any:  # noqa: ANN401 (of either kind)
+        """A timing event, recorded now."""
+        event = self.spare.pop() if self.spare else device.accelerator.Event(enable_timing=True)
+        event.record(self.stream)
+        return event
 
 
 # ==== chapter 8: metrics.py ===========================================================================================
@@ -1763,6 +1767,7 @@ class Metrics(Observer):
     _open: dict[str, deque[_Times]] = field(default_factory=dict)  # by name, the oldest first: a name may come again
     _events: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # around the forward of each step in flight
     _device_end: Any = None  # the event behind the latest committed forward
+    _spare: list[Any] = field(default_factory=list)  # events that were read
 
     def added(self, request: Request) -> None:
         self._open.setdefault(request.request_id, deque()).append(_Times(device.now_ms()))
@@ -1781,7 +1786,7 @@ class Metrics(Observer):
             self.host_ms += ms
 
     def device(self, name: str, *, lane: str, step: int) -> AbstractContextManager[object]:
-        return DeviceSpan(partial(self.queued, step)) if name == "forward" else NO_SPAN
+        return DeviceSpan(partial(self.queued, step), self._spare) if name == "forward" else NO_SPAN
 
     def queued(self, step: int, start: Any, end: Any) -> None:  # noqa: ANN401 (events of either kind)
         """A step's forward is queued, with these timing events around it."""
@@ -1823,6 +1828,8 @@ class Metrics(Observer):
         self.device_ms += start.elapsed_time(end)
         if self._device_end is not None:
             self.idle_ms += self._device_end.elapsed_time(start)
+            self._spare.append(self._device_end)
+        self._spare.append(start)
         self._device_end = end
 
     @property
