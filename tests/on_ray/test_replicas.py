@@ -126,7 +126,7 @@ def test_more_than_can_wait(two: int):
     with ThreadPoolExecutor(40) as pool:
         answers = list(pool.map(lambda i: answer(two, HELLO | {"prompt": f"{i}", "max_tokens": 30}), range(40)))
     statuses = [status for status, _ in answers]
-    assert set(statuses) == {200, 429} and statuses.count(200) >= 4 * ROWS + WAITING
+    assert set(statuses) == {200, 429} and statuses.count(200) >= WAITING, statuses
     assert {body["error"]["code"] for status, body in answers if status == 429} == {"rate_limit_exceeded"}
 
 
