@@ -1,7 +1,7 @@
 """Chapter 10, serving: chapter 9's engine behind the OpenAI API, over HTTP.
 
-Read in this order: wire, api_errors, prompts, choices, admission, mailbox, call, leaving, chunk_text, answers,
-streaming, metrics, service, guard, app, settings, connections, serve.
+Read in this order: not_here, wire, api_errors, prompts, choices, admission, mailbox, call, leaving, chunk_text,
+answers, streaming, metrics, service, guard, app, settings, connections, serve.
 """
 
 from ch10_serving.admission import Admission

@@ -4,10 +4,10 @@ A stream never ends without a word: if the request cannot be served to its end, 
 status was sent long before, so that is the only place left to say it.
 
 How many chunks? One for each token would be 40,000 a second with 64 streams of a small model, and a chunk takes this
-thread some 0.1 ms, in which it holds Python's lock, and the engine waits for it. So all streams together share a number
-of chunks per second that this thread can make beside the engine: a stream alone gets each token as it comes, and one of
-64 gets the tokens of a few steps in one chunk. A reader that is slow gets what has come meanwhile in one chunk, too:
-nothing waits for it but its own outputs, of which there are no more than it asked for.
+thread 0.1 to 0.3 ms, in which it holds Python's lock, and the engine waits for it. So all streams together share a
+number of chunks per second that this thread can make beside the engine: a stream alone gets each token as it comes, and
+one of 64 gets the tokens of a few steps in one chunk. A reader that is slow gets what has come meanwhile in one chunk,
+too: nothing waits for it but its own outputs, of which there are no more than it asked for.
 """
 
 import json

@@ -16,7 +16,7 @@ from ch10_serving import Limits, Service, listen, server_for
 from toolkit.commands.ledger import leftovers
 from toolkit.models import load_model
 
-LONG = 30  # seconds; only ever waited for if something hangs
+LONG = 60  # seconds; only ever waited for if something hangs
 ROWS, NUM_BLOCKS, BLOCK_SIZE, MAX_LENGTH = 16, 256, 16, 512
 PLACES = 24
 SMALL = 4096

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from ch02_continuous_batching import FinishReason, RequestOutput, SamplingParams
-from ch10_serving import Admission, Call, Mailbox
+from ch09_persistent_batch import PersistentEngine
+from ch10_serving import Admission, Call, Mailbox, Service
 from ch10_serving.answers import CompletionAnswer
 from ch10_serving.chunk_text import ChunkText
 from ch10_serving.streaming import CHUNKS_PER_SECOND, Stream
+from tests.simulated import needs_simulator
+from toolkit.models import load_model
 
-NEVER = 1e6  # seconds
+pytestmark = needs_simulator
+NEVER, LONG = 1e6, 60  # seconds; LONG is only waited for if something hangs
 
 
 def started(choices: int = 1, streamed: bool = True) -> Call:
@@ -34,7 +38,33 @@ END = RequestOutput("name", (9,), FinishReason.LENGTH, (1, 9), "text")
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), LONG))
+
+
+def test_those_inside_are_served_while_the_service_ends():
+    """Closing waits in a thread of its own: the event loop goes on handing out, and who listens has all of it first."""
+    from toolkit import simgpu
+
+    simgpu.reset("eager")
+    loaded = load_model("tiny")
+    engine = PersistentEngine(loaded.model, loaded.tokenizer, max_rows=2, num_blocks=64, stream_text=False)
+
+    async def scenario() -> None:
+        service = Service(engine, loaded.tokenizer, "tiny", places=2)
+        async with service.running():
+            call = service.open_call(1, streamed=True)
+            call.start([([5, 6, 7], SamplingParams(max_tokens=20, ignore_eos=True))])
+            listening = asyncio.ensure_future(listen(call))
+        assert listening.done(), "the service has ended, and who was inside still waits"
+        assert listening.result() == 20
+
+    async def listen(call: Call) -> int:
+        count = 0
+        while outputs := await call.more():
+            count += len(outputs)
+        return count
+
+    run(scenario)
 
 
 async def turns(count: int = 5) -> None:

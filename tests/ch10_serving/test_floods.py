@@ -13,6 +13,7 @@ from tests.simulated import needs_simulator
 pytestmark = needs_simulator
 # Small enough to be met in a test.
 LIMITS = Limits(body=10_000, head=4096, connections=8, patience=2.0, stall=1.0)
+CHUNK = b"1000\r\n" + b"x" * 4096 + b"\r\n"
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -48,14 +49,22 @@ def test_a_body_that_is_too_large(live):
 
 
 def test_a_body_that_does_not_say_how_large_it_is(live):
-    """In chunks without end: it is counted as it comes."""
+    """In chunks: it is counted as it comes."""
+    connection = live.connect()
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNK * 5)
+    answer = parsed(closes(connection))
+    assert answer.status == 413 and "10000 bytes" in answer.error["message"]
+
+
+def test_a_body_without_end(live):
+    """The answer is 413, and the connection ends when the request's time is up."""
     connection = live.connect()
     connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     sent = 0
     connection.setblocking(False)
     with pytest.raises((BlockingIOError, ConnectionError)):  # the server reads no more, or has closed
         while sent < 50_000_000:
-            sent += connection.send(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+            sent += connection.send(CHUNK)
             time.sleep(0.0005)
             if b"413" in peek(connection):
                 raise ConnectionError
