@@ -102,7 +102,7 @@ def test_verdicts_are_read_when_they_are_there(policy: str):
     except RuntimeError as error:
         refused = f"a good batch was refused ({error}), and "
     races = [str(race) for race in accelerator.races()]
-    assert not races and not refused, f"under the policy {policy!r} {refused}" + (
+    assert not races and not refused, f"under the policy {policy!r}: {refused}" + (
         f"{counted(len(races), 'race')}; the first one:\n{races[0]}" if races else "no race was found"
     )
     assert_all_tokens_right(outputs)

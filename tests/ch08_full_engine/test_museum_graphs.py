@@ -1,6 +1,6 @@
 """The bug museum, exercises 8.12 and 8.13: what graphs read and write beside a batch, and which graph is replayed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -62,7 +62,8 @@ def test_a_step_writes_where_its_tokens_belong():
     """A step changes the cache at the places of its own tokens and in the trash block, and nowhere else."""
     found = foreign_writes(engine_on(exhibit("quick_load")))
     assert not found, (
-        f"{len(found)} times a step wrote where none of its tokens belongs; the first: {found[0]}. A graph is captured "
+        f"{counted(len(found), 'time')} a step wrote where none of its tokens belongs; the first: {found[0]}. A "
+        "graph is captured "
         "for a bucket of rows: those beyond the batch run, too. Where do their inputs come from?"
     )
 
@@ -74,8 +75,37 @@ def test_every_padding_row_writes_into_the_trash_block():
     lengths = [2 + 3 * (i % 5) for i in range(24)]
     found = foreign_writes(engine, [(PROMPTS[i % len(PROMPTS)], tokens) for i, tokens in enumerate(lengths)])
     assert not found, (
-        f"{len(found)} times a step wrote where none of its tokens belongs; the first: {found[0]}. There may be "
+        f"{counted(len(found), 'time')} a step wrote where none of its tokens belongs; the first: {found[0]}. There "
+        "may be "
         "several rows beyond the batch"
+    )
+
+
+@pytest.mark.exercise("8.12")
+def test_padding_rows_have_the_shape_of_padding():
+    """Behind the last row of a batch, what shapes rows is padding, whatever an earlier batch has left there."""
+    engine = engine_on(exhibit("quick_load"), max_rows=16, num_blocks=60)
+    found: list[str] = []
+
+    def watch(buffers: Any, load: Callable[[Any], None], inputs: Any) -> None:
+        load(inputs)
+        for name in ("query_start_loc", "seq_lens", "logits_indices"):
+            used = len(getattr(inputs, name))
+            left, padding = (each[used:].tolist() for each in (buffers.host_inputs[name], buffers.padding[name]))
+            if left != padding:
+                found.append(
+                    f"{name} holds {left} behind a batch of {len(inputs.seq_lens)} rows, and padding is {padding}"
+                )
+
+    for buffers in engine.executor.pool.buffers:
+        buffers.load = partial(watch, buffers, buffers.load)
+    for i in range(24):
+        engine.add_request(str(i), PROMPTS[i % len(PROMPTS)], SamplingParams(max_tokens=2 + 3 * (i % 5)))
+    run_on(engine)
+    assert not found, (
+        f"{counted(len(found), 'time')} a row beyond the batch had the shape of an earlier one: {found[0]}. A graph "
+        "runs "
+        "these rows, too, and looks for their tokens where these numbers say"
     )
 
 
