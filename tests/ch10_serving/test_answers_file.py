@@ -11,6 +11,7 @@ import pytest
 from ch10_serving import answers_file
 from ch10_serving.answers_file import CHUNK, AnswersFile
 from tests.causes import has_result, likely
+from tests.words import must_raise
 from toolkit.errors import UserError
 
 ROWS = [b'{"line": 1, "text": "one"}', b'{"line": 2, "text": ""}', b'{"line": 3, "text": "three"}']
@@ -142,9 +143,10 @@ def test_it_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch):
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
         monkeypatch.setattr(answers_file.os, "fsync", full)
-        with pytest.raises(OSError, match="quota"):
+        with must_raise(
+            OSError, "quota", "os.fsync was not called: what the disk could not take would be lost silently"
+        ):
             answers.append(ROWS)
-            pytest.fail("os.fsync was not called: what the disk could not take would be lost without a word")
         assert sizes == [len(TEXT)], f"fsync was called with {sizes} bytes in the file, and {len(TEXT)} were to write"
         assert (path.read_bytes(), answers.num_rows) == (b"", 0), "fsync has failed, and the rows count all the same"
 

@@ -83,7 +83,7 @@ def test_each_step_wakes_again():
             f"the loop has looked {step} times, and a step's outputs are there; wake-ups so far: {box.loop.wake_ups}"
         )
         box.loop.run()
-    assert box.got["a"] == [(0, 0), (0, 1), (0, 2)]
+    assert box.got["a"] == [(0, 0), (0, 1), (0, 2)], f"the deliveries of three steps, in order; here {box.got['a']}"
 
 
 @pytest.mark.exercise("10.1")
