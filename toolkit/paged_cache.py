@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 
 class PagedKVCache:
@@ -24,21 +24,27 @@ class PagedKVCache:
         cls, model: PreTrainedModel, num_blocks: int, block_size: int, device: torch.device | str | None = None
     ) -> "PagedKVCache":
         """A pool of zeros for `model`, in its dtype, on `device` (by default the model's)."""
-        layers, kv_heads, head_dim = cls._shape(model.config)
+        layers, kv_heads, head_dim = cls._shape(model)
         shape = (2, layers, num_blocks, block_size, kv_heads, head_dim)
         return cls(torch.zeros(shape, dtype=model.dtype, device=device or model.device))
 
     @classmethod
     def block_bytes(cls, model: PreTrainedModel, block_size: int) -> int:
         """The bytes of one block, keys and values of all layers."""
-        layers, kv_heads, head_dim = cls._shape(model.config)
+        layers, kv_heads, head_dim = cls._shape(model)
         return 2 * layers * block_size * kv_heads * head_dim * model.dtype.itemsize
 
     @staticmethod
-    def _shape(config: PretrainedConfig) -> tuple[int, int, int]:
-        """(layers, kv_heads, head_dim)"""
+    def _shape(model: PreTrainedModel) -> tuple[int, int, int]:
+        """(layers, kv_heads, head_dim) of what this process has: of a model that is spread over GPUs, its own heads."""
+        config = model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return config.num_hidden_layers, config.num_key_value_heads, head_dim
+        kv_heads = config.num_key_value_heads
+        weight = getattr(model.get_decoder().layers[0].self_attn.k_proj, "weight", None)
+        to_local = getattr(weight, "to_local", None)
+        if to_local is not None:  # a DTensor; the configuration is that of the whole model
+            kv_heads = to_local().shape[0] // head_dim
+        return config.num_hidden_layers, kv_heads, head_dim
 
 
 @dataclass

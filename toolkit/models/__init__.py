@@ -7,6 +7,7 @@ folder_check.py   what a model folder must hold: sizes that make sense, and no w
 default.py        fetching the default model once and keeping it as an ordinary model folder
 smollm2_gguf.py   turning the GGUF file that it comes in into such a folder
 shapes.py         random weights of a named shape: 8b and 1b for timing, tiny for tests
+share.py          one rank's share of a model that several processes compute together
 byte_tokenizer.py the tokenizer of tiny, which needs no download
 merge.py          optional, for speed: q, k, v in one matrix product, gate and up in another
 compiled.py       optional, for speed: torch.compile of what lies between the attentions
