@@ -1,8 +1,11 @@
-"""Chapter 10's measurements: what HTTP costs the engine, with nobody streaming and with all of them.
+"""Chapter 10's measurements: what HTTP costs the engine, with no client streaming and with all of them.
 
 The same requests are served in process, where a loop calls `step`; over HTTP with answers as a whole; and over HTTP as
 streams. The clients are a process of their own. All times are on the real clock, also where the GPU is simulated: what
 is looked for is how much of the host HTTP takes away from the engine.
+
+`steady_tokens_per_s` is the speed while all requests run; `tokens_per_s` is that of the whole run, in which they come
+and go: over HTTP they come one after the other, at one or two milliseconds each.
 """
 
 import asyncio
@@ -32,7 +35,7 @@ CALLS = 64
 PROMPT_LENGTH = 32
 ROUNDS = 3
 BLOCK_SIZE = 16
-NEW_TOKENS = {"simulated": 48, "cuda": 1024}
+NEW_TOKENS = {"simulated": 96, "cuda": 2048}
 MODELS = {"simulated": ("tiny",), "cuda": ("1b", "8b")}
 
 
@@ -67,7 +70,7 @@ def compare(name: str, calls: int, new_tokens: int) -> list[Row]:
 
 def median(runs: list[Row]) -> Row:
     """The run of the median speed."""
-    return sorted(runs, key=lambda row: cast(float, row["tokens_per_s"]))[len(runs) // 2]
+    return sorted(runs, key=lambda row: cast(float, row["steady_tokens_per_s"]))[len(runs) // 2]
 
 
 def make_engine(name: str, calls: int, new_tokens: int) -> tuple[Any, Any]:
@@ -85,7 +88,34 @@ def make_engine(name: str, calls: int, new_tokens: int) -> tuple[Any, Any]:
         merge_projections(loaded.model)
         limits |= {"compiled": True, "token_budget": 2048}
     tokenizer = loaded.tokenizer or tokenizer_for(loaded.model.config.vocab_size)
-    return PersistentEngine(loaded.model, tokenizer, **limits), tokenizer
+    loaded.model.generation_config.eos_token_id = None  # all requests are of one length
+    engine = PersistentEngine(loaded.model, tokenizer, **limits)
+    engine.step = noted(engine.step)  # type: ignore[method-assign]
+    return engine, tokenizer
+
+
+def noted(step: Callable[[], Any]) -> Callable[[], Any]:
+    """A `step` that keeps, for each of its calls, when it returned and how many tokens it has brought: `notes`."""
+
+    def wrapper() -> Any:  # noqa: ANN401 (see Engine.step)
+        outputs = step()
+        wrapper.notes.append((time.perf_counter(), len(outputs)))  # type: ignore[attr-defined]
+        return outputs
+
+    wrapper.notes = []  # type: ignore[attr-defined]
+    return wrapper
+
+
+def speeds(engine: Any, calls: int, tokens: int, seconds: float) -> Row:  # noqa: ANN401
+    """Numbers of the run that the engine's notes are of; they are taken away."""
+    notes, engine.step.notes[:] = list(engine.step.notes), []
+    full = [time for time, count in notes if count == calls]
+    return {
+        "tokens": tokens,
+        "steps": len(notes),
+        "tokens_per_s": round(tokens / seconds, 1),
+        "steady_tokens_per_s": round(calls * (len(full) - 1) / (full[-1] - full[0]), 1),
+    }
 
 
 def tokenizer_for(vocab_size: int) -> PreTrainedTokenizerFast:
@@ -98,14 +128,13 @@ def tokenizer_for(vocab_size: int) -> PreTrainedTokenizerFast:
 def in_process(engine: Any, calls: int, new_tokens: int) -> Row:  # noqa: ANN401
     from ch02_continuous_batching import SamplingParams
 
-    before, start, tokens = engine.metrics.steps, time.perf_counter(), 0
+    start, tokens = time.perf_counter(), 0
     for call in range(calls):
         engine.add_request(str(call), prompt(call, PROMPT_LENGTH), SamplingParams(max_tokens=new_tokens))
     with short_collections():
         while engine.has_work:
             tokens += sum(len(output.new_token_ids) for output in engine.step())
-    seconds = time.perf_counter() - start
-    return {"tokens": tokens, "steps": engine.metrics.steps - before, "tokens_per_s": round(tokens / seconds, 1)}
+    return speeds(engine, calls, tokens, time.perf_counter() - start)
 
 
 def over_http(engine: Any, tokenizer: Any, calls: int, new_tokens: int, stream: bool) -> Row:  # noqa: ANN401
@@ -116,12 +145,11 @@ def over_http(engine: Any, tokenizer: Any, calls: int, new_tokens: int, stream: 
         done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         after = look()
     seen = json.loads(done.stdout)
-    steps, wake_ups, loop_seconds = (b - a for a, b in zip(before, after, strict=True))
+    wake_ups, loop_seconds = (b - a for a, b in zip(before, after, strict=True))
+    row = speeds(engine, calls, seen["tokens"], seen["seconds"])
     return {
-        "tokens": seen["tokens"],
-        "steps": steps,
-        "tokens_per_s": round(seen["tokens"] / seen["seconds"], 1),
-        "wake_ups_per_step": round(wake_ups / steps, 3),
+        **row,
+        "wake_ups_per_step": round(wake_ups / cast(int, row["steps"]), 3),
         "tokens_per_chunk": round(seen["tokens"] / max(seen["chunks"], 1), 2),
         "first_chunk_ms": round(seen["first_s"] * 1e3, 1),
         "loop_share": round(loop_seconds / seen["seconds"], 4),
@@ -130,7 +158,7 @@ def over_http(engine: Any, tokenizer: Any, calls: int, new_tokens: int, stream: 
 
 @contextmanager
 def serving(engine: Any, tokenizer: Any, calls: int) -> Iterator[tuple[int, Callable[[], tuple[float, ...]]]]:  # noqa: ANN401
-    """The port of a server in a thread, and a look at it: its steps, wake-ups, and its event loop's seconds of CPU."""
+    """The port of a server in a thread, and a look at it: its wake-ups, and its event loop's seconds of CPU."""
     from ch10_serving import Limits, Service, listen, server_for
 
     service, started = Service(engine, tokenizer, "measured", calls), threading.Event()
@@ -155,7 +183,7 @@ def serving(engine: Any, tokenizer: Any, calls: int) -> Iterator[tuple[int, Call
 
     def look() -> tuple[float, ...]:
         seconds = asyncio.run_coroutine_threadsafe(loop_seconds(), mailbox.loop).result()
-        return engine.metrics.steps, wake_ups, seconds
+        return wake_ups, seconds
 
     try:
         yield port, look
