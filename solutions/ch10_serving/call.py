@@ -59,7 +59,7 @@ class Call:
             try:
                 name = self.server.submit(prompt, params, partial(self.put, choice), timeout=0)
             except UserError as error:
-                closed = self.server.engine.stopped or not self.server.thread.is_alive()
+                closed = self.server.engine.stopped or self.server.thread.closed
                 raise ApiError(503 if closed else 400, str(error).partition(": ")[2] or str(error)) from None
             self.not_started -= 1
             self.running[choice] = name

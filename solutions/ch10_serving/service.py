@@ -77,8 +77,7 @@ class Service:
         """Why no requests are served; "" if they are."""
         if self.stopping:
             return "the server is stopping"
-        has_ended = not self.server.thread.is_alive()
-        return self.engine.stopped or "the engine has ended; restart the server" * has_ended
+        return self.engine.stopped or "the engine has ended; restart the server" * self.server.thread.closed
 
     def check_serving(self) -> None:
         """Raises ApiError if no requests are served."""

@@ -94,6 +94,21 @@ def test_an_engine_that_dies(stopping):
     assert live.service.admission.inside == 0
 
 
+def test_who_comes_while_the_engine_dies(stopping):
+    """Its thread has told those inside, and has not ended yet: whoever comes now gets 503 as well, not 400."""
+    live = stopping
+    thread = live.service.server.thread
+    with thread.lock:
+        thread.closed = True  # as the thread does it before it tells anybody
+    assert thread.is_alive()
+    for check in (live.service.check_serving, lambda: None):  # a call may have passed the door a moment earlier
+        live.service.check_serving = check
+        answer = live.completion()
+        assert answer.status == 503, answer.data
+    assert live.service.admission.inside == 0
+    thread.closed = False
+
+
 def test_a_device_that_is_lost(stopping):
     """An error that the device does not get over: 500 for those inside, then 503 with the advice to restart."""
     live = stopping
