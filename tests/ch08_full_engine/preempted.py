@@ -1,5 +1,6 @@
 """A request is preempted with a row of it in flight: what must come of it, and what to say where it does not."""
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,8 @@ def check_preempted_at(engine: Any, *steps: int, wait: bool = False) -> None:
     except AssertionError as error:
         raise failed(f"{error}{cause}", error) from error
     except Exception as error:
-        ended = request.finish_reason is not None and request in engine.scheduler.waiting
+        through = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+        ended = {"commit_tokens", "finish"} <= through and request in engine.scheduler.waiting
         also = likely((ended, ". It waits, and commit has finished it all the same, as if it ran"))
         raise failed(
             f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
