@@ -42,10 +42,10 @@ def check_preempted_at(engine: Any, *steps: int, wait: bool = False) -> None:
     except Exception as error:
         through = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
         ended = {"commit_tokens", "finish"} <= through and request in engine.scheduler.waiting
-        also = likely((ended, ". It waits, and commit has finished it all the same, as if it ran"))
+        also = likely((ended, f". It waits, and commit has finished it all the same, as if it ran{DROPPED}"))
         raise failed(
             f"request '3' was preempted after step {step}, with a row of it in flight, and then a step ended with "
-            f"{in_short(error)}{also}{cause or DROPPED}",
+            f"{in_short(error)}{cause}{also}",
             error,
         ) from error
     for name, right in zip("0123", expected(), strict=False):

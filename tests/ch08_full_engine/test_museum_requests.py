@@ -19,7 +19,7 @@ from tests.ch08_full_engine.museum_runs import (
     run_on,
     take,
 )
-from tests.ch08_full_engine.preempted import DROPPED, check_preempted_at, preempt
+from tests.ch08_full_engine.preempted import check_preempted_at, preempt
 from tests.helpers import reference_outputs, shared_reference
 from tests.simulated import MAX_TOKENS, PROMPTS, expected, needs_simulator, run_simulated
 from tests.words import counted, work_left
@@ -160,7 +160,7 @@ def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
     except AssertionError as error:
         raise failed(f"{when} {error}{cause}", error) from error
     except Exception as error:
-        raise failed(f"{when} a step ended with {in_short(error)}{cause or DROPPED}", error) from error
+        raise failed(f"{when} a step ended with {in_short(error)}{cause}", error) from error
     right = {str(i): tokens for i, tokens in enumerate(expected())}
     wrong = [name for name in right if outputs.get(name) != right[name]]
     assert not wrong, (
