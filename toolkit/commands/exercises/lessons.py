@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from toolkit.commands.exercises.folded import tag_answers
 from toolkit.course import ROOT, find_chapter
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.files import write_whole
@@ -65,6 +66,7 @@ def read_lesson(lesson: Path) -> NotebookNode:
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
         language_info={"name": "python"},
     )
+    tag_answers(notebook)
     return notebook
 
 
@@ -72,7 +74,7 @@ def strip_volatile(notebook: NotebookNode, root: Path = ROOT) -> None:
     """Take out what another run or another machine would write differently."""
     notebook["metadata"]["language_info"] = NotebookNode(name="python")
     for cell in notebook.cells:
-        cell["metadata"] = NotebookNode()
+        cell["metadata"] = NotebookNode({"tags": cell.metadata.tags} if "tags" in cell.metadata else {})
         for output in cell.get("outputs", []):
             if "text" in output:
                 output["text"] = output["text"].replace(f"{root}{os.sep}", "")
