@@ -144,16 +144,16 @@ def files_of(lines: set[Line]) -> set[str]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ctrl_c_at_some_lines(engine: str):
-    """KeyboardInterrupt at one in ten of the lines that a cold, a steady or a draining step executes."""
-    lines = interrupted_everywhere(ENGINES[engine], SOME_STEPS, KeyboardInterrupt, every=10)
+    """KeyboardInterrupt at one in thirty of the lines that a cold, a steady or a draining step executes."""
+    lines = interrupted_everywhere(ENGINES[engine], SOME_STEPS, KeyboardInterrupt, every=30)
     assert len(lines) > 100
     missing = (ALL_FILES | FILES[engine]) - files_of(lines)
     assert not missing, f"these steps execute nothing of {sorted(missing)}: what is done there is not interrupted"
 
 
 def test_an_error_at_some_lines():
-    """An Exception at one in ten lines of the full engine, which gets over it by itself."""
-    assert len(interrupted_everywhere(FullEngine, SOME_STEPS, ZeroDivisionError, every=10)) > 100
+    """An Exception at one in thirty lines of the full engine, which gets over it by itself."""
+    assert len(interrupted_everywhere(FullEngine, SOME_STEPS, ZeroDivisionError, every=30)) > 100
 
 
 @pytest.mark.long

@@ -167,7 +167,9 @@ def sweep(event, prefix_sharing: bool, asynchronous: bool) -> None:
             raise AssertionError(f"before step {step}, {num_blocks} blocks, GPU {policy}: {error}") from error
 
 
-@sharing_or_not
+@pytest.mark.parametrize(
+    "prefix_sharing", [True, pytest.param(False, marks=pytest.mark.long)], ids=["shared", "unshared"]
+)
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
 def test_an_event_at_every_step(event, prefix_sharing: bool):
     """Whenever it happens, everybody else gets generate's tokens, and whom it befalls gets no wrong one."""

@@ -46,7 +46,7 @@ def right_tokens(case: Case) -> list[list[int]]:
 
 
 @without_gpu
-@pytest.mark.parametrize("name", ["ours-sync", "ours-async", "transformers-sync"])
+@pytest.mark.parametrize("name", ["ours-sync", "ours-async", pytest.param("transformers-sync", marks=pytest.mark.long)])
 def test_each_side_serves_every_workload(name, monkeypatch):
     """All at once, arriving over time, ended by tokens: the right tokens, each with its moment, twice in a row."""
     monkeypatch.setattr(cases, "EOS_ONE_IN", 9)
@@ -290,6 +290,7 @@ def test_settings_for_a_gpu():
     )
 
 
+@pytest.mark.long
 @without_gpu
 def test_without_a_gpu_it_is_a_smoke_test(tmp_path, monkeypatch, capsys):
     """The whole command: everything runs, output and recording say that nothing was measured, exit code 0."""

@@ -280,6 +280,7 @@ def test_who_takes_part(monkeypatch, python):
     assert names(equal, ["vllm-sync-split"], there) == ["vllm-sync-split"] and not names(ragged, ["vllm-sync"], there)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a smaller edition for machines without a GPU")
 def test_the_whole_command(tmp_path, python, monkeypatch, capsys):
     """vLLM beside ours: its rows are written with what they are of, and the recording does not say where vLLM lies."""
@@ -301,6 +302,7 @@ def test_the_whole_command(tmp_path, python, monkeypatch, capsys):
     assert "vllm sync, compiled, two processes" in out
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a smaller edition for machines without a GPU")
 @pytest.mark.parametrize("named", [True, False])
 def test_the_command_where_vllm_cannot_start(tmp_path, python, monkeypatch, capsys, named):

@@ -94,6 +94,7 @@ def test_without_a_driver_the_cpu_build_is_taken_and_a_second_call_does_nothing(
     )
 
 
+@pytest.mark.long
 @no_driver_here
 def test_where_no_cpu_build_can_be_had_the_ordinary_one_is_taken(repository_with_venv):
     done = set_up(repository_with_venv)
@@ -109,6 +110,7 @@ def test_with_a_driver_no_cpu_build_is_looked_for(repository_with_venv):
     assert "looking for" not in done.stdout, "with a driver there must be no search for a CPU build"
 
 
+@pytest.mark.long
 def test_an_interrupted_set_up_is_made_afresh(repository_with_venv):
     venv = repository_with_venv / ".venv"
     (venv / "leftover").touch()

@@ -27,6 +27,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_it_is_set_up_once(repository: Path, monkeypatch: pytest.MonkeyPatch):
     """And again when a pin has changed, or the last time was interrupted."""
     calls: list[tuple[str, ...]] = []
@@ -44,6 +45,7 @@ def test_it_is_set_up_once(repository: Path, monkeypatch: pytest.MonkeyPatch):
     assert "site-packages" in path.read_text().splitlines()[0]
 
 
+@pytest.mark.long
 def test_pip_fails(repository: Path, monkeypatch: pytest.MonkeyPatch):
     """Its last lines are shown, and the next call tries again."""
     monkeypatch.setattr(bootstrap, "pip", lambda venv, *arguments: ["no network"])

@@ -42,6 +42,7 @@ print(len(buffers.host_buffer), by_us, threads() - before)
 """
 
 
+@pytest.mark.long
 @needs_simulator
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
 def test_no_step_makes_a_second_thread():
@@ -99,6 +100,7 @@ print("torch", threads() - before)
 """
 
 
+@pytest.mark.long
 @needs_simulator
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which Linux has")
 def test_no_buffers_are_loaded_by_a_second_thread():

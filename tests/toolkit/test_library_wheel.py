@@ -113,6 +113,7 @@ def readme_code() -> str:
     return textwrap.dedent("".join(re.findall(r"^(?:    .*)?\n", section, re.M))).strip("\n")
 
 
+@pytest.mark.long
 def test_the_readmes_lines_and_the_commands_help(installed, model_folder, tiny, tmp_path):
     """Ten lines give the tokens that `generate` gives; nothing of the repository is found or needed."""
     code = readme_code()

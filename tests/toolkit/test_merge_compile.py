@@ -106,7 +106,11 @@ def test_what_cannot_be_merged_is_refused():
 @compiler
 @pytest.mark.parametrize(
     ("merge", "backend"),
-    [(False, "aot_eager"), (True, "aot_eager"), pytest.param(True, "inductor", marks=pytest.mark.long)],
+    [
+        (True, "aot_eager"),
+        pytest.param(False, "aot_eager", marks=pytest.mark.long),
+        pytest.param(True, "inductor", marks=pytest.mark.long),
+    ],
 )
 def test_compiled_gives_the_same(merge, backend, no_old_compilations):
     """Decode steps and mixed steps of several sizes, on the CPU."""
