@@ -3,8 +3,21 @@
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.peers.bars import LOOKS, by_rows, case, equal_rows, grouped, named, usual_rows, where, who
-from figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
+from figures.peers.bars import (
+    LIGHT,
+    LOOKS,
+    by_rows,
+    case,
+    equal_rows,
+    grouped,
+    named,
+    thousands,
+    times,
+    usual_rows,
+    where,
+    who,
+)
+from figures.style import BLUE, EDGE, ORANGE, new_chart
 from toolkit.commands.bench.cases import ROWS
 
 SHORT = 256  # new tokens: what every number of rows is measured with
@@ -14,8 +27,10 @@ SHORT = 256  # new tokens: what every number of rows is measured with
 def throughput(recording: Recorded) -> Figure:
     """Tokens per second, all requests of equal length."""
     rows = usual_rows(recording)
-    picture, axes = new_chart(f"{ROWS} requests, greedy, one GPU", where(recording, rows), width=11, height=4.8)
-    grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.1f}k" if speed >= 10_000 else f"{speed:.0f}")
+    message = times([row for row in rows if row["model"] == "8b"], "transformers")
+    title = f"Asynchronous and compiled: {message}" if message else f"{ROWS} requests, greedy, one GPU"
+    picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
+    grouped(axes, rows, "tokens_per_s", thousands)
     axes.set_ylabel("tokens per second")
     picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return picture
@@ -25,9 +40,10 @@ def throughput(recording: Recorded) -> Figure:
 def throughput_by_rows(recording: Recorded) -> Figure:
     """Tokens per second with more and more requests in the batch."""
     rows = [row for row in equal_rows(recording) if row["compiled"] and row["new_tokens"] == SHORT]
-    title = f"Tokens per second by rows: compiled engines, {SHORT} new tokens for each request, greedy, one GPU"
+    message = times(rows, "vllm")
+    title = f"With many rows: {message}" if message else f"Tokens per second by rows, {SHORT} new tokens each"
     picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
-    grouped(axes, rows, "tokens_per_s", lambda speed: f"{speed / 1000:.3g}k", by_rows)
+    grouped(axes, rows, "tokens_per_s", thousands, by_rows)
     axes.set_ylabel("tokens per second")
     if rows:
         picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -38,9 +54,8 @@ def throughput_by_rows(recording: Recorded) -> Figure:
 def steps(recording: Recorded) -> Figure:
     """A step's time, and the time that reading the weights and the KV cache takes at the least."""
     rows = usual_rows(recording)
-    picture, axes = new_chart(
-        "A step, and what its memory reads alone take", where(recording, rows), width=11, height=4.8
-    )
+    title = f"What a step takes, and what its memory reads alone would take ({ROWS} rows)"
+    picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
     extents = grouped(axes, rows, "ms_per_step", "{:.1f}".format)
     floors = {case(row): row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]}
     left, right = ([extents[name][side] for name in floors] for side in (0, 1))
@@ -61,16 +76,18 @@ def active(recording: Recorded) -> Figure:
     lines = {(row["model"], who(row)): row for row in known}
     order = [(model, one) for model in ("8b", "1b") for one in LOOKS if (model, one) in lines]
     picture, axes = new_chart(
-        "How busy the GPU is while all rows decode", recording["device"], height=0.42 * len(order) + 1.7
+        "Asynchronous engines keep a batch on the GPU",
+        f"{recording['device']}, {ROWS} rows, all of them decoding",
+        height=0.42 * len(order) + 1.7,
     )
     looks = (
-        ("gpu_active", BLUE, "", -0.2, "a batch is on the device"),
-        ("kernel_active", GREY, "..", 0.2, "a kernel runs"),
+        ("gpu_active", BLUE, -0.2, "a batch is on the device"),
+        ("kernel_active", LIGHT, 0.2, "a kernel runs"),
     )
-    for key, colour, hatch, shift, label in looks:
+    for key, colour, shift, label in looks:
         mine = [(place, lines[one][key]) for place, one in enumerate(order) if lines[one][key] is not None]
         places, values = [place + shift for place, _ in mine], [value for _, value in mine]
-        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
+        bars = axes.barh(places, values, 0.38, color=colour, label=label, **EDGE)
         axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=8)
     axes.set_yticks(range(len(order)), [f"{model}: {named(one)}" for model, one in order])
     axes.invert_yaxis()
@@ -86,15 +103,14 @@ def latency(recording: Recorded, title: str, key: str) -> Figure:
     """Median and 99th percentile of a latency under the ragged workload, for each engine."""
     rows = [row for row in recording["rows"] if row["workload"] == "ragged"]
     order = [next(row for row in rows if who(row) == one) for one in LOOKS if any(who(row) == one for row in rows)]
-    load = f"{order[0]['model']}, {order[0]['requests']} requests that arrive over some seconds: " if order else ""
-    picture, axes = new_chart(load + title, where(recording, rows), height=0.5 * len(order) + 1.7)
-    for name, colour, hatch, shift, label in (
-        (key, BLUE, "", -0.2, "median"),
-        (key.replace("_ms", "_p99_ms"), ORANGE, "//", 0.2, "99 % are below"),
+    picture, axes = new_chart(title, where(recording, rows), height=0.5 * len(order) + 1.7)
+    for name, colour, shift, label in (
+        (key, BLUE, -0.2, "median"),
+        (key.replace("_ms", "_p99_ms"), ORANGE, 0.2, "99 % are below"),
     ):
         values = [row[name] for row in order]
         places = [place + shift for place in range(len(order))]
-        bars = axes.barh(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
+        bars = axes.barh(places, values, 0.38, color=colour, label=label, **EDGE)
         axes.bar_label(
             bars, [f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in values], padding=3, fontsize=8
         )
@@ -102,7 +118,8 @@ def latency(recording: Recorded, title: str, key: str) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.grid(visible=False)
-    axes.set_xlabel("milliseconds")
+    load = f" ({order[0]['model']}, {order[0]['requests']} requests that arrive over some seconds)" if order else ""
+    axes.set_xlabel("milliseconds" + load)
     picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return picture
 
@@ -110,10 +127,10 @@ def latency(recording: Recorded, title: str, key: str) -> Figure:
 @figure("peers_first_token", "peers")
 def first_token(recording: Recorded) -> Figure:
     """From a request's arrival to its first token."""
-    return latency(recording, "time to first token", "ttft_ms")
+    return latency(recording, "How long a reader waits for the first token", "ttft_ms")
 
 
 @figure("peers_between_tokens", "peers")
 def between_tokens(recording: Recorded) -> Figure:
     """From a token to the next one of the same request."""
-    return latency(recording, "between two tokens", "itl_ms")
+    return latency(recording, "How long a reader waits for the next token", "itl_ms")
