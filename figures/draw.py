@@ -5,7 +5,7 @@ Without make: python -m figures.draw
 
 from pathlib import Path
 
-from figures import FIGURES, choose_device
+from figures import DIAGRAMS, FIGURES, choose_device
 from figures.rooms import load, record_command, rooms
 from toolkit.errors import exit_cleanly
 from toolkit.files import write_whole
@@ -14,10 +14,13 @@ from toolkit.timeline.picture import png_bytes
 
 
 def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
-    """Draw what there are recordings for and return a line for each figure."""
+    """Draw all diagrams, and the figures that there are recordings for; return a line for each."""
     for room in rooms("draw"):
         load(room, "draw")
     report = []
+    for name, diagram in sorted(DIAGRAMS.items()):
+        write_whole(target / f"{name}.png", png_bytes(diagram()))
+        report.append(f"drew      {name}.png  a diagram")
     for name, (recordings, draw) in sorted(FIGURES.items()):
         device = choose_device(recordings, data)
         if device is None:

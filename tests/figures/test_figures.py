@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from figures import FIGURES, choose_device, record
+from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
 from figures.draw import draw_all
 from figures.rooms import full_name, rooms, short_name
@@ -34,13 +34,13 @@ def test_a_gpu_is_preferred(tmp_path):
 
 
 def test_chapter_0_is_recorded_and_drawn(tmp_path, monkeypatch):
-    """On the CPU: the recordings are made, each figure of chapter 0 is drawn from them, and nothing else is written."""
+    """On the CPU: the recordings are made, each figure of chapter 0 is drawn from them; besides, all diagrams."""
     monkeypatch.setattr(ch00, "SIZES", {"cpu": (8, 16, 24, 32)})
     for name, rows in ch00.record(torch.device("cpu")).items():
         write_recording(name, rows, command="test", folder=tmp_path / "data")
     report = draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {name for name in FIGURES if name.startswith("ch00")}, report
+    assert drawn == set(DIAGRAMS) | {name for name in FIGURES if name.startswith("ch00")}, report
 
 
 def test_no_recording_no_figure(tmp_path):
