@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Chapter 8: The full engine
 #
-# Chapter 7's engine is as fast as it gets. It serves no callers yet. Callers change their minds, ask for text and not
-# for numbers, send what cannot be served, come too fast, and something breaks now and then. All of that happens *while
-# a batch is in flight*. This chapter makes an engine out of the pieces:
+# Chapter 7's engine keeps the device busy, and has no callers yet. Callers change their minds, want text and not
+# numbers, send what cannot be served, arrive too fast; and now and then something breaks. All of that happens *while a
+# batch is in flight*. This chapter makes a usable engine out of the pieces:
 #
 # - `prefix_blocks.py`: requests that begin alike share the blocks of their beginning (exercise 8.1)
 # - `service_book.py`: a request book that takes requests back (8.2)
@@ -30,8 +30,8 @@
 # What has an exercise is yours, in `chapters/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
 # there is `solutions/engine_in_one_file.py`, the whole engine from chapter 2 on, to be read from front to back.
 #
-# About two hours with the five exercises, another hour to read the whole engine (section 12), and another three for the
-# museum.
+# About three hours: two for the five exercises, one to read and run the rest. Reading the whole engine (section 12)
+# takes another hour, and the museum (section 13) another three; both can wait.
 
 # %%
 import sys
@@ -44,12 +44,16 @@ open_chapter("ch08")  # whose code runs (COURSE_CODE); switches autoreload on
 # %%
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from threading import Event, Thread
 
 import torch
 from IPython.display import display
 
 from ch02_continuous_batching import Observer, SamplingParams
+from ch06_graphs import bucket_sizes
 from ch07_carry_over.build import build as build_before
 from ch08_full_engine import FullEngine, Server, TextStream, held_back
 from ch08_full_engine.build import build
@@ -61,6 +65,7 @@ from toolkit.course import ROOT
 from toolkit.device import accelerator, is_simulated, new_timeline
 from toolkit.errors import UserError
 from toolkit.models import load_model
+from toolkit.predictions import guess, list_guesses
 from toolkit.recordings import DATA, read_recording
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
@@ -76,35 +81,60 @@ print("this notebook runs on:", accelerator.get_device_name())
 # %% [markdown]
 # ## 1. What is left to gain, and what is there to lose?
 #
-# **Predict first**, and write it down. The transformers library has a continuous batching of its own, asynchronous,
-# with two sets of IO buffers, three streams, graphs and carry-over: the same ideas. On one H100, with the same 8B
-# model, the same 32 requests and 1,024 new tokens each:
+# The transformers library has a continuous batching of its own, asynchronous, with two sets of IO buffers, three
+# streams, graphs and carry-over: the same ideas. On one H100, with the same 8B model, the same 32 requests and 1,024
+# new tokens each:
 #
-# 1. How many times the tokens per second of transformers' asynchronous engine will this course's engine make? Chapter
-#    7's ceiling says what *asynchrony* can bring. Where could more come from?
-# 2. What share of the time is the GPU active, in each of the two?
-# 3. And what does the rest of this chapter (text, metrics, shared blocks, cancelling) cost a step?
-#
-# Section 11 has the measurements. Number 3 can be answered here and now, on the simulated clock: the plain engine of
-# chapter 7, and the full one with all it does.
+# **Predict first.** How many times the tokens per second of transformers' asynchronous engine will this course's engine
+# make? Chapter 7's ceiling says what *asynchrony* can bring; where could more come from? And in what share of the time
+# is a batch on the GPU, in ours? Put numbers in place of the dots; section 11 compares them with what was measured.
 
 # %%
+faster = guess("ours, compiled, over transformers, both asynchronous: times as many tokens per second", ...)
+active = guess("share of the time in which a batch is on the GPU, ours, asynchronous, compiled, %", ...)
+
+# %% [markdown]
+# **Predict first.** And what does the rest of this chapter (text, metrics, shared blocks, cancelling) cost a step? That
+# can be answered here and now, on the simulated clock: the plain engine of chapter 7, and the full one with all it
+# does. Chapter 7's step takes 8.3 ms there.
+
+# %%
+added = guess("what the full engine adds to a step of chapter 7's, ms", ...)
+
+# %%
+step_ms = []
 for name, build_it in (("chapter 7", build_before), ("FullEngine", FullEngine)):
     run = serve(build_it, load)
     idle, wrong = run.recording.idle_share(), run.wrong_share(right)
+    step_ms.append(run.ms_per_step)
     print(f"{name:12} {run.ms_per_step:.2f} ms per step, idle {idle:.1%}, wrong tokens {wrong:.0%}")
 print("clock:", run.recording.clock)
+added.compare(abs(round(step_ms[1] - step_ms[0], 1)), "ms")
 
 # %% [markdown]
-# Nothing, as long as the host has time to spare: all of it is host work, done while the device computes. (The virtual
-# clock charges host phases what they are declared to cost. What they really cost is measured apart; see the end of
-# section 11.)
+# <details><summary>What happened</summary>
 #
-# **Predict first.** All that this chapter adds is in parts, too. Go through the list of files above. Which part of
-# chapter 7's engine does each of them replace? Which of them only watch?
+# Nothing is added as long as the host has time to spare: all of it is host work, done while the device computes. (The
+# virtual clock charges the host's phases what they are declared to cost. What they really cost is measured separately;
+# see the end of section 11.)
+#
+# </details>
+#
+# **Predict first.** All that this chapter adds is in parts, too. Go through the list of files above. Of chapter 7's
+# "scheduler", "book", "packer" and "executor", which are still the same classes?
+
+# %%
+kept = guess("parts of chapter 7 that are kept, of scheduler, book, packer, executor", ...)
 
 # %%
 print(source_diff(build_before, build))
+before, after = build_before(model, tokenizer, **load.limits), build(model, tokenizer, **load.limits)
+same = [
+    part
+    for part in ("scheduler", "book", "packer", "executor")
+    if type(getattr(before, part)) is type(getattr(after, part))
+]
+kept.compare(same)
 
 # %% [markdown]
 # The difference of two builds is the chapter's idea. This chapter has several, so the difference is longer than any
@@ -112,16 +142,43 @@ print(source_diff(build_before, build))
 #
 # | in chapter 7 | in this chapter | what for |
 # |---|---|---|
-# | `BlockManager`, `CarryScheduler` | `PrefixBlockManager`, `PrefixScheduler` | shared beginnings (section 4) |
-# | `RequestBook`, `Texts` | `ServiceBook`, `StreamedTexts` | cancelling (3), text as it comes (5) |
-# | no observers but the clock's prices | `Metrics`, `CulpritSearch` | figures (8), who is at fault (6) |
+# | `BlockManager`, `CarryScheduler` | `PrefixBlockManager`, `PrefixScheduler` | shared beginnings (section 3) |
+# | `RequestBook`, `Texts` | `ServiceBook`, `StreamedTexts` | cancelling (4), text as it comes (5) |
+# | no observers but the clock's prices | `Metrics`, `CulpritSearch` | figures (8), which request is at fault (6) |
 # | `IOBuffers` | `PackedBuffers` | one copy in instead of a dozen |
 # | the given forward, or `GraphForward` | `quickest_forward` | as many graphs as the device can have |
 #
-# Packer, executor, carry-over and the ring of buffers are what they were. This `build` gives *parts* and no engine. The
-# loop around them is the class `FullEngine`, which callers know by its name; it adds what happens when a step raises
-# (section 6).
+# Packer, executor, carry-over and the ring of buffers are what they were. This `build` returns *parts* and no engine.
+# The loop around them is the class `FullEngine`, which callers know by its name; it adds what happens when a step
+# raises (section 6).
 #
+# ### Two given parts that make a launch cheap
+#
+# **Packed buffers.** Since chapter 3 a batch has a dozen input tensors, and each one is a copy of its own. A few
+# kilobytes take the copy engine hardly any time, but queueing a copy costs the host some microseconds each. So all
+# inputs lie in one piece of pinned memory, one behind the other, and in one piece of device memory laid out alike. The
+# tensors by name are views of it, each beginning at a multiple of 64 bytes:
+
+# %%
+buffers = after.executor.pool.buffers[0]
+start = buffers.host_buffer.data_ptr()
+for name, view in buffers.host_inputs.items():
+    print(f"byte {view.data_ptr() - start:6}  {name:16} {tuple(view.shape)} {str(view.dtype)[6:]}")
+print(f"one copy of {buffers.host_buffer.nbytes} bytes instead of {len(buffers.host_inputs)} copies")
+
+# %% [markdown]
+# **Step graphs.** Chapter 6 captures decode steps, by their number of rows. A step with a prompt in it ran operation by
+# operation; and while requests come and go, that is every few steps. But what differs from one mixed step to the next
+# is only how its tokens are divided among the rows, and that is in a tensor (`query_start_loc`), not in the launch. So
+# a mixed step can be captured by its number of *tokens*, rounded up to a bucket; tokens beyond the batch belong to no
+# row. It takes an attention kernel whose grid is fixed by numbers that the host knows: the course's Triton kernels do,
+# the plain one does not. `quickest_forward` picks what the device can have; on the simulated GPU that is no graph at
+# all, because replaying one there takes long.
+
+# %%
+print("buckets of tokens for a budget of 1,024:", [size for size in bucket_sizes(1024) if size >= 16])
+
+# %% [markdown]
 # ## 2. The loop has three phases
 #
 # There is still no new loop. `advance` is chapter 5's, six lines, and its three phases fall out of it:
@@ -133,7 +190,14 @@ print(source_diff(build_before, build))
 # | drain | N | nothing can run | N |
 #
 # The case that is forgotten most often is none of the three: *nothing in flight and nothing to run*. A server starts
-# like that, and comes back to it whenever its callers are quiet. `step` then returns an empty list, at once.
+# like that, and returns to it whenever its callers are quiet. `step` then returns an empty list, at once.
+#
+# **Predict first.** One request, four tokens. How many launches does it take, in the asynchronous order, and how many
+# calls of `step` return no token?
+
+# %%
+launches = guess("launches for one request of four tokens", ...)
+empty = guess("steps without a token, with that request in the engine", ...)
 
 
 # %%
@@ -181,91 +245,22 @@ seen = Watch(engine)
 for _ in range(2):
     print("step of an empty engine returns", engine.step())
 engine.add_request("A", load.prompts[0], SamplingParams(max_tokens=4, ignore_eos=True))
+num_launches = num_empty = 0
 while engine.has_work:
     del seen.calls[:]
     tokens = [list(output.new_token_ids) for output in engine.step()]
     phase = "cold start" if not tokens else "drain" if "nothing to run" in seen.calls else "steady state"
     print(f"{phase:13} {', '.join(seen.calls):34} brings {tokens}")
+    num_launches += sum(call.startswith("launch") for call in seen.calls)
+    num_empty += not tokens
+launches.compare(num_launches)
+empty.compare(num_empty)
 
 # %% [markdown]
 # Look at the drain: `nothing to run`, because request A will have its 4 tokens with what is in flight. That was known
 # beforehand, so no launch is wasted.
 #
-# ## 3. Whatever happens to a request happens in flight
-#
-# A request can be cancelled, preempted, ended by an EOS token or a stop string, and struck by an error. In an
-# asynchronous engine all of these find a row of it *in flight*. One could wait for that row; that would be a gap. One
-# could try to call it back; a GPU has no such call. The rule of this course is:
-#
-# > **What is in flight is never touched.** The request's epoch advances, its blocks go back at once, and commit drops
-# > every row whose epoch is not the request's any more.
-#
-# The row will still write keys and values into blocks that are free by then. That does no harm, for two reasons. All
-# use of the cache is queued on *one* stream, so whoever gets the block next writes behind it. And such a row writes
-# behind what was committed, while a block can be shared only after the commit that filled it (section 4): no other
-# request reads it.
-#
-# What *each* request must get, whatever happens: exactly one terminal output, and no token after it.
-#
-# ### Exercise 8.2: end a request wherever it is (15 minutes)
-#
-# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
-# way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. (8.1 comes in
-# section 4; the order of the numbers is that of the files.) In a terminal at the repository's root:
-#
-#     make check EX=8.2
-#     make hint EX=8.2
-#
-# **Predict first.** Five requests. B is cancelled after the fourth step, C is preempted at the same moment, D samples
-# an EOS token in batch 3. In which batches will there be rows whose work is wasted (x)?
-
-# %%
-engine = new_engine()
-seen = Watch(engine)
-engine.book.eos_ids = {right[3][3]}
-for i, name in enumerate("ABCDE"):
-    ignore = name != "D"
-    engine.add_request(name, load.prompts[i], SamplingParams(max_tokens=12, ignore_eos=ignore))
-answers, ends = {name: [] for name in "ABCDE"}, {}
-while engine.has_work:
-    if engine.num_steps == 4 and "B" in engine.book.requests:
-        engine.cancel("B")
-        engine.scheduler.preempt(engine.book.requests["C"])
-    for output in engine.step():
-        answers[output.request_id] += output.new_token_ids
-        if output.finish_reason is not None:
-            ends[output.request_id] = output.finish_reason.value
-draw(seen)
-for i, name in enumerate("ABCDE"):
-    verdict = "right" if answers[name] == right[i][: len(answers[name])] else "WRONG"
-    print(f"{name}: {len(answers[name]):2} tokens, {verdict}, ended by {ends[name]}")
-print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entrance.config.num_blocks)
-
-# %% [markdown]
-# One row each for B, C and D. B's and C's were launched before the call, D's before anybody could know of its EOS. C
-# comes back, with its prompt and what it had said as one long prompt, and the dropped token comes again. Nothing waits,
-# and the device is not asked; that is why a cancel can be taken at any moment between two steps.
-#
-# The same as a timeline: three requests of 6 tokens, one cancelled after the third step. Cold start on the left (the
-# device waits for the first batch, once), drain on the right.
-
-# %%
-engine = new_engine()
-engine.observers.timeline = timeline = new_timeline()
-for i in range(3):
-    engine.add_request(str(i), load.prompts[i], SamplingParams(max_tokens=6, ignore_eos=True))
-while engine.has_work:
-    if engine.num_steps == 3 and "1" in engine.book.requests:
-        engine.cancel("1")
-    engine.step()
-plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel after three steps", steps=(0, 5))
-
-# %% [markdown]
-# The same, recorded behind a warm-up of six steps (the title names the device):
-#
-# ![Cold start, steady state, drain](../../figures/ch08_phases.png)
-#
-# ## 4. What begins alike is computed once
+# ## 3. What begins alike is computed once
 #
 # Requests to one service often begin with the same text: instructions, a document, the conversation so far. A key or a
 # value depends on its own token and on those before it, and on nothing else. So a *full block* is determined by its
@@ -282,17 +277,64 @@ plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel 
 # 3. **A block goes back when its last owner leaves.** And then it keeps name and content until it is needed for others:
 #    free, but not forgotten.
 #
-# From rule 3 something follows for nothing: a request that was preempted finds its own blocks again.
+# Rule 3 has a useful consequence: a request that was preempted finds its own blocks again.
+#
+# The block manager keeps three books for it, and they must agree after every move:
+#
+# | book | says | a block is in it |
+# |---|---|---|
+# | `owners` | in how many block tables a block is | while that is more than 0 |
+# | `block_of`, `name_of` | which name a block has | from the commit of the step that filled it |
+# | `reusable` | blocks with a name and without an owner, the longest unused one first | until shared or needed |
+#
+# (What is in none of them is in `free_blocks`, as in chapter 2.) The next cell watches them. A asks first; B has the
+# same 32 tokens at its beginning and comes after two steps; when both are done, C comes with the same beginning.
+
+# %%
+engine = new_engine()
+blocks, short = engine.scheduler.blocks, SamplingParams(max_tokens=4, ignore_eos=True)
+common = [3 + (7 * i) % 200 for i in range(32)]
+
+
+def books(when):
+    """One line with the three books."""
+    owned = {block: count for block, count in sorted(blocks.owners.items()) if count}
+    print(f"{when:16} owners {str(owned):32} named {str(sorted(blocks.name_of)):9} reusable {list(blocks.reusable)}")
+
+
+engine.add_request("A", common + [5, 6, 7], short)
+for step in range(20):
+    if step == 2:
+        engine.add_request("B", common + [8, 9], short)
+    if step > 2 and not engine.has_work:
+        break
+    engine.step()
+    books(f"step {step}")
+engine.add_request("C", common + [10], short)
+engine.step()
+books("C is let in")
+
+# %% [markdown]
+# Follow blocks 0 and 1: owned, then named (one step after the launch that filled them, at its commit), then owned
+# twice, then reusable, then owned by C, which computes one token of its prompt instead of 33.
 #
 # ### Exercise 8.1: share the blocks of a common beginning (40 minutes)
 #
-# In `prefix_blocks.py`, fill `share_prefix`, `mark_written` and `free` of `PrefixBlockManager`, about 25 lines. `make
-# hint EX=8.1`. Its tests keep a list that plays the KV cache, and look after every move whether each name tells the
-# truth.
+# In `chapters/ch08_full_engine/prefix_blocks.py`, fill `share_prefix`, `mark_written` and `free` of
+# `PrefixBlockManager`, about 25 lines. Its tests keep a list that plays the KV cache, and check after every move that
+# each name tells the truth. In a terminal at the repository's root:
+#
+#     make check EX=8.1
+#     make hint EX=8.1
 #
 # **Predict first.** Eight requests share a beginning of 320 tokens (20 blocks) and have 8 of their own. A step computes
-# at most 64 tokens. All come at once. When will the eighth have its first token, with sharing and without? And does the
-# *first* one gain anything?
+# at most 64 tokens. All come at once. How many steps does it take until all have their 8 tokens, without sharing and
+# with it? (Without: count tokens. With: when are the blocks named?) And does the *first* request gain anything?
+
+# %%
+steps_plain = guess("steps for eight requests of 328 tokens, 64 in a step, then 8 new ones each", ...)
+steps_shared = guess("the same with their first 320 tokens shared", ...)
+first_gains = guess("does the first request have its first token earlier? yes or no", ...)
 
 # %%
 beginning = [3 + (7 * i) % 200 for i in range(320)]
@@ -318,16 +360,104 @@ print("first token, plain " + " ".join(f"{ms:6.1f}" for ms in plain_ms) + "  ms,
 print("     with sharing  " + " ".join(f"{ms:6.1f}" for ms in shared_ms))
 print(f"steps: {plain.num_steps} and {sharing.num_steps}, tokens not computed: {sharing.metrics.shared_tokens}")
 print("the same answers" if shared_answers == plain_answers else "OTHER ANSWERS")
+steps_plain.compare(plain.num_steps)
+steps_shared.compare(sharing.num_steps)
+first_gains.compare("yes" if shared_ms[0] < plain_ms[0] else "no")
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # The first request gains nothing, since one of them has to compute the beginning. The others come in as soon as its
-# blocks are named, and are there with the first one's next tokens. What is not shared is what was still in flight when
-# they came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is
-# worth depends on how long beginnings are; it costs one hash for each block.)
+# blocks are named, and have their first tokens soon after it. What is not shared is what was still in flight when they
+# came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is worth
+# depends on how long beginnings are; it costs one hash for each block.)
+#
+# </details>
 #
 # The same with 16 requests and beginnings of three lengths, recorded:
 #
 # ![Until all requests have a first token](../../figures/ch08_prefix.png)
+#
+# ## 4. Whatever happens to a request happens in flight
+#
+# A request can be cancelled, preempted, ended by an EOS token or a stop string, and hit by an error. In an asynchronous
+# engine each of these finds a row of it *in flight*. Waiting for that row would be a gap, and a GPU has no call that
+# takes work back. The rule of this course is:
+#
+# > **What is in flight is never touched.** The request's epoch advances, its blocks go back at once, and commit drops
+# > every row whose epoch is not the request's any more.
+#
+# ![The states of a request: waiting, running, ended, and what leads from one to another](../../figures/ch08_states.png)
+#
+# The row will still write keys and values into blocks that are free by then. That does no harm, for two reasons. All
+# use of the cache is queued on *one* stream, so the block's next owner writes after it. And such a row writes behind
+# what was committed, while a block can be shared only after the commit that filled it (section 3): no other request
+# reads it.
+#
+# What *each* request must get, whatever happens: exactly one terminal output, and no token after it.
+#
+# ### Exercise 8.2: end a request wherever it is (15 minutes)
+#
+# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
+# way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. `make hint
+# EX=8.2`.
+#
+# **Predict first.** Five requests. B is cancelled after the fourth step, C is preempted at the same moment, D samples
+# an EOS token in batch 3. Of how many rows is the work wasted, in all?
+
+# %%
+wasted = guess("rows whose work is wasted: one cancel, one preemption, one EOS token", ...)
+
+# %%
+engine = new_engine()
+seen = Watch(engine)
+engine.book.eos_ids = {right[3][3]}
+for i, name in enumerate("ABCDE"):
+    ignore = name != "D"
+    engine.add_request(name, load.prompts[i], SamplingParams(max_tokens=12, ignore_eos=ignore))
+answers, ends = {name: [] for name in "ABCDE"}, {}
+while engine.has_work:
+    if engine.num_steps == 4 and "B" in engine.book.requests:
+        engine.cancel("B")
+        engine.scheduler.preempt(engine.book.requests["C"])
+    for output in engine.step():
+        answers[output.request_id] += output.new_token_ids
+        if output.finish_reason is not None:
+            ends[output.request_id] = output.finish_reason.value
+draw(seen)
+for i, name in enumerate("ABCDE"):
+    verdict = "right" if answers[name] == right[i][: len(answers[name])] else "WRONG"
+    print(f"{name}: {len(answers[name]):2} tokens, {verdict}, ended by {ends[name]}")
+print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entrance.config.num_blocks)
+wasted.compare(sum(sign == "x" for batch in seen.batches for sign in batch.values()))
+
+# %% [markdown]
+# <details><summary>What happened</summary>
+#
+# One row each for B, C and D. B's and C's were launched before the call, D's before the host could know of its EOS. C
+# comes back, with its prompt and what it had said as one long prompt, and the dropped token is sampled again. Nothing
+# waits, and the device is not asked; that is why a cancel can be taken at any moment between two steps.
+#
+# </details>
+#
+# The same as a timeline: three requests of 6 tokens, one cancelled after the third step. Cold start on the left (the
+# device waits for the first batch, once), drain on the right.
+
+# %%
+engine = new_engine()
+engine.observers.timeline = timeline = new_timeline()
+for i in range(3):
+    engine.add_request(str(i), load.prompts[i], SamplingParams(max_tokens=6, ignore_eos=True))
+while engine.has_work:
+    if engine.num_steps == 3 and "1" in engine.book.requests:
+        engine.cancel("1")
+    engine.step()
+plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel after three steps", steps=(0, 5))
+
+# %% [markdown]
+# The same, recorded behind a warm-up of six steps (the title names the device):
+#
+# ![Cold start, steady state, drain](../../figures/ch08_phases.png)
 #
 # ## 5. From tokens to text
 #
@@ -362,8 +492,8 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 #
 # ## 6. When a step raises
 #
-# Sooner or later a step raises: out of memory, a mistake in somebody's code, a GPU that falls off its bus. Many engines
-# end there, with the requests of all callers. What is the least that must be given up?
+# Sooner or later a step raises: out of memory, a bug, a GPU that falls off its bus. Many engines end there, with the
+# requests of all callers. What is the least that must be given up?
 #
 # The host still knows each request's prompt, and the tokens that were committed. That is a complete state: it is what
 # a preempted request comes back with. What is *not* known is what the batches in flight have done. So:
@@ -375,18 +505,25 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 #    if these are still there.
 # 3. If it fails again at once, those who are running end with `ERROR`. Those who wait are served.
 #
-# Rule 3 would be hard on the innocent, if they were many: one request that makes every step fail would take all others
-# with it. So before `recover` gets that far, `culprit.py` (given) looks for the one at fault. After the second failure
-# it lets half of those under suspicion run, then half of the half, until one fails all by itself; the others wait
-# meanwhile, and lose nothing. Its end is logged with the traceback.
+# Rule 3 alone would be unfair: one request that makes every step fail would take all others with it. So before
+# `recover` gets that far, `culprit.py` (given) looks for the request at fault. After the second failure it lets half of
+# the suspects run, then half of that half, until one fails alone; the others wait meanwhile, and lose nothing. The
+# culprit's end is logged with the traceback.
 #
 # ### Exercise 8.4: get over an error (25 minutes)
 #
 # In `full_engine.py`, fill `FullEngine.recover`, 13 lines. `make hint EX=8.4`.
 #
-# To try it, the next cell puts an executor in front of the engine's own, one whose `launch` raises when it is told to.
-# **Predict first.** Four requests run, four wait. What do the eight get if launch number 5 raises; if 5 and 6 raise; if
-# every launch raises that has request 2 in it; if operation 5 fails *on the device*?
+# To try it, the cell after the next puts an executor in front of the engine's own, one whose `launch` raises when it is
+# told to.
+#
+# **Predict first.** Four requests run, four wait. How many of the eight end with an error if launches number 5 and 6
+# raise; if every launch raises that has request 2 in it; if operation 5 fails *on the device*?
+
+# %%
+two_fail = guess("of eight requests, ended with an error: launches 5 and 6 raise", ...)
+one_at_fault = guess("of eight requests, ended with an error: launches with request 2 in them raise", ...)
+device_fails = guess("of eight requests, ended with an error: an operation fails on the device", ...)
 
 
 # %%
@@ -409,7 +546,7 @@ class Failing:
 
 
 def serve_eight(engine):
-    """Run eight requests to their ends; print what they got."""
+    """Run eight requests to their ends and print what they got; returns how many ended with an error."""
     for i, prompt in enumerate(load.prompts):
         engine.add_request(str(i), prompt, params)
     answers, ends = {i: [] for i in range(8)}, {}
@@ -421,19 +558,21 @@ def serve_eight(engine):
     for i in range(8):
         verdict = "right" if answers[i] == right[i][: len(answers[i])] else "WRONG"
         print(f"    {i}: {len(answers[i]):2} tokens, {verdict}, {ends[i].finish_reason.value} {ends[i].error}")
+    return sum(bool(end.error) for end in ends.values())
 
 
 for failing in ((5,), (5, 6)):
     print("launches that raise:", failing)
     engine = new_engine(max_rows=4)
     engine.executor = Failing(engine.executor, failing=failing)
-    serve_eight(engine)
+    errors = serve_eight(engine)
+two_fail.compare(errors)
 
 logging.getLogger("ch08_full_engine").setLevel(logging.CRITICAL)  # no traceback here: we know where it was raised
 print("launches with request 2 in them raise:")
 engine = new_engine(max_rows=4)
 engine.executor = Failing(engine.executor, bad="2")
-serve_eight(engine)
+one_at_fault.compare(serve_eight(engine))
 
 # %%
 if is_simulated():
@@ -448,15 +587,15 @@ if is_simulated():
         return step(*arguments)
 
     forward.forward = breaks_at_5
-    serve_eight(engine)
+    device_fails.compare(serve_eight(engine))
     try:
         engine.add_request("later", load.prompts[0], params)
     except UserError as error:
         print("a new one:", error)
 
 # %% [markdown]
-# What is *not* caught: a race report of the simulated GPU. It is no `Exception`, on purpose. A race is a mistake in the
-# program, and an engine that gets over it would hide it.
+# What is *not* caught is a race report of the simulated GPU. It is not an `Exception`, on purpose: a race is a mistake
+# in the program, and an engine that recovers from it would hide it.
 #
 # ## 7. A server
 #
@@ -465,19 +604,19 @@ if is_simulated():
 # is nothing to do it sleeps on that queue.
 #
 # Outputs go out through a callback for each request. The async generator is one such callback, which hands each output
-# to the caller's event loop. Three things to see to:
+# to the caller's event loop. Three rules:
 #
 # - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that is none:
 #   the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
 #   returns: the engine's thread looks at it later, and by then the caller may have changed it.
 # - **A caller who leaves takes the request back.** A generator that is closed cancels in its `finally`.
 # - **Back-pressure.** A queue without a bound only hides that the engine is too slow. So at most `max_requests` are
-#   inside. Whoever comes next waits outside, a thread in `submit`, a coroutine in `stream`, first come, first served.
+#   inside. The next caller waits outside, a thread in `submit`, a coroutine in `stream`, first come, first served.
 #
 # ### Exercise 8.5: give a place to the next one (15 minutes)
 #
-# In `admission_gate.py`, fill `AdmissionGate.leave`, seven lines. Those who wait may give up at any moment. A place
-# that is given to somebody who has gone is lost for ever. `make hint EX=8.5`.
+# In `admission_gate.py`, fill `AdmissionGate.leave`, seven lines. A caller who waits may give up at any moment, and a
+# place that is given to a caller who has left is lost forever. `make hint EX=8.5`.
 #
 # Now all of it at once. Two callers listen to a server, as coroutines in one event loop. The second one has heard
 # enough after five tokens. A third and a fourth come, and there is room for two:
@@ -518,26 +657,77 @@ print("finished:", dict(engine.metrics.finished))
 print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entrance.config.num_blocks)
 
 # %% [markdown]
+# ### Threads take turns: the GIL
+#
+# Only one thread of a Python process runs Python at a time: the one that holds the *global interpreter lock*. A call
+# into torch or CUDA that takes long, such as waiting for an event, releases it; afterwards the thread wants it back. If
+# another thread is computing in Python by then, it is asked to yield, but only after the *switch interval*.
+#
+# **Predict first.** The next cell releases the lock for about a millisecond and takes it back, 20 times, first alone,
+# then beside a thread that computes. How long does it take to get the lock back in the second case, in milliseconds?
+
+# %%
+get_back = guess("getting the interpreter lock back from a thread that computes, ms", ...)
+
+
+# %%
+text = bytes(1_000_000)
+
+
+def turns(count=20):
+    """Milliseconds to release the lock, work without it and have it again, on average."""
+    start = time.perf_counter()
+    for _ in range(count):
+        blake2b(text)  # releases the lock for about a millisecond, as a wait for an event does
+    return 1000 * (time.perf_counter() - start) / count
+
+
+def compute_until(stop):
+    while not stop.is_set():
+        sum(range(1000))
+
+
+stop = Event()
+alone = turns()
+neighbour = Thread(target=compute_until, args=(stop,))
+neighbour.start()
+beside = turns()
+stop.set()
+neighbour.join()
+print(f"alone {alone:.3f} ms, beside a thread that computes {beside:.1f} ms")
+print(f"switch interval: {1000 * sys.getswitchinterval():.0f} ms")
+get_back.compare(round(beside - alone, 1), "ms")
+
+# %% [markdown]
+# <details><summary>What happened</summary>
+#
+# About one switch interval, 5 ms: most of a decode step of an 8B model, and several steps of a small one. So a callback
+# that computes, or a caller that tokenises a long prompt in another thread of the same process, delays the engine's
+# next launch by a time that no timeline of the device explains. What helps: callbacks that only hand over, work in
+# small pieces, a shorter interval (`sys.setswitchinterval`), or a process of its own. Chapter 10 measures a server
+# against it.
+#
+# </details>
+#
 # ## 8. What the engine says of itself
 #
-# A server looks at these figures all the time, so they must be cheap: counters, a clock that is read a few times a
-# step, and two device events around each forward. The events are read when the step is committed. By then they have
-# passed, so the host does not wait for them. `Metrics` is an observer: the engine tells it what happens, and no line of
-# the loop is about figures.
+# A server reads these figures all the time, so they must be cheap: counters, a clock that is read a few times a step,
+# and two device events around each forward. The events are read when the step is committed. By then they have passed,
+# so the host does not wait for them. `Metrics` is an observer: the engine tells it what happens, and no line of the
+# loop is about figures.
 
 # %%
 for name, value in sharing.metrics.summary().items():
     print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
 
 # %% [markdown]
-# `idle_share` counts only time in which there *was* work. A quiet night is no idle share. And the time to the first
-# token is taken from `add_request`, waiting included: that is what a caller feels.
+# `idle_share` counts only time in which there *was* work; a quiet night does not count. And the time to the first token
+# is taken from `add_request`, waiting included: that is what a caller notices.
 #
 # ## 9. What asynchrony forbids, or delays
 #
-# N + 1 is prepared, packed and launched before anybody on the host has seen what N sampled. Whatever needs that token
-# *on the host*, before the next forward, does not fit. It can move to the device, or it has to wait, and waiting is a
-# gap.
+# N + 1 is prepared, packed and launched before the host has seen what N sampled. Anything that needs that token *on the
+# host*, before the next forward, does not fit. It can move to the device, or it has to wait, and waiting is a gap.
 #
 # - **EOS and stop strings** are seen one step late. Here and everywhere: run one row too far, and drop it.
 # - **The answer itself** comes later only if N ends while the host is still at work on N + 1. **A new request** gets
@@ -604,28 +794,38 @@ for name, value in sharing.metrics.summary().items():
 #
 # `make bench` compares this engine with transformers' own continuous batching on one GPU: same model, same prompts,
 # same lengths, greedy, in turns, medians. (In the ragged load tokens may end a request, so there the answers are not
-# equally long; compare latencies.) Look at your predictions of section 1, then here:
+# equally long; compare latencies.) One case as a table, the 8B shape with 32 requests of 1,024 new tokens; `make bench`
+# prints all of them, and the pictures below show them:
 
 # %%
 recordings = sorted(DATA.glob("*/peers.json"))
 for path in recordings:
     recording = read_recording(path)
+    shown = [
+        row for row in recording["rows"] if (row["model"], row["workload"], row["new_tokens"]) == ("8b", "equal", 1024)
+    ]
+    shown = [row for row in shown if row["batch"] == 32]
     print(f"{recording['device']}, torch {recording['torch']}, transformers {recording['transformers']}\n")
-    print(table(recording["rows"]))
+    print(table(shown))
+    speed = {(row["engine"], row["mode"], row["compiled"]): row["tokens_per_s"] for row in shown}
+    busy = {(row["engine"], row["mode"], row["compiled"]): row["gpu_active"] for row in shown}
+    ours = ("ours", "async", True)
+    faster.compare(speed[ours] / speed["transformers", "async", False], "times")
+    active.compare(100 * busy[ours], "%")
 if not recordings:
     print("not recorded yet: make bench, on a machine with a GPU")
 
 # %%
-drawn = ("peers_throughput", "peers_rows", "peers_steps", "peers_active", "peers_first_token")
+drawn = ("peers_throughput", "peers_rows", "peers_steps", "peers_active", "peers_first_token", "peers_between_tokens")
 for picture in recorded_figures("peers", *drawn):
     display(picture)
 
 # %% [markdown]
 # How to read it. *Asynchrony* is the step from our synchronous row to the asynchronous one: at most about what the idle
-# share promised. *Everything else* is the difference of the two asynchronous engines: the attention kernel, the model's
-# layers compiled or not, graphs for every step or not, host work per step. Both engines overlap; so it is not
-# asynchrony that makes the difference between them. A step cannot be shorter than reading the weights and the KV cache
-# once; that floor is drawn, too (with the bandwidth of a copy; reading alone may be a little quicker, see chapter 6).
+# share promised. *Everything else* is the difference between the two asynchronous engines: the attention kernel, the
+# model's layers compiled or not, graphs for every step or not, host work per step. Both engines overlap, so asynchrony
+# does not make the difference between them. A step cannot be shorter than reading the weights and the KV cache once;
+# that floor is drawn, too (with the bandwidth of a copy; reading alone may be a little quicker, see chapter 6).
 #
 # Of the columns, *all run* belongs to its row. *GPU active* and *kernels* were measured once for each engine and model,
 # in short runs of their own, and observing costs time: under the profiler the synchronous engines wait longer for their
@@ -636,18 +836,18 @@ for path in recordings:
     print(gains(read_recording(path)["rows"]))
 
 # %% [markdown]
-# So asynchrony gives what it promised: the synchronous engine's idle time, hardly more and hardly less. (Hardly more:
-# in the synchronous order a forward takes a little longer between its two events, since the host is still launching it
-# when the first one passes.) The quicker the forward, the larger the share of a step that the host takes, and the more
-# there is to gain: compare the two shapes, and compiled with not compiled. Compiling shortens the *forward*, so without
-# asynchrony a part of what it wins is lost to a host that has not become any quicker.
+# So asynchrony gives what it promised: the synchronous engine's idle time, and a little more. (A little more, because
+# in the synchronous order a forward takes slightly longer between its two events: the host is still launching it when
+# the first one passes.) The quicker the forward, the larger the host's share of a step, and the more there is to gain:
+# compare the two shapes, and compiled with not compiled. Compiling shortens the *forward*, so without asynchrony part
+# of what it gains is lost to a host that has not become any quicker.
 #
-# The price is in the last picture, in the medians. A request that arrives finds a batch under way *and* one behind it,
-# so it waits for one step more (section 9). The steps are shorter, and about half a step is left of that. (The longest
-# waits are another matter: of 64 requests the 99th percentile is the longest of all.)
+# The price is in the picture of the first token, in the medians. A request that arrives finds a batch under way *and*
+# one behind it, so it waits for one step more (section 9). The steps are shorter, and about half a step is left of
+# that. (The longest waits are another matter: of 64 requests the 99th percentile is the longest of all.)
 #
-# **vLLM** is in the lines with 256 and 512 rows, and in the second picture. `make bench` takes it along where you have
-# it: `BENCH='--vllm PYTHON'` names the Python that it is installed for. "ours" is chapter 9's engine there, which is
+# **vLLM** is in the lines with 256 and 512 rows, and in the second picture. `make bench` includes it where you have it:
+# `BENCH='--vllm PYTHON'` names the Python that it is installed for. "ours" is chapter 9's engine there, which is
 # this one with a quicker host, so leave the explanation to chapter 9. Read these lines with care. vLLM does much
 # that this engine does not: hundreds of architectures, quantised weights, adapters, speculative decoding, structured
 # output, images, several GPUs and machines. Its server was not measured, only `LLM.generate`, in one process and in
@@ -712,12 +912,12 @@ for path in recordings:
 #
 # ## 12. The whole engine in one file
 #
-# You have built some parts of this engine and read others, over seven chapters. Now read them one behind the other,
-# once, from front to back: `solutions/engine_in_one_file.py`. It has every module that `FullEngine` consists of, each
-# behind those that it needs, and each block begins with its chapter and its file. Of the docstrings the first paragraph
-# is left; imports and the markers of exercises are gone. A command makes the file from the chapters, and a test sees to
-# it that the two agree. (`Server` is not in it: that is what is in front of an engine. Nor is the toolkit: the model,
-# its attention, the simulated GPU.)
+# You have built some parts of this engine and read others, over seven chapters. Now read them once from front to back:
+# `solutions/engine_in_one_file.py`. It has every module that `FullEngine` consists of, each after those that it needs,
+# and each block begins with its chapter and its file. Of the docstrings the first paragraph is left; imports and the
+# markers of exercises are gone. A command makes the file from the chapters, and a test checks that the two agree.
+# (`Server` is not in it: that is what is in front of an engine. Nor is the toolkit: the model, its attention, the
+# simulated GPU.)
 
 # %%
 blocks = (ROOT / "solutions" / "engine_in_one_file.py").read_text().split("# ==== chapter ")[1:]
@@ -727,8 +927,8 @@ for chapter in sorted({block[0] for block in blocks}):
 print("lines in all:", sum(block.count("\n") for block in blocks))
 
 # %% [markdown]
-# It takes about an hour. Do not stop at what you do not see at once; mark it and go on, most of it is answered further
-# down. Keep these five questions beside you, and write down a class and a method for each *before* you open the answer.
+# It takes about an hour. If something is unclear, mark it and read on; most of it is answered further down. Keep these
+# five questions beside you, and write down a class and a method for each *before* you open the answer.
 #
 # **Question 1. Where would a repetition penalty go?** It lowers the logits of all tokens that a request has said
 # before. Which classes and functions change, and what cannot stay on the host?
@@ -767,7 +967,7 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 # `PrefixBlockManager.mark_written` looks for that block in a table that is empty by now, and raises an `IndexError`.
 # The engine gets over it (section 6), and all running requests start over. Had the request been preempted and let in
 # again, its table would not be empty. Then there is no error, and a block may get its name while the step that writes
-# it is still in flight. That is against the first rule of section 4, and wrong from the moment when that step fails:
+# it is still in flight. That is against the first rule of section 3, and wrong from the moment when that step fails:
 # `PrefixBlockManager.take_all_back` keeps all names.
 #
 # </details>
@@ -860,15 +1060,62 @@ for each in load_exercises().values():
 # - A name for each block: one hash of 16 tokens and of the name before. And three books (owners, names, reusable) that
 #   must agree after every move; the tests of 8.1 check them after every move.
 # - Text: one step of a decoder for each token, on the host, beside the forward.
-# - A request that waits outside instead of inside a queue. That is no loss, only honesty: the queue in front of a full
-#   engine is somewhere in any case.
+# - A request that waits outside instead of inside a queue. That costs nothing and is more honest: in front of a full
+#   engine there is a queue in any case.
 # - Not offered: grammars, penalties, speculative decoding (section 9).
 #
-# What is gained: an engine that can be left alone. It starts with no request at all, serves whoever comes, gets over
-# what can be got over, says what it does, and each request gets one answer and one end.
+# What is gained is an engine that can run unattended. It starts without a request, serves each one that arrives,
+# recovers from what can be recovered from, reports what it does, and gives each request one answer and one end.
 #
-# The GPU is full now, as long as the host keeps up. Chapter 9 sees to it that it does, at any number of rows.
+# The GPU is full now, as long as the host keeps up. Chapter 9 makes sure that it does, at any number of rows.
 #
+# ## 15. Check yourself
+#
+# <details><summary>A block's name is given at the commit of the step that filled it, not at its launch. What goes wrong
+# with the earlier moment?</summary>
+#
+# The step may fail, or the row may be dropped, and then the block's content is not what the name says. Another request
+# that takes it computes wrong tokens, without a race and without an error.
+#
+# </details>
+#
+# <details><summary>A request is cancelled, and its blocks go to another request at once, while a row of it is still in
+# flight. Why are no keys and values overwritten that the other one needs?</summary>
+#
+# Both rows are queued on the one compute stream. The old row was launched before, so it writes before; the new owner
+# writes over it.
+#
+# </details>
+#
+# <details><summary>Why does `TextStream` hold characters back even when they are complete?</summary>
+#
+# They may be the beginning of a stop string. What was shown can never be taken back.
+#
+# </details>
+#
+# <details><summary>A step raises once, and the next one succeeds. Which tokens are lost?</summary>
+#
+# None that a caller has seen. What was in flight is dropped, all running requests are preempted, and each computes its
+# committed tokens again as one long prompt (or finds its blocks by their names), so the dropped tokens are sampled
+# again.
+#
+# </details>
+#
+# <details><summary>Why can this engine offer temperature, and no repetition penalty?</summary>
+#
+# Temperature needs only the logits. A penalty needs the token in flight, which the host does not know when it launches.
+#
+# </details>
+#
+# **Stretch tasks.** (1) In section 3 the eight requests take the number of steps that the cell prints. A request that
+# waits a little finds more of its beginning named. Change the order of admission (a scheduler of your own, derived from
+# `PrefixScheduler`) so that it takes fewer steps, with the same answers. (2) `held_back` looks at each stop string;
+# make it take the same time for 1,000 stop strings as for 10 (Aho and Corasick, 1975).
+
+# %%
+list_guesses()
+
+# %% [markdown]
 # **Further reading**
 #
 # - Yu et al., "Orca: A Distributed Serving System for Transformer-Based Generative Models", OSDI 2022: scheduling by
