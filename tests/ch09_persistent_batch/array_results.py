@@ -3,7 +3,6 @@
 import numpy as np
 
 from tests.causes import has_result
-from tests.words import counted
 
 KINDS = {"i": "integers (int64)", "b": "bool"}
 
@@ -13,9 +12,8 @@ def is_array(value: object, call: str, kind: str, length: int | None = None) -> 
     has_result(value, call)
     assert isinstance(value, np.ndarray), f"{call} should return a numpy array; it returned {named(value)}: {value}"
     assert value.dtype.kind == kind, f"{call} should return {KINDS[kind]}; the array it returned is {value.dtype}"
-    assert value.ndim == 1 and length in (None, len(value)), (
-        f"{call} should return one number for each of {counted(length or 0, 'row')}; the array has shape {value.shape}"
-    )
+    right = (len(value) if length is None else length,)
+    assert value.shape == right, f"{call} should return an array of shape {right}; it has {value.shape}"
     return value
 
 

@@ -93,6 +93,7 @@ def test_whose_token_ends_the_sequence(eos: set[int]):
     seats.tokens[numbers, 4] = tokens
     seats.known[numbers] = 5
     seats.limit[numbers[1]] = 5
+    seats.heeds_eos[:] = True
     seats.heeds_eos[numbers[3]] = False
     seen = is_array(book.ends_with_eos(numbers, tokens), "ends_with_eos", "b", 4).tolist()
     is_eos = np.isin(tokens, [*eos])

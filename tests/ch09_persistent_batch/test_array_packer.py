@@ -78,6 +78,7 @@ def test_what_the_host_knows_is_kept():
                 seen == [LAST_STEPS] * 3,
                 f"{LAST_STEPS} is what the last step has written: KEEP has to be written as well",
             ),
+            (seen == [7, KEEP, KEEP], "a's position 4 is below `known`, which is 5, as `promised` is"),
             (seen == [7, 1, 1], "These are `sampled_at`, which is for tokens that the host does not know yet"),
         )
     )
@@ -94,7 +95,7 @@ def test_what_is_in_flight_is_carried_over():
         + likely(
             (seen == [LAST_STEPS, 1, 0], f"{LAST_STEPS} is what the last step has written: write KEEP as well"),
             (seen == [KEEP, 1, 2], "The place in this batch is not that in the batch before: ask `sampled_at`"),
-            (seen == [7, 1, 0], "a's position 4 is below `known`, which is 5"),
+            (seen == [7, 1, 0], "a's position 4 is below `known`, which is 5, as `promised` is"),
             (
                 seen == [KEEP, KEEP, KEEP],
                 "b is at position 6, with known 6 and promised 7: a position below `known` is known, and the one at "

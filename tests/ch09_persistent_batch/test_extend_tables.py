@@ -79,7 +79,7 @@ def test_new_blocks_go_behind_those_that_a_seat_has():
             (seen == places(restarted=True, behind=False), "New ones go behind the blocks that a seat has: num_blocks"),
             (
                 seen == places(restarted=False, behind=True),
-                "The count goes on from seat to seat: for each it has to begin again, at 0 blocks more than it has",
+                "The count goes on from seat to seat: for each it begins again, right behind the blocks that it has",
             ),
             (
                 seen == places(restarted=False, behind=False),

@@ -40,7 +40,7 @@ def is_last_seats(seats: Seats, before: np.ndarray, name: str) -> bool:
     return bool((getattr(seats, name)[-1] != before[-1]).any())
 
 
-GONE = "The last seat changed instead: request.seat is -1 by now (`save`), so use `seat`"
+GONE = "What changed is the last seat: request.seat is -1 by now (`save`), so use `seat`"
 
 
 @pytest.mark.exercise("9.1")
@@ -49,7 +49,7 @@ def test_the_blocks_come_back_in_order():
     seats, leaving, _ = with_output(12, 3, 8)
     blocks = is_array(seats.leave(leaving), "leave", "i").tolist()
     assert blocks == [12, 3, 8], f"the request had the blocks 12, 3 and 8; leave returned {blocks}. " + likely(
-        (blocks == [], "None: was `num_blocks` 0 already when they were read? Read them before it becomes 0"),
+        (blocks == [], "There are none: was `num_blocks` 0 already when they were read? Read them before it becomes 0"),
         (blocks[:2] == [40, 41], "These are the last seat's: request.seat is -1 by now (`save`), so use `seat`"),
         (blocks[:3] == [12, 3, 8], "How many of a row of `tables` are a seat's own says `num_blocks`: 3 here"),
         (sorted(blocks) == [3, 8, 12], "In order of position, as the table has them"),
@@ -109,7 +109,7 @@ def test_no_other_seat_changes():
         changed = [i for i in range(seats.max_rows) if i != seat and not np.array_equal(values[i], before[name][i])]
         assert not changed, (
             f"seat {seat} was left, and {name} changed in the seats {changed} too: it was {before[name].tolist()}, and "
-            f"is {values.tolist()}. Write to {name}[seat] only"
+            f"is {values.tolist()}. " + likely((changed == [3], GONE), otherwise=f"Write to {name}[seat] only")
         )
 
 

@@ -8,7 +8,6 @@ from tests.causes import likely
 from tests.ch09_persistent_batch.one_by_one import schedules_alike
 from tests.ch09_persistent_batch.seated import BLOCK_SIZE, decoding, scheduler_with
 from tests.ch09_persistent_batch.watched import Watched
-from tests.words import counted
 
 MANY, FREE = 128, 124  # rows, and blocks for them
 
@@ -20,7 +19,8 @@ def with_full_blocks(free: int) -> tuple[Watched, list[SeatedRequest]]:
     scheduler.schedule()
     decoding(scheduler, *(each.seat for each in requests))
     scheduler.blocks.take(scheduler.blocks.num_free_blocks - free)
-    scheduler.served, scheduler.taken = [], []
+    scheduler.served.clear()
+    scheduler.taken.clear()
     return scheduler, requests
 
 
@@ -32,8 +32,8 @@ def test_with_enough_blocks_all_are_served_at_once(free: int):
     rows = scheduler.schedule()
     parts = [len(part) for part in scheduler.parts]
     assert parts == [4], (
-        f"4 rows need a block each, and {free} are free, which is enough: `take` should make one part of 4 rows; there "
-        f"{counted(len(parts), 'is one', 'are parts')} of {parts}"
+        f"4 rows need a block each, and {free} are free, which is enough: one call of `take` should make 4 rows; "
+        f"calls of it have made {parts}"
     )
     assert rows.seats is scheduler.seats.order, (
         "all 4 rows were made at once, but their seats are another array than the one that serve was given (a copy, or "
@@ -45,15 +45,17 @@ def test_with_enough_blocks_all_are_served_at_once(free: int):
 def test_short_of_blocks_the_first_are_served_and_the_last_makes_room():
     """One block is free: a gets it; for b the latest, d, has to go; for c there is no one left."""
     scheduler, requests = with_full_blocks(1)
+    _, b, c, d = (each.seat for each in requests)
     served = [row.request.request_id for row in scheduler.schedule()]
     gone = [each.request_id for each in requests if each.status is RequestStatus.WAITING]
     assert (served, gone) == (["a", "b"], ["d"]), (
         f"one free block for a, b, c and d, which need one each: served should be ['a', 'b'] and preempted ['d']; seen "
         f"{served} and {gone}. "
         + likely(
-            (not gone, "No one makes room: make_room_for preempts others for a single row that lacks blocks"),
-            (gone != ["d"], "The last one to come goes first. Serve the first half, and then the second"),
-            (served == ["a"], "When make_room_for has found room, the row is taken. And is the second half served?"),
+            ([b] not in scheduler.served, "serve was not called for b alone: are both halves served?"),
+            (scheduler.served[1] == [c, d], "The second half was served before the first"),
+            (not scheduler.rooms, "For a single row that lacks a block others have to go: make_room_for"),
+            (served == ["a"] and gone, "Where make_room_for has found room, the row is taken"),
         )
     )
 

@@ -30,11 +30,11 @@ def cause(seen: list[int], budget: int, counts: list[int]) -> str:
     own_part = np.minimum(counts, np.maximum(budget - np.cumsum(counts), 0)).tolist()
     whole = [count if end <= budget else 0 for count, end in zip(counts, np.cumsum(counts).tolist(), strict=True)]
     return likely(
+        (seen == whole, "The last one served gets the part that is left"),
         (seen == own_part, "A cumsum includes the row's own part: what those before it want is less by that"),
         (min(seen) < 0, "What is left for a row behind the budget's end is 0, not less"),
         (any(a > b for a, b in zip(seen, counts, strict=True)), "No row gets more than it wants"),
         (sum(seen) > budget, f"Together that is {sum(seen)}: what the rows before have got is not left any more"),
-        (seen == whole, "The last one served gets the part that is left"),
     )
 
 

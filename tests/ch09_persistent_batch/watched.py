@@ -8,15 +8,21 @@ from tests.words import counted
 
 
 class Watched(ArrayScheduler):
-    """Notes how many seats each `serve` and each `take` is called with: `served` and `taken`."""
+    """Notes the seats that each `serve` and each `take` is called with, and for whom others had to go.
+
+    Attributes:
+        served, taken: lists of seats, one for each call.
+        rooms: the seats for which `make_room_for` was called.
+    """
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
-        self.served: list[int] = []
-        self.taken: list[int] = []
+        self.served: list[list[int]] = []
+        self.taken: list[list[int]] = []
+        self.rooms: list[int] = []
 
     def serve(self, seats: Array) -> None:
-        self.served.append(len(seats))
+        self.served.append(seats.tolist())
         try:
             super().serve(seats)
         except IndexError:
@@ -29,7 +35,7 @@ class Watched(ArrayScheduler):
             )
 
     def take(self, seats: Array, starts: Array, counts: Array, missing: Array) -> None:
-        self.taken.append(len(seats))
+        self.taken.append(seats.tolist())
         lengths = [len(each) for each in (seats, starts, counts, missing)]
         assert len({*lengths}) == 1, (
             f"take was called with arrays of {lengths} entries (seats, starts, counts, missing): each should have one "
@@ -41,3 +47,7 @@ class Watched(ArrayScheduler):
             "had to go for an earlier row of this step. Let `serve` have the second half: it asks for everything again"
         )
         super().take(seats, starts, counts, missing)
+
+    def make_room_for(self, seat: int, missing: int) -> bool:
+        self.rooms.append(seat)
+        return super().make_room_for(seat, missing)
