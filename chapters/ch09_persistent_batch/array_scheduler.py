@@ -114,7 +114,7 @@ class ArrayScheduler(Scheduler):
         raise NotImplementedError("ch09 exercise 3: Blocks for many rows at once")
 
     def make_room_for(self, seat: int, missing: int) -> bool:
-        """Preempt later arrivals without a row in this step, the latest first, as few as needed. Whether it is enough."""
+        """Preempt the latest arrivals behind a seat that have no row in this step, as few as needed. True if enough."""
         s = self.seats
         scheduled = {seat for part in self.parts for seat in part.seats.tolist()}
         victims = [v for v in s.order.tolist() if s.arrival[v] > s.arrival[seat] and v not in scheduled]
