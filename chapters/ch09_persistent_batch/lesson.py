@@ -77,17 +77,19 @@ print("this notebook runs on:", accelerator.get_device_name())
 
 
 # %%
-def measured(make, load):
+def measured(name, make, load):
     """Serve the load. What its decode steps took is printed."""
     run = serve(make, load)
     step = between_forwards(run.recording)
-    print(f"{load.requests:4} rows: a step takes {step.ms:.2f} ms, the forward {step.device_ms:.2f} ms of it", end="")
-    print(f"; the device is idle for {step.idle_share:.1%}")
+    print(
+        f"{name}, {load.requests:3} rows: {step.ms:.2f} ms per step, of which the forward takes {step.device_ms:.2f}; "
+        f"the device is idle for {step.idle_share:.1%}"
+    )
     return run
 
 
 for rows in (32, 128):
-    run = measured(FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
+    run = measured("chapter 8", FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
 plot_timeline(run.recording, title="Chapter 8's engine, 128 rows: the device waits for the host")
 
 # %% [markdown]
@@ -473,12 +475,9 @@ print(source_diff(build_before, build))
 
 # %%
 load = Load(model, requests=128, prompt_len=8, new_tokens=12)
-runs = {}
-for name, make in (("chapter 8", FullEngine), ("chapter 9", PersistentEngine)):
-    print(name, end=", ")
-    runs[name] = measured(make, load)
-print("the same tokens:", runs["chapter 8"].outputs == runs["chapter 9"].outputs)
-plot_timeline(runs["chapter 9"].recording, title="The persistent batch, 128 rows: no gap")
+runs = [measured("chapter 8", FullEngine, load), measured("chapter 9", PersistentEngine, load)]
+print("the same tokens:", runs[0].outputs == runs[1].outputs)
+plot_timeline(runs[1].recording, title="The persistent batch, 128 rows: no gap")
 
 # %% [markdown]
 # (The virtual clock charges 0.001 ms a row here, a fortieth of what it charges the others. What a real machine takes is
@@ -526,15 +525,15 @@ compare_parts(512)
 #   Threads of one process share Python's global lock.
 # - **Free-threaded Python** (3.13t and later) has no such lock, and costs every single thread something.
 #
-# The third can be tried here. A piece of work like a step's, alone; beside a thread that makes text; and beside a
-# process that does. Other programs disturb as well, and can only add to the time. So, as in `timeit`, the best of many
-# short rounds counts.
+# The third can be tried here. Work like a step's, alone; beside a thread that makes text; and beside a process that
+# does. How long that takes depends on whatever else runs on the machine. How often it has to *wait* for the lock does
+# not, and Linux counts that.
 #
-# **Predict first.** A thread is busy in Python all the time. How much longer does the engine's work take beside it?
+# **Predict first.** The work takes less than a second in all. How often does it have to wait, alone and beside each of
+# the two, which are busy in Python all the time?
 
 # %%
 import multiprocessing
-import statistics
 import threading
 import time
 
@@ -546,46 +545,45 @@ def make_text(stop):
             tokenizer.decode([token, token + 1, token + 2])
 
 
-def work():
-    """A fixed piece of Python work, a fraction of a millisecond."""
-    sum(i * i for i in range(10_000))
+def waits():
+    """How often this thread has gone to sleep until something came, such as the lock."""
+    import resource  # which Windows has not
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
-def mean_ms(pieces=100):
-    """What a piece takes on average. 100 of them are long enough for several changes of thread."""
-    start = time.perf_counter()
+def work(pieces=2000):
+    """Small pieces of Python work. Returns how often it had to wait in them."""
+    before = waits()
     for _ in range(pieces):
-        work()
-    return (time.perf_counter() - start) * 1e3 / pieces
+        sum(i * i for i in range(10_000))
+    return waits() - before
 
 
-def rounds_beside(helper, event, rounds=40):
-    """The mean of each round while `helper`, a thread or a process, makes text."""
+def work_beside(helper, event):
+    """The same while `helper`, a thread or a process, makes text."""
     stop = event()
     helping = helper(target=make_text, args=(stop,), daemon=True)
     helping.start()
     time.sleep(0.2)
-    means = [mean_ms() for _ in range(rounds)]
+    seen = work()
     stop.set()
     helping.join()
-    return means
+    return seen
 
 
-ways = {"alone": [mean_ms() for _ in range(40)], "beside a thread": rounds_beside(threading.Thread, threading.Event)}
-if sys.platform == "linux":  # where a process can be forked; elsewhere it would have to import this notebook
+if sys.platform == "linux":
     forked = multiprocessing.get_context("fork")
-    ways["beside a process"] = rounds_beside(forked.Process, forked.Event)
-best_alone = min(ways["alone"])
-for name, means in ways.items():
-    best, middle = min(means), statistics.median(means)
-    print(f"{name:16}: best round {best:.2f} ms, {best / best_alone:.1f} times that of alone; median {middle:.2f} ms")
+    print("alone:           ", work(), "waits")
+    print("beside a thread: ", work_beside(threading.Thread, threading.Event), "waits")
+    print("beside a process:", work_beside(forked.Process, forked.Event), "waits")
 
 # %% [markdown]
-# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), and then the engine waits for it in
-# turn. So two busy threads share the time of one core, however many cores there are. For a single piece of work that is
-# chance: most lie between two changes and take what they take alone, and the others several times as long. A step is
-# longer, and has many places where the lock can be lost, for instance whenever torch lets go of it. A process has a
-# lock of its own: where there is a core for it, it costs nearly nothing.
+# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), and then the engine waits for it
+# in turn. So two busy threads share the time of one core, however many cores there are, and the work takes about
+# twice as long. A step gives the lock away even more often, for instance whenever torch lets go of it. A process has
+# a lock of its own: beside it the work hardly ever waits, and where there is a core for each, it takes no longer than
+# alone.
 #
 # So services put what is not the engine into other processes. Chapter 10 keeps its server in the engine's process, in a
 # thread that is given as little as possible to do, because that is simpler; and it measures what the thread costs.
