@@ -1,5 +1,7 @@
 """Exercise 9.4: rows are halved until they fit, and only then others have to go."""
 
+from typing import cast
+
 import pytest
 
 from ch02_continuous_batching import RequestStatus, SamplingParams
@@ -14,8 +16,8 @@ MANY, FREE = 128, 124  # rows, and blocks for them
 
 def with_full_blocks(free: int) -> tuple[Watched, list[SeatedRequest]]:
     """Four requests that have just filled their block and decode on, with so many free blocks for them."""
-    scheduler, requests = scheduler_with(4, 4, 4, 4, num_blocks=9, make=Watched)
-    assert isinstance(scheduler, Watched)
+    made, requests = scheduler_with(4, 4, 4, 4, num_blocks=9, make=Watched)
+    scheduler = cast(Watched, made)
     scheduler.schedule()
     decoding(scheduler, *(each.seat for each in requests))
     scheduler.blocks.take(scheduler.blocks.num_free_blocks - free)
@@ -80,8 +82,8 @@ def test_no_block_is_free_and_none_is_needed():
 @pytest.mark.exercise("9.4")
 def test_rows_are_halved():
     """128 rows lack a block each, and 124 are free: large parts are served at once, and only the rest one by one."""
-    scheduler, _ = scheduler_with(make=Watched, num_blocks=MANY + FREE, max_rows=MANY, token_budget=MANY)
-    assert isinstance(scheduler, Watched)
+    made, _ = scheduler_with(make=Watched, num_blocks=MANY + FREE, max_rows=MANY, token_budget=MANY)
+    scheduler = cast(Watched, made)
     seats = scheduler.seats
     for number in range(MANY):
         seats.join(SeatedRequest(str(number), [5, 6, 7, 8, 9], SamplingParams(), arrival=number))
