@@ -43,7 +43,7 @@ class ArrayBlocks(BlockManager):
             RuntimeError: so many are not free.
         """
         if count > self.num_nameless:
-            raise RuntimeError(f"asked for {count} blocks, and {self.num_free_blocks} are free")
+            raise RuntimeError(f"too few blocks: asked for {count}, {self.num_free_blocks} free")
         self.num_nameless -= count
         return self.stack[self.num_nameless : self.num_nameless + count].copy()
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ch09_persistent_batch import ArrayBlocks, PrefixArrayBlocks
 from tests.causes import likely
 from tests.ch09_persistent_batch.no_loop import has_no_loop, many_seats
 from tests.ch09_persistent_batch.seated import BLOCK_SIZE, array, scheduler_with
@@ -161,10 +162,10 @@ def test_blocks_without_a_loop():
     has_no_loop("extend_tables", prepared)
 
 
-@pytest.mark.parametrize("count", [5, 9])
-def test_more_blocks_than_are_free_are_refused(count: int):
-    """With a number for what was asked, and one for what there is."""
-    scheduler, _ = scheduler_with(4, num_blocks=4)
-    with pytest.raises(RuntimeError, match=f"asked for {count} blocks, and 4 are free"):
-        scheduler.blocks.take(count)
-    assert scheduler.blocks.num_free_blocks == BLOCK_SIZE == len(scheduler.blocks.take(4))
+@pytest.mark.parametrize("kind", [ArrayBlocks, PrefixArrayBlocks])
+def test_more_blocks_than_are_free_are_refused(kind: type[ArrayBlocks]):
+    """With what was asked for and what there is, and nothing is taken."""
+    blocks = kind(num_blocks=4, block_size=BLOCK_SIZE)
+    with pytest.raises(RuntimeError, match="too few blocks: asked for 5, 4 free"):
+        blocks.take(5)
+    assert blocks.num_free_blocks == 4 and sorted(blocks.take(4).tolist()) == [0, 1, 2, 3]

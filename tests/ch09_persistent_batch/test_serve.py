@@ -55,7 +55,7 @@ def test_short_of_blocks_the_first_are_served_and_the_last_makes_room():
         f"{served} and {gone}. "
         + likely(
             ([b] not in scheduler.served, "serve was not called for b alone: are both halves served?"),
-            (scheduler.served[1] == [c, d], "The second half was served before the first"),
+            (scheduler.served[1:2] == [[c, d]], "The second half was served before the first"),
             (not scheduler.rooms, "For a single row that lacks a block others have to go: make_room_for"),
             (served == ["a"] and gone, "Where make_room_for has found room, the row is taken"),
         )
