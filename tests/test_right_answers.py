@@ -27,6 +27,42 @@ KEY = '''    def key(self, output: Tensor, sizes: Sizes) -> tuple[int | bool, ..
         return (*graph_key(output, sizes), sizes.width)
         # END SOLUTION
 '''
+TABLES = """        ends = more.cumsum()
+        owner = np.repeat(seats, more)
+        # Where in its table each new block goes: 0, 1, ... for each seat, counted from what it has.
+        place = np.arange(ends[-1]) - np.repeat(ends - more - s.num_blocks[seats], more)
+        s.tables[owner, place] = self.blocks.take(int(ends[-1]))
+"""
+MASKED_TABLES = """        row, extra = (np.arange(more.max()) < more[:, None]).nonzero()
+        s.tables[seats[row], s.num_blocks[seats][row] + extra] = self.blocks.take(int(more.sum()))
+"""
+TABLES_IN_TURNS = """        for extra in range(int(more.max())):
+            short = more > extra
+            s.tables[seats[short], s.num_blocks[seats[short]] + extra] = self.blocks.take(int(short.sum()))
+"""
+HALVES = """            half = len(rows) // 2
+            self.serve(rows[:half])
+            self.serve(rows[half:])
+"""
+ALL_THAT_FIT = """            fit = int(np.searchsorted(missing.cumsum(), self.blocks.num_free_blocks, side="right"))
+            self.take(rows[:fit], starts[:fit], counts[:fit], missing[:fit])
+            self.serve(rows[fit : fit + 1])
+            self.serve(rows[fit + 1 :])
+"""
+OUTPUTS = (
+    "        for i, (request, token_id) in "
+    "enumerate(zip(self.rows.requests.tolist(), self.token_ids.tolist(), strict=True)):\n"
+    "            yield self.special[i] if i in self.special else RequestOutput(request.request_id, (token_id,))\n"
+)
+ROW_BY_ROW = """        special = dict(self.special)
+        for i, row in enumerate(self.rows):
+            yield special.get(i) or RequestOutput(row.request.request_id, (int(self.token_ids[i]),))
+"""
+EXPRESSION = """        return (
+            self.special.get(i, RequestOutput(self.rows.requests[i].request_id, (self.token_ids[i].item(),)))
+            for i in range(len(self.rows))
+        )
+"""
 ANSWERS = {
     "the inputs' stream is waited for": Answer(
         "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)
@@ -56,6 +92,76 @@ ANSWERS = {
             ),
         ),
     ),
+    "blocks by their numbers, counts one by one": Answer(
+        "9.1",
+        (
+            (": self.num_blocks[seat]].copy()", "np.arange(self.num_blocks[seat])]"),
+            (
+                """        for column in (self.computed, self.known, self.promised, self.limit, self.num_blocks):
+            column[seat] = 0
+        self.epoch[seat] += 1
+""",
+                """        self.computed[seat] = self.known[seat] = self.promised[seat] = 0
+        self.limit[seat] = self.num_blocks[seat] = self.tables[seat] = 0
+        self.epoch[seat] += 2
+""",
+            ),
+        ),
+    ),
+    "the budget as a difference of running sums": Answer(
+        "9.2",
+        (
+            (
+                "np.minimum(counts, np.maximum(self.budget_left - (counts.cumsum() - counts), 0))",
+                "np.diff(np.clip(counts.cumsum(), 0, self.budget_left), prepend=0)",
+            ),
+        ),
+    ),
+    "new blocks by a mask": Answer("9.3", ((TABLES, MASKED_TABLES),)),
+    "new blocks in as many turns as a row needs at most": Answer("9.3", ((TABLES, TABLES_IN_TURNS),)),
+    "what fits at once, then the next one": Answer("9.4", ((HALVES, ALL_THAT_FIT),)),
+    "the halves of all seats": Answer(
+        "9.4", (("serve(rows[:half])", "serve(seats[:half])"), ("serve(rows[half:])", "serve(seats[half:])"))
+    ),
+    "what is carried is written over KEEP": Answer(
+        "9.5",
+        (
+            (
+                'at["carry_index"][:num] = np.where(positions < s.known[owner], KEEP, s.sampled_at[owner])',
+                'at["carry_index"][:num], carried = KEEP, s.known[owner] <= positions\n'
+                '        at["carry_index"][:num][carried] = s.sampled_at[owner[carried]]',
+            ),
+            ("block, offset = np.divmod(positions, size)", "block, offset = positions // size, positions % size"),
+        ),
+    ),
+    "the newest token is read from its column": Answer(
+        "9.6",
+        (
+            (
+                "(token_ids[:, None] == eos).any(axis=1)",
+                "np.isin(self.seats.tokens[seats, self.seats.known[seats] - 1], eos)",
+            ),
+        ),
+    ),
+    "counted first": Answer(
+        "9.6",
+        (
+            ("        lengths: Array = s.known[seats] + 1\n", "        np.add.at(s.known, seats, 1)\n"),
+            ("        s.known[seats] = lengths\n        return lengths\n", "        return s.known[seats]\n"),
+            ("s.tokens[seats, lengths - 1] = token_ids", "s.tokens[seats, s.known[seats] - 1] = token_ids"),
+        ),
+    ),
+    "a loop over the end-of-sequence tokens": Answer(
+        "9.6",
+        (
+            (
+                "(token_ids[:, None] == eos).any(axis=1)",
+                "np.logical_or.reduce([token_ids == each for each in eos] or [np.zeros(len(seats), bool)])",
+            ),
+        ),
+    ),
+    "the rows one by one": Answer("9.7", ((OUTPUTS, ROW_BY_ROW),)),
+    "a generator expression": Answer("9.7", ((OUTPUTS, EXPRESSION),)),
     "nothing, as an empty tuple": Answer("8.16", (("return []", "return ()"),)),
     "a key of its own form": Answer(
         "8.13",

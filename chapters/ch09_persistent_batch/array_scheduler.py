@@ -65,14 +65,20 @@ class ArrayScheduler(Scheduler):
         return (promised - s.computed[seats]) * (promised < s.limit[seats])
 
     def within_budget(self, counts: Array) -> Array:
-        """Cut these numbers of tokens, which are asked for in this order, so that `budget_left` is enough for all.
+        """Cut these numbers of tokens, (seats,) int64, which are asked for in this order, to what `budget_left` allows.
 
-        The last one served may get a part; those behind it get 0.
+        The last one served may get a part; those behind it get 0. Returns what each gets, (seats,) int64. `budget_left`
+        itself is lowered by `take`.
         """
         raise NotImplementedError("ch09 exercise 2: One budget for all rows")
 
     def serve(self, seats: Array) -> None:
-        """A row for each of these seats that has tokens to compute, as far as budget and blocks reach."""
+        """A row for each of these seats that has tokens to compute, as far as budget and blocks reach.
+
+        If there are blocks for all, one `take` serves them, with the array `rows` itself: by this very object the
+        packer tells whether they are the last step's. Otherwise they are halved, down to a single one that lacks
+        blocks, for which others have to go (`make_room_for`). `rows` may be empty.
+        """
         if not len(seats):
             return
         counts = self.within_budget(self.wanted(seats))
@@ -101,13 +107,14 @@ class ArrayScheduler(Scheduler):
     def extend_tables(self, seats: Array, more: Array) -> None:
         """Append `more[i]` new blocks to the table of seats[i], for all at once; each gets at least one.
 
-        `self.blocks.take(n)` gives n blocks. `tables`, `num_blocks` and `grown` of the seats say what they have got.
+        `self.blocks.take(n)` returns n free blocks, (n,) int32; any of them may go to any seat. `tables`, `num_blocks`
+        and `grown` say what the seats have got. `seats` and `more` are (seats,) int64, with no seat twice.
         """
         s = self.seats
         raise NotImplementedError("ch09 exercise 3: Blocks for many rows at once")
 
     def make_room_for(self, seat: int, missing: int) -> bool:
-        """Preempt the latest arrivals behind a seat that have no row in this step, one at a time, as few as needed."""
+        """Preempt the latest arrivals behind a seat that have no row in this step, as few as needed. True if enough."""
         s = self.seats
         scheduled = {seat for part in self.parts for seat in part.seats.tolist()}
         victims = [v for v in s.order.tolist() if s.arrival[v] > s.arrival[seat] and v not in scheduled]

@@ -16,8 +16,8 @@
 # Asynchrony hides the host's work behind the device's, as long as there is less of it. Chapter 8's engine goes over its
 # requests in Python several times a step, so its work grows with every row; the device's hardly does. At some number of
 # rows the lines cross, and from there on the GPU waits again, for all that was built to prevent it. In this chapter the
-# batch *persists*: what the engine knows of its requests stands in arrays, a step edits them, and Python looks at a
-# request when it comes, when it ends, and when somebody wants its text.
+# batch *persists*: what the engine knows of its requests is kept in arrays, a step edits them, and Python looks at a
+# request when it comes, when it ends, and when its text is wanted.
 #
 # - `seats.py`: the running requests as columns (exercise 9.1); `rows.py`: the rows of a step
 # - `array_scheduler.py`: budget and blocks for all at once (9.2 to 9.4); `array_blocks.py`, `prefix_array_blocks.py`
@@ -28,7 +28,9 @@
 # What has an exercise is yours, in `chapters/ch09_persistent_batch/`; the rest is in
 # `solutions/ch09_persistent_batch/`.
 #
-# About two hours with the seven exercises. You need a little numpy: indexing with arrays, masks, `cumsum`, `repeat`.
+# About two and a quarter hours: 95 minutes for the seven exercises, and 40 to read this page and the modules that are
+# given. (The cells run in half a minute.) You need a little numpy: indexing with arrays and with masks, `cumsum`,
+# `repeat`, `where`; `clip` and `isin` can be of use.
 
 # %%
 import sys
@@ -55,6 +57,7 @@ from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
+from toolkit.timeline.between_forwards import between_forwards
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 loaded = load_model("tiny", device="cpu" if is_simulated() else "cuda")
@@ -69,17 +72,38 @@ print("this notebook runs on:", accelerator.get_device_name())
 # each token; in decode a row is a token.
 #
 # **Predict first.** At how many rows does the host's work take as long as the forward? Solve it on paper. Then: which
-# share of the time is the device idle with 128 rows, in the asynchronous order? The next cell measures 32 and 128.
+# share of the time is the device idle with 128 rows, in the asynchronous order? The next cell measures the steps with
+# 32 and with 128 rows, from the start of a forward to the start of the next one.
+
 
 # %%
+def measured(name, make, load):
+    """Serve the load. What its decode steps took is printed."""
+    run = serve(make, load)
+    step = between_forwards(run.recording)
+    print(
+        f"{name}, {load.requests:3} rows: {step.ms:.2f} ms per step, of which the forward takes {step.device_ms:.2f}; "
+        f"the device is idle for {step.idle_share:.1%}"
+    )
+    return run
+
+
 for rows in (32, 128):
-    run = serve(FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
-    print(f"{rows:4} rows: {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():5.1%}")
+    run = measured("chapter 8", FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
 plot_timeline(run.recording, title="Chapter 8's engine, 128 rows: the device waits for the host")
 
 # %% [markdown]
-# The lines: host 1.3 + 0.08 n, device 8 + 0.02 n. They cross at n = 6.7 / 0.06, about 112 rows. With 128 the host needs
-# 11.5 ms and the device 10.6, so the device idles for 0.9 of 11.5 ms, 8 %.
+# The lines are 1.3 + 0.08 n for the host and 8 + 0.02 n for the device:
+
+# %%
+print(f"they cross at {(8 - 1.3) / (0.08 - 0.02):.0f} rows")
+for rows in (32, 128):
+    host, forward = 1.3 + 0.08 * rows, 8 + 0.02 * rows
+    idle = max(0, 1 - forward / host)
+    print(f"{rows:4} rows: host {host:.2f} ms, forward {forward:.2f} ms; the device is idle for {idle:.1%}")
+
+# %% [markdown]
+# (Measured it is a little more: the launch has a price too, of some hundredths of a millisecond.)
 #
 # These prices are round figures. What are the real ones? On an H100, with the 1B shape and with that of the default
 # model (135 million parameters), both engines; the numbers over the bars are the device's idle shares:
@@ -91,18 +115,25 @@ for picture in recorded_figures("ch09", "ch09_crossing", "ch09_idle"):
 # %%
 for recording in recorded("ch09_crossing"):
     print(f"{recording['device']}, clock {recording['rows'][0]['clock']}")
+    at_128 = {(row["model"], row["engine"]): row for row in recording["rows"] if row["rows"] == 128}
     for row in recording["rows"]:
+        times = row["tokens_per_s"] / at_128[row["model"], row["engine"]]["tokens_per_s"]
         print(
-            f"    {row['model']:4} {row['rows']:4} rows, {row['engine']}: host {row['host_ms']:6.2f}, device "
-            f"{row['device_ms']:6.2f} ms, idle {row['idle_share']:5.1%}, {row['tokens_per_s']:9,.0f} tokens/s"
+            f"    {row['model']:4} {row['rows']:4} rows, {row['engine']}: host {row['host_ms']:5.2f}, device "
+            f"{row['device_ms']:5.2f} ms, idle {row['idle_share']:5.1%}, {row['tokens_per_s']:8,.0f} tokens/s, "
+            f"{times:.2f}x"
         )
 
 # %% [markdown]
-# Chapter 8's engine: with more requests, hardly more tokens, or even fewer. The smaller the model, the earlier it
-# happens. (Each pair of engines has given the same tokens.)
+# Up to 128 rows, more requests bring chapter 8's engine more tokens. From there on they bring hardly any more, and
+# with the small model, from 256 to 512 rows, fewer. (The last column compares with the same engine's tokens at 128
+# rows.) The smaller the model, the earlier it happens. (Each pair of engines has given the same tokens.)
 #
-# Where does the time go? The host's clock again, now for each part of a step. (Where nothing was computed, because the
-# recording was made without a GPU, nothing was queued either.)
+# Where does the time go? The host's clock again, now for each part of a step. This is another recording, of another
+# load, so its times differ from those above: the 135M shape with 256 tokens of context in each row and shared prefixes
+# switched on, on an engine with room for 512 rows of 1,024 tokens, however few there are. (Above, prompts have 24
+# tokens, prefixes aren't shared, the layers are compiled, and each engine is as large as its load.) Compare chapter 8
+# with chapter 9 within a recording, and not one recording with the other.
 
 # %%
 parts_recorded = drawn_from("host_cost")
@@ -117,11 +148,19 @@ def show_parts(engine, *parts):
             print(f"    {row['rows']:4} rows:", *(f"{part} {1e3 * row[part + '_ms']:7.0f} " for part in parts))
 
 
+def host_ms(engine, rows):
+    """The recorded time of a whole step of so many rows, waiting left out."""
+    found = [row for row in parts_recorded["rows"] if (row["engine"], row["context"]) == (engine, shorter)]
+    return next(row["host_ms"] for row in found if row["rows"] == rows)
+
+
 show_parts("chapter 8", "schedule", "pack", "launch", "commit")
+each = (host_ms("chapter 8", 512) - host_ms("chapter 8", 256)) / 256
+print(f"from 256 to 512 rows, each row costs {1e3 * each:.0f} us")
 
 # %% [markdown]
 # Everything but the launch is in proportion to the rows: a loop, or several. The loops are not badly written. A row
-# costs some 10 us because Python does a few dozen things for it, and each takes a tenth of a microsecond or two.
+# costs what it does because Python does a few dozen things for it, and each takes a tenth of a microsecond or two.
 #
 # In decode, what changes from one step to the next? Each request has one token more. That is an addition. The rows, the
 # sampling parameters, nearly all block tables are what they were. So instead of making everything again, keep it, and
@@ -130,7 +169,7 @@ show_parts("chapter 8", "schedule", "pack", "launch", "commit")
 # ## 2. Seats
 #
 # A running request gets a **seat**: an index that it keeps from its admission to its end. All that the engine has to
-# know of it stands at this index in a dozen numpy arrays, the *columns*. Three of them say where it stands:
+# know of it is kept at this index in twenty numpy arrays, the *columns*. Three of them say how far it is:
 #
 # | column | tokens that |
 # |---|---|
@@ -200,8 +239,8 @@ print("counting within each run:  ", np.arange(6) - np.repeat(more.cumsum() - mo
 #
 # In the same file, fill `ArrayScheduler.extend_tables`, six lines. `make hint EX=9.3`.
 #
-# And if there are not enough? Then somebody has to go, one at a time, and the next question has another answer. That is
-# a loop by nature. But it is needed for a few rows only, and they can be found.
+# And if there are not enough? Then requests have to go, one at a time, and after each the next question has another
+# answer. That is a loop by nature. But it is needed for a few rows only, and they can be found.
 #
 # ### Exercise 9.4: halve until it fits (15 minutes)
 #
@@ -230,16 +269,22 @@ for free in (512, 500, 256):
     print(f"{free:4} free blocks: {served} rows served with {calls} calls of serve")
 
 # %% [markdown]
-# (With 500 the first rows are served by the half, the quarter, the eighth. Of the last dozen the early ones make the
-# late ones go, one by one.) What it brings:
+# With 512 there is enough for all: one call. With 500 the first rows are served by the half, the quarter, the eighth.
+# Of the last dozen the early ones make the late ones go, one by one. With 256 the first half is served by one call,
+# and no block is left. In the second half each row needs a block that another one gives up: half of these rows are
+# served, one by one, at the price of the other half. There halving saves nothing, and such a step takes the host
+# longer than chapter 2's loop would. It pays because such steps are rare: those that had to go wait until there are
+# blocks for them again.
+#
+# What it brings in all other steps:
 
 # %%
 show_parts("chapter 8", "schedule")
 show_parts("chapter 9", "schedule")
 
 # %% [markdown]
-# With one row the arrays are *slower*: a numpy call costs about a microsecond, whether it adds one number or a
-# thousand.
+# With few rows, here up to 8, the arrays are *slower*: a numpy call costs about a microsecond, whether it adds one
+# number or a thousand.
 #
 # ## 4. The persistent batch
 #
@@ -248,8 +293,11 @@ show_parts("chapter 9", "schedule")
 # the carry index; padding and sampling parameters are still right, and of the block tables only those that have grown.
 #
 # How does the packer know that nothing else has changed? It compares *one* thing: whether the array of seats is the
-# very same object as in the last step (`rows.seats is self.last`). `Seats.order` makes a new one only when somebody has
-# joined or left.
+# very same object as in the last step (`rows.seats is self.last`). `Seats.order` makes a new one only when a request
+# has joined or left, and with the policy `fcfs` the scheduler hands it on as it is, as long as each running request
+# has a row and there are blocks for all. With `prefill_first` it never does: that policy picks its rows with a mask,
+# which makes a new array each time. Then, as in any step with other rows than the last, padding is copied and
+# everything is written.
 #
 # ### Exercise 9.5: every packed token, without a loop (15 minutes)
 #
@@ -364,14 +412,13 @@ print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
 # %% [markdown]
 # ## 6. What persistent state invites
 #
-# State that lives on has hazards that state made afresh has not. Three of them, each planted in an engine of its own in
-# `tests/ch09_persistent_batch/`:
+# State that lives on has hazards that state made for each step has not. Three of them, each planted in an engine of its
+# own in `tests/ch09_persistent_batch/`:
 #
 # - *The persistent batch lies in pinned memory, and the copy to the device reads it there.* The next step's edits
 #   overtake the copy. The simulated GPU reports a race between host and copy engine.
-# - *One staging buffer for both sets of IO buffers.* It is written again while the copy of the batch before still
-# reads.
-#   The same report.
+# - *One staging buffer for both sets of IO buffers.* The pool gives out a set only when the batch that used it is
+#   through, but the other set's batch is in flight then, and its copy may still read the same memory. The same report.
 # - *A seat's epoch does not advance.* A token in flight goes to the seat's next holder, or counts twice after a
 #   preemption. No race: the tests see other tokens.
 #
@@ -408,6 +455,12 @@ if is_simulated():
     print(accelerator.races()[0])
 
 # %% [markdown]
+# The copy in `packed_buffers.py` reads, on the stream h2d; the next step's `load` in `persistent_buffers.py` writes,
+# on the host. An event on h2d behind the copy would have to be waited for by the host before it writes. There is one,
+# `h2d_done`, but only the compute stream waits for it. The host waits for `d2h_done`, when it commits a batch. That
+# is in time for the batch's own set of buffers, which is used again two steps later, and too late for memory that the
+# next step writes.
+#
 # ## 7. The same engine
 #
 # **Predict first.** Which parts of chapter 8's build are replaced? Loop and executor are not.
@@ -422,15 +475,13 @@ print(source_diff(build_before, build))
 
 # %%
 load = Load(model, requests=128, prompt_len=8, new_tokens=12)
-runs = {name: serve(make, load) for name, make in (("chapter 8", FullEngine), ("chapter 9", PersistentEngine))}
-for name, run in runs.items():
-    print(f"{name}: {run.ms_per_step:6.2f} ms per step, device idle {run.recording.idle_share():5.1%}")
-print("the same tokens:", runs["chapter 8"].outputs == runs["chapter 9"].outputs)
-plot_timeline(runs["chapter 9"].recording, title="The persistent batch, 128 rows: no gap")
+runs = [measured("chapter 8", FullEngine, load), measured("chapter 9", PersistentEngine, load)]
+print("the same tokens:", runs[0].outputs == runs[1].outputs)
+plot_timeline(runs[1].recording, title="The persistent batch, 128 rows: no gap")
 
 # %% [markdown]
-# (The virtual clock charges 0.001 ms a row here, a fortieth of what it charges the others. What is true of a machine
-# stands in the recordings:)
+# (The virtual clock charges 0.001 ms a row here, a fortieth of what it charges the others. What a real machine takes is
+# in the recording of section 1's parts, here with the longer context too:)
 
 # %%
 for picture in recorded_figures("host_cost", "host_cost"):
@@ -445,26 +496,28 @@ def compare_parts(rows):
     """Both chapters' times for each part of a step with so many rows."""
     found = {row["engine"]: row for row in parts_recorded["rows"] if (row["rows"], row["context"]) == (rows, shorter)}
     before, now = found["chapter 8"], found["chapter 9"]
+    parts = ("schedule", "pack", "launch", "commit")
+    for row in (before, now):
+        row["rest_ms"] = row["host_ms"] - sum(row[f"{part}_ms"] for part in parts)
     print(f"{rows} rows, us a step: chapter 8 | chapter 9")
-    for part in ("schedule", "pack", "launch", "commit", "outputs", "text"):
-        print(f"    {part:10} {1e3 * before[part + '_ms']:8.0f} | {1e3 * now[part + '_ms']:7.0f}")
-    print(f"    whole step {1e3 * before['host_ms']:8.0f} | {1e3 * now['host_ms']:7.0f}")
+    for part in (*parts, "rest", "host", "outputs", "text"):
+        name = "whole step" if part == "host" else part
+        print(f"    {name:10} {1e3 * before[part + '_ms']:8.0f} | {1e3 * now[part + '_ms']:7.0f}")
 
 
 compare_parts(32)
 compare_parts(512)
 
 # %% [markdown]
-# (The whole step comes without the last two: outputs and text are for who asks for them. With arrays it is longer than
-# its parts, because what they do not contain is what is left: a step that can be taken back, metrics, the calls
-# themselves.)
+# (The rest is what has no line of its own: a step that can be taken back, the calls themselves, and metrics, which
+# chapter 8 counts row by row. Each line is a median, so they do not add up exactly. Outputs and text come on top of
+# the whole step, for who asks for them.)
 #
 # ## 8. What other engines do
 #
 # - **Several steps a visit**: launch k steps, look at the host's side once. It divides the host's work by k, and makes
-# every join, end and cancel wait for up to k steps. vLLM had it (multi-step scheduling), and gave it up for
-# asynchronous
-#   scheduling.
+#   every join, end and cancel wait for up to k steps. vLLM had it (multi-step scheduling), and gave it up for
+#   asynchronous scheduling.
 # - **Inputs prepared on the device** from state that lives there (vLLM's Model Runner V2): the host sends edits. It is
 #   needed where the host does not know lengths when it launches, as with speculative decoding. Here it would save the
 #   writing of positions and slots, a few microseconds, and add kernels to every step.
@@ -472,14 +525,15 @@ compare_parts(512)
 #   Threads of one process share Python's global lock.
 # - **Free-threaded Python** (3.13t and later) has no such lock, and costs every single thread something.
 #
-# The third can be tried here. A step's host work, alone; beside a thread that makes text; and beside a process that
-# does.
+# The third can be tried here. Work like a step's, alone; beside a thread that makes text; and beside a process that
+# does. How long that takes depends on whatever else runs on the machine. How often it has to *wait* for the lock does
+# not, and Linux counts that.
 #
-# **Predict first.** A thread that is busy in Python all the time: how much longer does 1 ms of the engine's work take?
+# **Predict first.** The work takes less than a second in all. How often does it have to wait, alone and beside each of
+# the two, which are busy in Python all the time?
 
 # %%
 import multiprocessing
-import statistics
 import threading
 import time
 
@@ -491,52 +545,84 @@ def make_text(stop):
             tokenizer.decode([token, token + 1, token + 2])
 
 
-def work_ms(times=200):
-    """The median time of a fixed piece of Python work, such as a step's."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
+def waits():
+    """How often this thread has gone to sleep until something came, such as the lock."""
+    import resource  # which Windows has not
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def work(pieces=2000):
+    """Small pieces of Python work. Returns how often it had to wait in them."""
+    before = waits()
+    for _ in range(pieces):
         sum(i * i for i in range(10_000))
-        taken.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(taken), max(taken)
+    return waits() - before
 
 
-def beside(kind, event):
+def work_beside(helper, event):
+    """The same while `helper`, a thread or a process, makes text."""
     stop = event()
-    helper = kind(target=make_text, args=(stop,), daemon=True)
-    helper.start()
+    helping = helper(target=make_text, args=(stop,), daemon=True)
+    helping.start()
     time.sleep(0.2)
-    measured = work_ms()
+    seen = work()
     stop.set()
-    helper.join()
-    return measured
+    helping.join()
+    return seen
 
 
-print("alone:            median {:.2f} ms, worst {:.2f}".format(*work_ms()))
-print("beside a thread:  median {:.2f} ms, worst {:.2f}".format(*beside(threading.Thread, threading.Event)))
-forked = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 if sys.platform == "linux":
-    print("beside a process: median {:.2f} ms, worst {:.2f}".format(*beside(forked.Process, forked.Event)))
+    forked = multiprocessing.get_context("fork")
+    print("alone:           ", work(), "waits")
+    print("beside a thread: ", work_beside(threading.Thread, threading.Event), "waits")
+    print("beside a process:", work_beside(forked.Process, forked.Event), "waits")
 
 # %% [markdown]
-# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), so the median may look harmless
-# while single pieces of work take several times as long; and a step consists of many places where the lock can be lost,
-# for instance whenever torch lets go of it. A process costs nothing, if there is a core for it. That is why services
-# put everything that is not the engine into other processes; chapter 10 does.
+# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), and then the engine waits for it
+# in turn. So two busy threads share the time of one core, however many cores there are, and the work takes about
+# twice as long. A step gives the lock away even more often, for instance whenever torch lets go of it. A process has
+# a lock of its own: beside it the work hardly ever waits, and where there is a core for each, it takes no longer than
+# alone.
+#
+# So services put what is not the engine into other processes. Chapter 10 keeps its server in the engine's process, in a
+# thread that is given as little as possible to do, because that is simpler; and it measures what the thread costs.
 #
 # ## 9. What it costs
 #
 # - **Code.** Chapter 8's scheduler, packer and book are as simple as their rules; these are not harder, but they have
-#   to be read as array operations. Fourteen modules, of which none has a fast path beside an ordinary one.
+#   to be read as array operations. Fourteen modules; and the packer has a fast path beside the ordinary one, for the
+#   same rows as before, so the tests have to run both.
 # - **Memory.** All seats have room for the longest request: 4 bytes for each of `max_rows` times `max_length` tokens.
 #   512 rows of 131,072 tokens are 256 MB of host memory; with `max_length=8192` it is 16 MB. And a launch copies the
 #   block tables as a whole: 512 rows of 8,192 blocks are 16 MB a step, which would be felt. For such a load the tables
 #   have to live on the device, and only edits travel.
-# - **Few rows.** With one row, scheduling and committing take longer than in chapter 8; asynchrony hides it.
+# - **Few rows.** Up to 8 rows a step takes the host longer than in chapter 8; asynchrony hides it.
 # - **Latency.** Text at the end is late by definition. Everything else comes in the same step as before.
+# - **Text.** It is the one loop over all requests that is left, and section 1's measurements were made without it. With
+#   `stream_text=True`, the default, the engine pays for it in every step. Section 1's steps once more, with what text
+#   would add by the recording of the parts, which is of the tiny model's tokenizer:
+
+# %%
+crossing = drawn_from("ch09_crossing")
+forwards = [row for row in crossing["rows"] if row["engine"] == "chapter 9"]
+print(f"{crossing['device']}, the most that chapter 9's engine left it idle: ", end="")
+print(f"{max(row['idle_share'] for row in forwards):.1%}, without text")
+texts = {row["rows"]: row["text_ms"] for row in parts_recorded["rows"]}
+for row in forwards:
+    if row["rows"] in texts:
+        text, host = texts[row["rows"]], row["host_ms"]
+        print(
+            f"    {row['model']:4} {row['rows']:4} rows: forward {row['device_ms']:.2f} ms; host {host:.2f} ms, and "
+            f"{host + text:.2f} with text{', which is more' if host + text > row['device_ms'] else ''}"
+        )
+
+# %% [markdown]
+# Where the host takes more than the forward, the GPU waits again. So a service with many streams makes its text
+# elsewhere, as chapter 10 does.
 #
-# What is gained: a GPU that is never waiting at any batch size, which chapter 0 set out to build. One GPU; chapter 10
-# serves it to others, and takes a second one.
+# What is gained: a GPU that hardly waits, as long as text is made elsewhere, and with as many rows as were measured.
+# That is what chapter 0 set out to build. One GPU; chapter 10 serves it to others, and takes a second one.
 #
 # **Further reading**
 #

@@ -16,7 +16,7 @@ class ArrayBlocks(BlockManager):
 
     Attributes:
         stack: (num_blocks,) int32; the first `num_nameless` are free blocks, and the last of them is the next to go.
-        num_nameless: free blocks whose content nobody can ask for.
+        num_nameless: free blocks without a name, so that no request can share their content. All, in this class.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -37,7 +37,13 @@ class ArrayBlocks(BlockManager):
         return (lengths + (self.block_size - 1)) // self.block_size - owned
 
     def take(self, count: int) -> Array:
-        """So many blocks, (count,) int32; there must be as many free ones."""
+        """So many blocks, (count,) int32, which are free no more.
+
+        Raises:
+            RuntimeError: so many are not free.
+        """
+        if count > self.num_nameless:
+            raise RuntimeError(f"too few blocks: asked for {count}, {self.num_free_blocks} free")
         self.num_nameless -= count
         return self.stack[self.num_nameless : self.num_nameless + count].copy()
 

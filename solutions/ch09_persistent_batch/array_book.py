@@ -1,7 +1,7 @@
 """The request book over arrays: a commit looks at single requests only where something happens to them.
 
 The order is that of chapter 2: the rows that do not count any more are dropped, tokens are appended, then come the
-ends. Three masks say who ends or has text that somebody waits for; for all others an addition is the whole commit.
+ends. Three masks say who ends or has text that is waited for; for all others an addition is the whole commit.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,17 @@ class ArrayBook(ServiceBook):
         return outputs
 
     def append(self, seats: Array, token_ids: Array) -> Array:
-        """Append a token to each of these seats' sequences. Returns their new lengths, (seats,) int64."""
+        """Append a token to each of these seats' sequences: the host knows one more.
+
+        `promised` and `computed` stay as they are: they were raised when the token's row was scheduled, and by now they
+        may be ahead by the step that was launched since.
+
+        Args:
+            seats, token_ids: (seats,) int64.
+
+        Returns:
+            the new lengths, (seats,) int64.
+        """
         s = self.seats
         # BEGIN SOLUTION 9.6
         lengths: Array = s.known[seats] + 1
@@ -69,7 +79,16 @@ class ArrayBook(ServiceBook):
         # END SOLUTION
 
     def ends_with_eos(self, seats: Array, token_ids: Array) -> Array:
-        """Whose newest token ends the sequence, (seats,) bool; nobody's who ignores that."""
+        """Whose newest token, which `append` has just written, ends the sequence; none's with `heeds_eos` False.
+
+        The limit is asked for elsewhere (`commit_tokens`).
+
+        Args:
+            seats, token_ids: (seats,) int64; the newest token of each.
+
+        Returns:
+            (seats,) bool.
+        """
         eos = np.array([*self.eos_ids], np.int64)
         # BEGIN SOLUTION 9.6
         is_eos: Array = (token_ids[:, None] == eos).any(axis=1) & self.seats.heeds_eos[seats]

@@ -77,7 +77,9 @@ class ArrayPacker(Packer):
         """Write `input_ids`, `carry_index`, `position_ids` and `slot_mapping` of all packed tokens.
 
         A token is carried over if the host does not know it yet (`known`): then it is the one that its seat samples in
-        the batch before, at index `sampled_at` of that batch's ids. Any token id will do for it until then.
+        the batch before, at index `sampled_at` of that batch's ids. Any token id will do for it until then. For all
+        other tokens the carry index is KEEP, which has to be written too: the columns still hold the last step.
+        They are views of `buffer`, so their entries are written, the first `tokens` of each.
 
         Args:
             owner, positions: (tokens,) int64; of each packed token its seat, and its place in the sequence.

@@ -33,7 +33,7 @@ class PrefixArrayBlocks(ArrayBlocks):
 
     def take(self, count: int) -> Array:
         """As ever. When there are too few nameless blocks, the longest unused ones lose name and content."""
-        while self.num_nameless < count:
+        while self.num_nameless < count and self.reusable:
             block = next(iter(self.reusable))
             del self.reusable[block]
             del self.block_of[self.name_of.pop(block)]

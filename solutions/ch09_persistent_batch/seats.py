@@ -1,7 +1,7 @@
 """Seats: the running requests as columns of arrays.
 
 A running request has a *seat*, an index that it keeps from its admission until it ends or is preempted. What the engine
-knows of it stands at this index in a dozen numpy arrays, so that a step can ask and answer for all requests at once.
+knows of it stands at this index in twenty numpy arrays, so that a step can ask and answer for all requests at once.
 
 Three counts of tokens say where a request stands. They replace `pending_samples` and the lengths of lists:
 
@@ -58,8 +58,8 @@ class Seats:
         tokens: (max_rows, max_length) int32; prompt and output, up to `known`.
         tables: (max_rows, width) int32; the block table, up to `num_blocks`. What lies behind is of no meaning, but
             always a valid block number.
-        computed, known, promised: (max_rows,) int64; see above. All are 0 where nobody sits.
-        limit: the length at which a request ends; 0 where nobody sits.
+        computed, known, promised: (max_rows,) int64; see above. All are 0 in a free seat.
+        limit: the length at which a request ends; 0 in a free seat.
         epoch: advances when a seat is left. A row whose epoch is not its seat's any more is of an earlier holder.
         arrival: of the request; decides who is served first.
         first: the length with the first new token.
@@ -93,7 +93,7 @@ class Seats:
 
     @property
     def order(self) -> Array:
-        """The taken seats in order of arrival, int64. The same array as before, unless somebody has joined or left."""
+        """The taken seats in order of arrival, int64. The same array as before, unless a request has joined or left."""
         if self._order is None:
             seats = np.flatnonzero(self.limit)
             self._order = seats[self.arrival[seats].argsort()]
@@ -134,10 +134,12 @@ class Seats:
         """A request gives up its seat: see `save`. Another one may have it at once.
 
         The seat's counts (`computed`, `known`, `promised`, `limit`, `num_blocks`) become 0, which every step passes
-        over. Rows of the request that are in flight must be dropped when they come, so the seat's epoch advances.
+        over. Rows of the request that are in flight must be dropped when they come, so the seat's epoch advances. Its
+        rows of `tokens` and `tables` stay as they are: with counts of 0 they are of no meaning.
 
         Returns:
-            the blocks that it had, in order of position.
+            the blocks that it had, in order of position, (num_blocks,) int32. They are the caller's to keep, whoever
+            has the seat next.
         """
         seat = request.seat
         self.save(request)

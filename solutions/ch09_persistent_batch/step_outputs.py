@@ -1,4 +1,4 @@
-"""What a step returns: arrays, and an output object for each request only if somebody asks for it.
+"""What a step returns: arrays, and an output object for each request only where one is asked for.
 
 With 512 requests a step brings 512 tokens. An object for each of them takes longer than all the rest of the commit, and
 most callers look at a few: those that have ended, or those of one client.
@@ -38,7 +38,11 @@ class StepOutputs(Sequence[RequestOutput]):
         return [output for output in chain(self.kept, self.special.values()) if output.finish_reason is not None]
 
     def one_by_one(self) -> Iterator[RequestOutput]:
-        """For each row its `special` output, or else one with its token and nothing more."""
+        """For each row its `special` output, or else one with its token and nothing more. Without those in `kept`.
+
+        `rows.requests` says whose row each is, (rows,) objects: the SeatedRequest that had the seat when the row was
+        scheduled. The seat itself may have another holder by now, or none. Each output is made when it is asked for.
+        """
         # BEGIN SOLUTION 9.7
         for i, (request, token_id) in enumerate(zip(self.rows.requests.tolist(), self.token_ids.tolist(), strict=True)):
             yield self.special[i] if i in self.special else RequestOutput(request.request_id, (token_id,))

@@ -6,6 +6,7 @@ from typing import Any
 from ch02_continuous_batching import BlockManager, EngineConfig, Request, SamplingParams
 from ch07_carry_over import CarryScheduler
 from ch09_persistent_batch import ArrayBlocks, ArrayScheduler, SeatedRequest, Seats
+from tests.ch09_persistent_batch.watched import Watched
 
 BLOCK_SIZE = 2
 
@@ -27,7 +28,7 @@ def schedules_alike(seed: int, steps: int = 40) -> int:
     ones = CarryScheduler(
         BlockManager(config.num_blocks, BLOCK_SIZE), config.max_rows, config.token_budget, config.policy
     )
-    arrays = ArrayScheduler(Seats(config.max_rows, 64, 32), ArrayBlocks(config.num_blocks, BLOCK_SIZE), config)
+    arrays = Watched(Seats(config.max_rows, 64, 32), ArrayBlocks(config.num_blocks, BLOCK_SIZE), config)
     both: list[tuple[Any, type[Request]]] = [(ones, Request), (arrays, SeatedRequest)]
     number = num_preempted = 0
     before: tuple[Any, Any] = ((), ())
@@ -47,8 +48,9 @@ def schedules_alike(seed: int, steps: int = 40) -> int:
         num_preempted += len(set(queues[0][0]) & running)
         running = set(queues[0][1])
         assert sorted(seen[0]) == sorted(seen[1]) and queues[0] == queues[1], (
-            f"limits {limits}, step {step}: one by one the rows are {seen[0]} and (waiting, running) {queues[0]}; as "
-            f"arrays {seen[1]} and {queues[1]}"
+            f"limits {limits}, step {step}: from request to request the rows (request, start, tokens, samples) are "
+            f"{sorted(seen[0])}, and waiting and running are {queues[0]}; as arrays they are {sorted(seen[1])}, and "
+            f"{queues[1]}"
         )
         commit(ones, before[0])
         commit_arrays(arrays, before[1])

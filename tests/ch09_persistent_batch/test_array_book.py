@@ -1,97 +1,128 @@
-"""Exercises 9.6 and 9.7: tokens go to their requests all at once; objects are made for those who look."""
-
-from dataclasses import replace
+"""Exercise 9.6: a step's tokens go to their requests all at once."""
 
 import numpy as np
 import pytest
 
-from ch02_continuous_batching import FinishReason, RequestOutput
-from ch09_persistent_batch import ArrayBook, ArrayTexts, Rows, StepOutputs
-from tests.causes import has_result
-from tests.ch09_persistent_batch.seated import array, scheduler_with
+from ch09_persistent_batch import ArrayBook, ArrayTexts
+from tests.causes import likely
+from tests.ch09_persistent_batch.array_results import is_array
+from tests.ch09_persistent_batch.no_loop import has_no_loop, many_seats
+from tests.ch09_persistent_batch.seated import array, scheduler_with, seats_with
 
 EOS = {5, 9}
 
 
-def book_with(*prompt_lengths: int):
-    """A book over a scheduler whose requests have run one step, to be committed."""
-    scheduler, requests = scheduler_with(*prompt_lengths)
-    book = ArrayBook(scheduler.seats, scheduler, ArrayTexts(None, True), EOS)
-    scheduler.schedule()
-    return book, requests
+def book_over(seats) -> ArrayBook:
+    scheduler, _ = scheduler_with()
+    return ArrayBook(seats, scheduler, ArrayTexts(None, True), EOS)
+
+
+def book_in_flight():
+    """A book over requests a, b and c, each with a token to be committed. For a another step was launched since.
+
+    So a's `computed` and `promised` are one ahead of b's and c's, which have their last token in flight.
+    """
+    seats, requests = seats_with(4, 6, 5)
+    numbers = [each.seat for each in requests]
+    seats.computed[numbers], seats.promised[numbers] = (5, 6, 5), (6, 7, 6)
+    return book_over(seats), *numbers
 
 
 @pytest.mark.exercise("9.6")
 def test_each_token_goes_behind_what_its_seat_knows():
-    book, requests = book_with(4, 6, 5)
-    s, (a, b, c) = book.seats, (each.seat for each in requests)
-    lengths = book.append(array(c, a), array(71, 72))
-    has_result(lengths, "append")
-    assert lengths.tolist() == [6, 5], (
-        f"c had 5 tokens and a 4: with one more 6 and 5; append returned {lengths.tolist()}"
+    """At place `known` of its seat's tokens, and nowhere else."""
+    book, a, b, c = book_in_flight()
+    s = book.seats
+    before = s.tokens.copy()
+    book.append(array(c, a), array(71, 72))
+    seen = {tuple(place): int(s.tokens[tuple(place)]) for place in np.argwhere(s.tokens != before).tolist()}
+    right = {(c, 5): 71, (a, 4): 72}
+    assert seen == right, (
+        f"c (seat {c}) knows 5 tokens and gets 71, a (seat {a}) knows 4 and gets 72: tokens[seat, place] should become "
+        f"{right}; changed are {seen}. "
+        + likely(
+            (
+                seen == {(c, 5): 71, (a, 5): 72},
+                "a has another step in flight, so its `computed` and `promised` are ahead: the next place is `known`",
+            ),
+            ((c, 4) in seen, "That is the last token that is known: the next place is `known` itself"),
+            ((c, 6) in seen, "That is one too far: was `known` raised already?"),
+        )
     )
-    assert (s.tokens[c, 5], s.tokens[a, 4]) == (71, 72), (
-        f"c's token at place 5 should be 71 and a's at place 4 be 72; seen {s.tokens[c, 5]} and {s.tokens[a, 4]}"
-    )
+
+
+@pytest.mark.exercise("9.6")
+def test_the_seats_know_one_token_more():
+    """Those that got a token, and by one; their new lengths are returned."""
+    book, a, b, c = book_in_flight()
+    s = book.seats
+    seen = is_array(book.append(array(c, a), array(71, 72)), "append", "i", 2).tolist()
     assert s.known[[a, b, c]].tolist() == [5, 6, 6], (
-        f"known should be 5, 6 and 6 for a, b (which got nothing) and c; seen {s.known[[a, b, c]].tolist()}"
+        f"known was 4, 6 and 5 for a, b and c, and a and c got a token: should be [5, 6, 6]; seen "
+        f"{s.known[[a, b, c]].tolist()}"
+    )
+    assert seen == [6, 5], f"append should return the new lengths, of c and a: [6, 5]; it returned {seen}"
+
+
+@pytest.mark.exercise("9.6")
+@pytest.mark.parametrize("name", ["computed", "promised"])
+def test_what_was_raised_at_scheduling_stays(name: str):
+    """`computed` and `promised` say what is on its way, and that has been noted when the row was scheduled."""
+    book, a, b, c = book_in_flight()
+    before = getattr(book.seats, name)[[a, b, c]].tolist()
+    book.append(array(c, a), array(71, 72))
+    seen = getattr(book.seats, name)[[a, b, c]].tolist()
+    assert seen == before, (
+        f"append changed {name}: it was {before} for a, b and c, should stay so, and is {seen}. It was raised when the "
+        "row was scheduled (ArrayScheduler.take)"
     )
 
 
 @pytest.mark.exercise("9.6")
 @pytest.mark.parametrize("eos", [EOS, {9}, set()])
 def test_whose_token_ends_the_sequence(eos: set[int]):
-    """Any of the model's end-of-sequence tokens does, unless the request ignores that; a model may have none."""
-    book, requests = book_with(4, 4, 4, 4)
+    """Any of the model's end-of-sequence tokens does, unless the request ignores that; a model may have none.
+
+    Tokens 5, 6, 9, 9 have just been appended. With its 6 the second request has reached its limit; the last one ignores
+    the end of the sequence.
+    """
+    seats, requests = seats_with(4, 4, 4, 4)
+    book, tokens = book_over(seats), array(5, 6, 9, 9)
     book.eos_ids = eos
-    seats = array(*(each.seat for each in requests))
-    book.seats.heeds_eos[seats[3]] = False
-    seen = book.ends_with_eos(seats, array(5, 6, 9, 9))
-    has_result(seen, "ends_with_eos")
+    numbers = array(*(each.seat for each in requests))
+    seats.tokens[numbers, 4] = tokens
+    seats.known[numbers] = 5
+    seats.limit[numbers[1]] = 5
+    seats.heeds_eos[:] = True
+    seats.heeds_eos[numbers[3]] = False
+    seen = is_array(book.ends_with_eos(numbers, tokens), "ends_with_eos", "b", 4).tolist()
+    is_eos = np.isin(tokens, [*eos])
     right = [5 in eos, False, 9 in eos, False]
-    assert np.asarray(seen).dtype == np.bool_ and seen.tolist() == right, (
-        f"tokens 5, 6, 9, 9 with the end-of-sequence tokens {sorted(eos)}, and the last request ignores them: should "
-        f"be {right}, seen {seen.tolist()}"
+    assert seen == right, (
+        f"the newest tokens are 5, 6, 9, 9, the end-of-sequence tokens {sorted(eos)}, and the last request ignores "
+        f"them: should be {right}, seen {seen}. "
+        + likely(
+            (seen == is_eos.tolist(), "heeds_eos is False for the last request"),
+            (
+                seen == (is_eos & seats.heeds_eos[:4]).tolist(),
+                f"heeds_eos[:4] is of the seats 0 to 3; these requests are in the seats {numbers.tolist()}",
+            ),
+            (seen[1], "The second has reached its limit; that is another end, which commit_tokens asks for itself"),
+        )
     )
 
 
-def outputs_for(*names: int, special: dict[int, RequestOutput]) -> StepOutputs:
-    book, requests = book_with(4, 4, 4)
-    seats = array(*(requests[i].seat for i in names))
-    rows = Rows.of(book.seats, seats, array(*[4] * len(names)), array(*[1] * len(names)), seats >= 0)
-    return StepOutputs(rows, array(*(70 + i for i in names)), array(*[5] * len(names)), special)
+@pytest.mark.exercise("9.6")
+@pytest.mark.parametrize("name", ["append", "ends_with_eos"])
+def test_a_commit_without_a_loop(name: str):
+    """For more rows Python runs no more lines."""
 
+    def prepared(rows: int):
+        seats, numbers = many_seats(rows, known=6, promised=7, heeds_eos=True)
+        book = book_over(seats)
+        return lambda: getattr(book, name)(numbers, np.arange(rows))
 
-@pytest.mark.exercise("9.7")
-def test_an_object_for_each_row():
-    """The row's request and its token; a special output is handed out as it is, in its place."""
-    end = RequestOutput("b", (71,), FinishReason.EOS, (71,))
-    seen = list(outputs_for(0, 1, 2, special={1: end}))
-    assert seen == [RequestOutput("a", (70,)), end, RequestOutput("c", (72,))], f"seen: {seen}"
-    token = seen[0].new_token_ids[0]
-    assert type(token) is int, (
-        f"a token should be an int of Python's, as ever; it is a {type(token).__name__}: tolist()"
-    )
-
-
-@pytest.mark.exercise("9.7")
-def test_nothing_is_made_before_somebody_asks():
-    """One at a time: who looks at the first output only does not pay for the others."""
-    outputs = outputs_for(0, 1, 2, special={})
-    first = iter(outputs)
-    seen = next(first)
-    assert seen == RequestOutput("a", (70,)), f"the first of them is request 'a' with its token 70; seen: {seen}"
-    object.__setattr__(outputs, "special", {1: "asked for late"})
-    assert next(first) == "asked for late", "the outputs were all made for the first of them; `yield` makes one a time"
-
-
-def test_the_ends_are_found_without_the_others():
-    end = RequestOutput("b", (71,), FinishReason.EOS, (71,))
-    text = RequestOutput("c", (72,), new_text="c")
-    kept = RequestOutput("x", (), FinishReason.CANCELLED)
-    outputs = replace(outputs_for(0, 1, 2, special={1: end, 2: text}), kept=(kept,))
-    assert outputs.ended == [kept, end]
-    assert len(outputs) == 4 and outputs[0] is kept and outputs[-1] is text and outputs == [*outputs]
+    has_no_loop(name, prepared)
 
 
 def test_an_output_has_the_text_that_is_wanted_and_others_wait_for_it():

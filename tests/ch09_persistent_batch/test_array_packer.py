@@ -1,49 +1,48 @@
-"""Exercise 9.5: the inputs of all packed tokens; and what a step leaves as it was."""
+"""Exercise 9.5: the inputs of all packed tokens."""
 
 import numpy as np
 import pytest
-import torch
 
-from ch03_streams import BufferSizes
-from ch07_carry_over import KEEP, carry_padding
-from ch08_full_engine.packed_buffers import num_bytes, views
-from ch09_persistent_batch import ArrayPacker
+from ch07_carry_over import KEEP
+from ch09_persistent_batch import ArrayPacker, Seats
 from tests.causes import likely
-from tests.ch09_persistent_batch.seated import BLOCK_SIZE, array, decoding, scheduler_with, seats_with
+from tests.ch09_persistent_batch.no_loop import has_no_loop, many_seats
+from tests.ch09_persistent_batch.packers import packer_for
+from tests.ch09_persistent_batch.seated import BLOCK_SIZE, array, seats_with
 
-SIZES = BufferSizes(tokens=32, rows=8, width=16, trash_block=64, block_size=BLOCK_SIZE)
 PER_TOKEN = ("input_ids", "carry_index", "position_ids", "slot_mapping")
+LAST_STEPS = 3  # stands in all columns: what the last step has written there
 
 
-class Buffers:
-    """What a packer has to know of its IO buffers: padding, and where each input lies in one piece of memory."""
-
-    def __init__(self) -> None:
-        separate = carry_padding(SIZES)
-        self.padding_buffer = torch.zeros(num_bytes(separate), dtype=torch.uint8)
-        self.padding = views(self.padding_buffer, separate)
-        for name, values in separate.items():
-            self.padding[name].copy_(values)
-
-
-def packer_for(seats) -> ArrayPacker:
-    return ArrayPacker(seats, BLOCK_SIZE, Buffers())  # type: ignore[arg-type]
-
-
-def written(seats, owner: list[int], positions: list[int]) -> dict[str, list[int]]:
-    """What `write_packed_tokens` writes for these tokens."""
-    packer = packer_for(seats)
+def write(packer: ArrayPacker, owner: list[int], positions: list[int]) -> None:
+    """`write_packed_tokens` for these tokens, into columns that still hold the last step."""
+    columns = dict(packer.columns)
+    for name in PER_TOKEN:
+        columns[name][:] = LAST_STEPS
     packer.write_packed_tokens(array(*owner), array(*positions))
+    other = [name for name in PER_TOKEN if packer.columns[name] is not columns[name]]
+    assert not other, (
+        f"{other} in `columns` are other arrays now, and no part of `buffer`, which is what the launch copies. Write "
+        f'into the entries of the array that is there: at["{other[0]}"][:num] = ...'
+    )
+
+
+def written(seats: Seats, owner: list[int], positions: list[int]) -> dict[str, list[int]]:
+    packer = packer_for(seats)
+    write(packer, owner, positions)
     return {name: packer.columns[name][: len(owner)].tolist() for name in PER_TOKEN}
 
 
-def seats_in_decode():
+def seats_in_decode() -> tuple[Seats, int, int, int]:
     """Three requests. a knows its next token; those of b and c are in flight, as ids 1 and 0 of the batch before."""
     seats, requests = seats_with(5, 6, 4)
     a, b, c = (each.seat for each in requests)
+    seats.tables[:] = 17
     for seat, blocks in ((a, [12, 3]), (b, [8, 30]), (c, [5, 9])):
         seats.tables[seat, :2] = blocks
         seats.num_blocks[seat] = 2
+    seats.computed[[a, b, c]] = 4, 6, 4
+    seats.promised[[a, b, c]] = 5, 7, 5
     seats.sampled_at[[a, b, c]] = [7, 1, 0]
     seats.tokens[[b, c], [6, 4]] = [91, 92]  # of who sat there before: no value of theirs
     return seats, a, b, c
@@ -54,21 +53,35 @@ def test_the_token_at_its_place():
     """Position p of a seat is its p-th token, and its slot is in the block that its table has for p."""
     seats, a, b, _ = seats_in_decode()
     seen = written(seats, [a, b, b, b], [4, 0, 1, 5])
-    assert seen["input_ids"] == [4, 100, 101, 105], f"the tokens are 4, 100, 101 and 105; seen {seen['input_ids']}"
-    assert seen["position_ids"] == [4, 0, 1, 5], f"positions as given; seen {seen['position_ids']}"
+    assert seen["input_ids"] == [4, 100, 101, 105], (
+        f"the tokens at positions 4 of a and 0, 1 and 5 of b: input_ids should be [4, 100, 101, 105], seen "
+        f"{seen['input_ids']}"
+    )
+    assert seen["position_ids"] == [4, 0, 1, 5], f"position_ids should be [4, 0, 1, 5], seen {seen['position_ids']}"
     right = [3 * BLOCK_SIZE, 8 * BLOCK_SIZE, 8 * BLOCK_SIZE + 1, 30 * BLOCK_SIZE + 1]
     assert seen["slot_mapping"] == right, (
-        f"blocks of {BLOCK_SIZE}; position 4 of a is the first in its second block, 3: slot {right[0]}, and so on. "
-        f"Should be {right}, seen {seen['slot_mapping']}: block * block_size + offset"
+        f"blocks of {BLOCK_SIZE}; a has the blocks 12 and 3, b has 8 and 30. Position 4 of a is the first in its "
+        f"second block, 3: slot {right[0]}, and so on. slot_mapping should be {right}, seen {seen['slot_mapping']}: "
+        "block * block_size + offset"
     )
 
 
 @pytest.mark.exercise("9.5")
 def test_what_the_host_knows_is_kept():
-    """A token below `known` is no carried one, whatever the seat has sampled before."""
+    """A token below `known` is not carried over: its carry index is KEEP, whatever stood there before."""
     seats, a, b, _ = seats_in_decode()
     seen = written(seats, [a, b, b], [4, 4, 5])["carry_index"]
-    assert seen == [KEEP] * 3, f"all three tokens are known: the carry index should be {[KEEP] * 3}, seen {seen}"
+    assert seen == [KEEP] * 3, (
+        f"all three tokens are known: the carry index should be {[KEEP] * 3}, seen {seen}. "
+        + likely(
+            (
+                seen == [LAST_STEPS] * 3,
+                f"{LAST_STEPS} is what the last step has written: KEEP has to be written as well",
+            ),
+            (seen == [7, KEEP, KEEP], "a's position 4 is below `known`, which is 5, as `promised` is"),
+            (seen == [7, 1, 1], "These are `sampled_at`, which is for tokens that the host does not know yet"),
+        )
+    )
 
 
 @pytest.mark.exercise("9.5")
@@ -77,70 +90,44 @@ def test_what_is_in_flight_is_carried_over():
     seats, a, b, c = seats_in_decode()
     seen = written(seats, [a, b, c], [4, 6, 4])["carry_index"]
     assert seen == [KEEP, 1, 0], (
-        f"the ids of b and c stand at 1 and 0: should be {[KEEP, 1, 0]}, seen {seen}. "
+        f"a's token is known; the ids of b and c are number 1 and 0 of the batch before: the carry index should be "
+        f"{[KEEP, 1, 0]}, seen {seen}. "
         + likely(
+            (seen == [LAST_STEPS, 1, 0], f"{LAST_STEPS} is what the last step has written: write KEEP as well"),
             (seen == [KEEP, 1, 2], "The place in this batch is not that in the batch before: ask `sampled_at`"),
-            (seen == [7, 1, 0], "a's token is known: `known` tells"),
-            (KEEP in seen[1:], "A position is known below `known`; the one at `known` is not"),
+            (seen == [7, 1, 0], "a's position 4 is below `known`, which is 5, as `promised` is"),
+            (
+                seen == [KEEP, KEEP, KEEP],
+                "b is at position 6, with known 6 and promised 7: a position below `known` is known, and the one at "
+                "`known` is not; `promised` counts what is in flight too",
+            ),
         )
     )
 
 
 @pytest.mark.exercise("9.5")
 def test_only_what_is_there_is_written():
-    """Behind the tokens of the step the padding stays."""
+    """Behind the tokens of the step, and in all other columns, everything stays."""
     seats, a, *_ = seats_in_decode()
     packer = packer_for(seats)
     before = {name: packer.columns[name].copy() for name in packer.columns}
-    packer.write_packed_tokens(array(a), array(4))
-    changed = [
-        name
-        for name in packer.columns
-        if not np.array_equal(packer.columns[name][1:], before[name][1:])
-        or (name not in PER_TOKEN and (packer.columns[name] != before[name]).any())
-    ]
-    assert not changed, f"one token was packed; behind it, or elsewhere, these changed: {changed}"
+    write(packer, [a], [4])
+    for name, column in packer.columns.items():
+        rest = column[1:] if name in PER_TOKEN else column
+        stays = np.full_like(rest, LAST_STEPS) if name in PER_TOKEN else before[name]
+        assert np.array_equal(rest, stays), (
+            f"one token was packed, and {name} changed {'behind it' if name in PER_TOKEN else 'too'}: it was "
+            f"{stays.ravel()[:6].tolist()} ..., and is {rest.ravel()[:6].tolist()} ..."
+        )
 
 
-def test_in_steady_decode_the_carry_index_is_the_identity():
-    """The rows are those of the step before, in the same order: token i is the id that row i has sampled."""
-    scheduler, requests = scheduler_with(4, 5, 6)
-    packer = packer_for(scheduler.seats)
-    packer.pack(0, scheduler.schedule(), None)
-    packer.pack(1, scheduler.schedule(), None)
-    assert packer.columns["carry_index"][:3].tolist() == [0, 1, 2]
-    scheduler.preempt(requests[0])
-    packer.pack(2, scheduler.schedule(), None)
-    assert packer.columns["carry_index"][:2].tolist() == [1, 2], "one has left: the others have moved up, their ids not"
+@pytest.mark.exercise("9.5")
+def test_tokens_without_a_loop():
+    """For more tokens Python runs no more lines."""
 
+    def prepared(rows: int):
+        seats, owner = many_seats(rows, known=6, promised=7, num_blocks=2)
+        packer = packer_for(seats, rows)
+        return lambda: packer.write_packed_tokens(owner, np.full(rows, 6))
 
-def test_what_did_not_change_is_not_written():
-    """The same rows as before: tables that have not grown, and padding, are left alone; a table that has is written."""
-    scheduler, requests = scheduler_with(4, 6)
-    packer, s = packer_for(scheduler.seats), scheduler.seats
-    packer.pack(0, scheduler.schedule(), None)
-    for step in (1, 2):
-        decoding(scheduler, *(each.seat for each in requests))
-        packer.pack(step, scheduler.schedule(), None)
-    packer.columns["block_table"][:2] = 77
-    packer.columns["uniform"][5] = 0.5
-    decoding(scheduler, *(each.seat for each in requests))
-    packer.pack(3, scheduler.schedule(), None)  # b goes from 8 positions to 9
-    table = packer.columns["block_table"][:2, :3].tolist()
-    assert table == [[77, 77, 77], s.tables[requests[1].seat, :3].tolist()] and packer.columns["uniform"][5] == 0.5
-
-
-def test_after_other_rows_everything_is_written():
-    """Somebody has left: the row behind the others is padding again."""
-    scheduler, requests = scheduler_with(4, 6, 5)
-    packer = packer_for(scheduler.seats)
-    packer.pack(0, scheduler.schedule(), None)
-    decoding(scheduler, *(each.seat for each in requests))
-    packer.pack(1, scheduler.schedule(), None)
-    scheduler.finish(requests[1])
-    decoding(scheduler, requests[0].seat, requests[2].seat)
-    batch = packer.pack(2, scheduler.schedule(), None)
-    padding = carry_padding(SIZES)
-    assert batch.inputs.sizes.rows == 2
-    for name in ("seq_lens", "block_table", "position_ids", "slot_mapping", "carry_index"):
-        assert packer.columns[name][2:].tolist() == padding[name][2:].tolist(), f"{name} behind the rows"
+    has_no_loop("write_packed_tokens", prepared)
