@@ -43,8 +43,8 @@ def offline(recording: Recorded) -> Figure:
         counts = [int(count) for count in row["tokens_by_step"].split()]
         axes.fill_between(range(len(counts)), counts, step="post", color=colour, linewidth=0)
         slices = "slice" if row["calls"] == 1 else "slices"
-        said = f"{row['calls']} {slices} at a time: {row['steps']:,} steps in all, {row['tokens_per_step']:.1f} tokens each"
-        axes.set_title(said, loc="left", fontsize=10)
+        steps = f"{row['steps']:,} steps in all, {row['tokens_per_step']:.1f} tokens each"
+        axes.set_title(f"{row['calls']} {slices} at a time: {steps}", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(0, row["engine_rows"] + 1)
         axes.set_yticks((0, row["engine_rows"] // 2, row["engine_rows"]))
@@ -52,6 +52,7 @@ def offline(recording: Recorded) -> Figure:
     first = rows[0]
     panels[len(rows) // 2].set_ylabel("tokens that a step brings")
     panels[-1].set_xlabel(f"step (the first {len(first['tokens_by_step'].split())})")
-    picture.suptitle(f"{first['rows']} rows in slices of {first['engine_rows']}: an engine drains if it may", fontsize=12)
+    job = f"{first['rows']} rows in slices of {first['engine_rows']}"
+    picture.suptitle(f"{job}: handed in one by one, each slice drains the engine", fontsize=12)
     picture.text(1.0, 0.0, recording["device"], ha="right", va="bottom", fontsize=9, color=GREY)
     return picture

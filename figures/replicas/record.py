@@ -1,4 +1,4 @@
-"""Chapter 10 with several processes: what Ray's way costs a call, what clients see of a death, and a model in two shares.
+"""Chapter 10 in several processes: what Ray's way costs a call, what clients see of a death, a model in two shares.
 
     make record CH=replicas      Ray has an environment of its own, .venv-ray, which this makes first
 

@@ -1,4 +1,4 @@
-"""The service that a replica makes in its process, for the measurements: the tiny model, and an engine that can hang."""
+"""The service that a replica makes in its process: the tiny model, and an engine that can hang."""
 
 import time
 from typing import Any

@@ -2,7 +2,8 @@
 
     stepahead-serve [--model NAME] [--port 8000] [--host 127.0.0.1]
 
-It needs the extra `serve`: in the repository, pip install ".[serve]". On CUDA where there is a GPU, else on the simulated one.
+It needs the extra `serve`: in the repository, pip install ".[serve]". On CUDA where there is a GPU, else on the
+simulated one.
 """
 
 from importlib.util import find_spec
