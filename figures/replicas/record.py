@@ -3,9 +3,9 @@
     make record CH=replicas      Ray has an environment of its own, .venv-ray, which this makes first
 
 The servers are those of `make serve` and `make serve-ray`, with the tiny model and two replicas. One client asks one
-call at a time, over one connection, for one token: what takes time then is the way there and back. `front_cpu_ms` is
-what the processes in front of the replicas compute for a call; a single one of them cannot take more calls a second
-than fit there.
+call at a time, for one token: what takes time then is the way there and back. `front_cpu_ms` is what the processes in
+front of the replicas compute for a call, beyond what they compute when there is none; a single one of them cannot take
+more calls a second than fit there.
 """
 
 import json
@@ -31,6 +31,7 @@ from toolkit.recordings import ROOT, Row
 
 REPLICAS, ROWS = 2, 16
 CALLS = 200
+IDLE = 5.0  # seconds
 PATIENCE = 60.0 if torch.cuda.is_available() else 6.0  # seconds without a step after which an engine counts as hung
 SHORT = {"model": "tiny", "prompt": [10, 11, 12], "max_tokens": 1, "temperature": 0}
 LONGER = {"model": "tiny", "prompt": "Hello there", "max_tokens": 300, "temperature": 1.0, "seed": 9}
@@ -81,27 +82,38 @@ def hop_of_uvicorn() -> Row:
 
 
 def hop(way: str, port: int) -> Row:
-    """Milliseconds that a call takes, from its first byte to the last of its answer."""
-    times = []
+    """What a call takes, from its connection to the last byte of its answer, and with a connection that is kept."""
     front = workers(*FRONT)
-    with closing(Client(port)) as client:
-        for _ in range(CALLS // 4):
-            client.answer(SHORT)
-        before = cpu_seconds(front)
-        for _ in range(CALLS):
-            start = time.perf_counter()
-            status, body = client.answer(SHORT)
-            assert status == 200, body
-            times.append((time.perf_counter() - start) * 1e3)
-    front_cpu = round((cpu_seconds(front) - before) * 1e3 / CALLS, 2) if front else None
+    calls_ms(port, CALLS // 4, kept=False)  # what happens for the first time takes longer
+    before, start = cpu_seconds(front), time.perf_counter()
+    time.sleep(IDLE)
+    idle = (cpu_seconds(front) - before) / (time.perf_counter() - start)
+    before, start = cpu_seconds(front), time.perf_counter()
+    times = calls_ms(port, CALLS, kept=False)
+    for_calls = cpu_seconds(front) - before - idle * (time.perf_counter() - start)
     return {
         "way": way,
         "calls": CALLS,
         "median_ms": round(statistics.median(times), 2),
         "p95_ms": round(sorted(times)[CALLS * 95 // 100], 2),
+        "kept_median_ms": round(statistics.median(calls_ms(port, CALLS, kept=True)), 2),
         "front_processes": len(front),
-        "front_cpu_ms": front_cpu,
+        "front_cpu_ms": round(for_calls * 1e3 / CALLS, 2) if front else None,
     }
+
+
+def calls_ms(port: int, count: int, kept: bool) -> list[float]:
+    """Milliseconds of each of so many calls for one token, over one connection or each over one of its own."""
+    times, client = [], Client(port)
+    for _ in range(count):
+        start = time.perf_counter()
+        status, body = client.answer(SHORT)
+        if not kept:
+            client.close()  # http.client opens the next one by itself
+        assert status == 200, body
+        times.append((time.perf_counter() - start) * 1e3)
+    client.close()
+    return times
 
 
 def the_one_that_works() -> psutil.Process:
