@@ -157,7 +157,7 @@ with serving() as (service, port):
 
 # %%
 with serving() as (service, port):
-    body = json.dumps(completion(stream=True, stream_options={"include_usage": True}))
+    body = json.dumps(completion(max_tokens=10, stream=True, stream_options={"include_usage": True}))
     command = ["curl", "-sN", f"http://127.0.0.1:{port}/v1/completions", "-H", "Content-Type: application/json"]
     print(" ".join(command[:-1]), f"'{command[-1]}' -d '{body}'\n")
     if shutil.which("curl"):
@@ -168,8 +168,9 @@ with serving() as (service, port):
 
 # %% [markdown]
 # Each event is a whole object with the same `id`. The last one but one has the usage, because the request asked for it,
-# and `[DONE]` closes the stream, so a client knows a complete answer from one that was cut off. (A token may bring no
-# text, or half a character; that is why an event can be missing.) The official client does all of this for you:
+# and `[DONE]` closes the stream, so a client knows a complete answer from one that was cut off. (There are fewer events
+# than tokens: a token may bring half a character, which is held back, and tokens that come quickly share an event, see
+# section 6.) The official client does all of this for you:
 #
 #     client = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
 #     for chunk in client.completions.create(model="tiny", prompt="The sea is", stream=True): ...
@@ -192,7 +193,7 @@ def ask(port, body, path="/v1/completions", headers=None):
 with serving() as (service, port):
     for values in ({"logprobs": 3}, {"max_tokens": "5"}, {"prompt": "x" * 600}, {"model": "large"}):
         status, _, answer = ask(port, completion(**values))
-        print(status, json.dumps(answer["error"])[:150])
+        print(status, answer["error"]["message"])
 
 # %% [markdown]
 # ## 2. From the engine's thread to the event loop
@@ -437,8 +438,9 @@ with serving(places=24) as (service, port), ThreadPoolExecutor(60) as pool:
 # From that, something follows for slow readers. While a client does not read, its tokens gather, and the next chunk has
 # all of them. The server waits for the client's connection, the engine does not wait at all.
 #
-# **Predict first.** Two clients ask for 250 tokens. One reads at once. The other one rests until the engine has made
-# its last token, and reads then. How many events does each get, and does the quick one wait for the slow one?
+# **Predict first.** Two clients ask for eight answers of 400 tokens. One reads at once. The other one rests until the
+# engine has made its last token, and reads then. How many events does each get, and does the quick one wait for the
+# slow one?
 
 
 # %%
@@ -450,11 +452,11 @@ def stream_events(connection):
 
 
 def open_stream(port):
-    """A connection with little room for what was not read, and a request for a stream of 250 tokens."""
+    """A connection with little room for what was not read, and a request for eight answers of 400 tokens, streamed."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", port))
-    connection.sendall(request_bytes(completion(max_tokens=250, stream=True)))
+    connection.sendall(request_bytes(completion(max_tokens=400, n=8, stream=True, temperature=1.0)))
     return connection
 
 
@@ -576,9 +578,9 @@ for recording in recorded("replicas_hop"):
         print(f"    {row['way']:10} median {row['median_ms']:6.2f} ms, 95 % below {row['p95_ms']:6.2f}; {through}")
 
 # %% [markdown]
-# A call crosses three process boundaries there and three back, and is read and written as HTTP once and as a Python
-# object twice. For an answer that takes a second it hardly counts. But it is work for each call *and each chunk*, in
-# one process for all replicas; section 10 comes back to it.
+# On its way a call is read as HTTP by the proxy, handed to the ingress, read there, and handed to a replica as a Python
+# object; its answer takes the same way back, message by message. For an answer that takes a second it hardly counts.
+# But it is work for each call *and each chunk*, in one process for all replicas; section 11 comes back to it.
 #
 # ### A replica dies
 #
@@ -950,8 +952,8 @@ print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hou
 # ## 12. What this step cost
 #
 # - **Speed.** The event loop's share of the engine's process (section 7), paid in full only by streams.
-# - **Code.** As many lines as the engine had in chapter 2, and hardly any of them about tokens. Most say what happens
-#   when something is wrong.
+# - **Code.** More lines than any chapter before, and hardly any of them about tokens. Most say what happens when
+#   something is wrong.
 # - **A private name of Ray's.** `local_ray.py` replaces one function of Serve, so that it listens on loopback only.
 #   Each new version of Ray has to be looked at; a test does.
 # - **Not offered**: TLS (a proxy's work), accounts and quotas, several models in one server, prefill and decode on

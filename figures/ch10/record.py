@@ -35,7 +35,7 @@ from toolkit.recordings import ROOT, Row
 
 CALLS = 64
 PROMPT_LENGTH = 32
-ROUNDS = 3
+ROUNDS = 5
 BLOCK_SIZE = 16
 NEW_TOKENS = {"simulated": 96, "cuda": 2048}
 MODELS = {"simulated": ("tiny",), "cuda": ("1b", "8b")}

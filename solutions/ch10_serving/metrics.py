@@ -5,7 +5,7 @@ server can know is counted here: answers by status, and the times as clients see
 is simulated, the engine's idle share is that of the virtual clock.
 
 All figures are of one engine. Through Ray Serve (replicas.py) a call of /metrics goes to one replica, whichever the
-router takes, and shows that one's; the figures of all replicas have to be asked for elsewhere, at Ray's own metrics.
+router takes, and shows that one's. A Prometheus that watches all replicas needs a way to each, and there is none here.
 """
 
 from collections.abc import Iterable
