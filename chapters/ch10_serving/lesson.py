@@ -48,24 +48,17 @@ open_chapter("ch10")  # whose code runs (COURSE_CODE); switches autoreload on
 # %%
 import asyncio
 import collections
-import errno
-import hashlib
 import http.client
-import importlib.util
 import json
 import logging
 import math
-import os
-import random
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 
 import torch
 from IPython.display import display
@@ -80,7 +73,7 @@ from ch10_serving.answers_file import AnswersFile
 from ch10_serving.api_errors import ApiError
 from ch10_serving.asgi_call import HttpRequest, call_asgi
 from ch10_serving.ingress import Ingress
-from figures.recorded import recorded, recorded_figures
+from figures.recorded import drawn_from, recorded, recorded_figures
 from toolkit.course import ROOT
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
@@ -376,11 +369,12 @@ leave_early()
 ch10_serving.app.unless_gone = unless_gone
 
 # %% [markdown]
-# A few tokens too many: what is in flight is never touched (chapter 8), and until the event loop hears of the closed
-# connection a step or two go by. The second run computes all 300, and writes the answer into a closed connection.
+# One token too many, or a few: what is in flight is never touched (chapter 8), and until the event loop hears of the
+# closed connection a step or two go by. The second run computes all 300, and writes the answer into a closed
+# connection.
 #
 # The hard part of 10.2 is not the stopping but the *coming to an end*. `task.cancel()` only asks. Who does not await
-# the task afterwards goes on while its clean-up is still running, and a row is given back twice, or never.
+# the task afterwards goes on while its clean-up is still running, and never hears of an error in it.
 #
 # ## 5. A full server
 #
@@ -436,7 +430,7 @@ with serving(places=24) as (service, port), ThreadPoolExecutor(60) as pool:
 # gets the tokens of some steps in one chunk. A single stream still gets every token as it comes.
 #
 # From that, something follows for slow readers. While a client does not read, its tokens gather, and the next chunk has
-# all of them. The server waits for the client's connection, the engine does not wait at all.
+# all of them. The server waits for the client's connection; the engine does not wait at all.
 #
 # **Predict first.** Two clients ask for eight answers of 400 tokens. One reads at once. The other one rests until the
 # engine has made its last token, and reads then. How many events does each get, and does the quick one wait for the
@@ -470,8 +464,9 @@ with serving() as (service, port):
     print("the one that rests:        ", stream_events(slow), "events")
 
 # %% [markdown]
-# What waits in the server for a slow reader is its own outputs, and never more than it has asked for. If it does not
-# read at all, its connection is closed after a minute (`Limits.stall`).
+# The first events of the slow one were on their way before its connection was full; all that came later is in one event
+# for each of its eight answers. What waits in the server for a slow reader is its own outputs, and never more than it
+# has asked for. If it does not read at all, its connection is closed after a minute (`Limits.stall`).
 #
 # There are ruder clients. A byte now and then keeps a connection open for as long as its sender likes. A page in a
 # browser can send requests to any server on the same machine. Here is what happens to each, with limits made small so
@@ -538,8 +533,9 @@ for picture in recorded_figures("ch10", "ch10_http"):
 # its own. vLLM and SGLang have tokenizer, detokenizer and HTTP in processes beside the engine's, which exchange whole
 # steps with it over a socket: the engine's process then pays one message a step, whatever the clients do. It costs a
 # core, and a second copy of everything that must be known on both sides (who is running, who has been cancelled). This
-# course's engine stays in one process, because it can be read so. On a GPU its own work for a step is some 0.7 ms
-# (chapter 9), and the more of the step's time the device needs, the more is left for the event loop.
+# course's engine stays in one process, because it can be read so. On a GPU the host's own work for a step takes less
+# time than the device does (chapter 9), and what is left of the step is the event loop's. How much that helps is what a
+# recording on a GPU will show.
 #
 # ## 8. Several engines
 #
@@ -551,20 +547,20 @@ for picture in recorded_figures("ch10", "ch10_http"):
 # (Their set-up, 550 MB, is done by the command, on Linux and macOS. `make test-ray` runs the tests of what this section
 # says.)
 #
-#     client --HTTP--> Serve's proxy --> Ingress --> router --> Replica: the whole application, and its engine
-#                                                          \--> Replica
+#     client --HTTP--> Serve's proxy --> Ingress --> router --> Replica, with an engine
+#                                                          \--> Replica, with an engine
 #
 # A replica is this chapter's application in a process of its own, and nothing in it listens. Here is the class; the
 # rest of `replicas.py` is settings:
 
 # %%
 source = (ROOT / "solutions" / "ch10_serving" / "replicas.py").read_text()
-print("class Replica" + source.partition("class Replica")[2].partition("\n\n\ndef ")[0])
+replica = "class Replica" + source.partition("class Replica")[2].partition("\n\n\ndef ")[0]
+print(replica.replace("  # type: ignore[misc] # Serve awaits it", ""))
 
 # %% [markdown]
 # (`/metrics` is part of the application as well, so through Serve it shows the figures of the *one* replica that the
-# router has chosen. A Prometheus of a cluster asks each replica by itself; here you have `ray metrics` and Serve's
-# own.)
+# router has chosen. A Prometheus that watches all replicas needs a way to each; there is none here.)
 #
 # **Predict first.** A call for one token takes some milliseconds with `make serve`. How many does the way through
 # proxy, ingress and router add?
@@ -573,14 +569,20 @@ print("class Replica" + source.partition("class Replica")[2].partition("\n\n\nde
 for recording in recorded("replicas_hop"):
     print(f"{recording['device']}, {recording['command']}")
     for row in recording["rows"]:
-        front = f"{row['front_processes']} processes in front compute {row['front_cpu_ms']} ms for a call"
-        through = front if row["front_processes"] else "the engine's process listens itself"
-        print(f"    {row['way']:10} median {row['median_ms']:6.2f} ms, 95 % below {row['p95_ms']:6.2f}; {through}")
+        print(f"    {row['way']:10} median {row['median_ms']:5.1f} ms, 95 % below {row['p95_ms']:5.1f}", end="; ")
+        print(f"on a connection that is kept {row['kept_median_ms']:5.1f}", end="")
+        front = f"; {row['front_processes']} processes in front compute {row['front_cpu_ms']} ms for a call"
+        print(front if row["front_processes"] else "")
 
 # %% [markdown]
 # On its way a call is read as HTTP by the proxy, handed to the ingress, read there, and handed to a replica as a Python
-# object; its answer takes the same way back, message by message. For an answer that takes a second it hardly counts.
+# object; its answer takes the same way back, message by message. For an answer that takes a second that hardly counts.
 # But it is work for each call *and each chunk*, in one process for all replicas; section 11 comes back to it.
+#
+# (Why is a kept connection slower with Serve, and not faster? An answer is written in two pieces, head and body. The
+# system holds the second one back until the client has acknowledged the first, and the client's system is in no hurry
+# to do so: Nagle's algorithm meets delayed acknowledgements. This chapter's server did the same until it was measured.
+# `connections.py` switches it off, in `connection_made`.)
 #
 # ### A replica dies
 #
@@ -629,9 +631,9 @@ logging.getLogger("ch10_serving").setLevel(logging.ERROR)  # the ingress would l
 sampled = completion(max_tokens=12, temperature=1.0, seed=5)
 for after in (math.inf, 1):
     seeds, answer = in_a_loop_of_its_own(through_an_ingress(sampled, after))
-    print(f"{len(seeds)} replica(s) asked, with the seeds {seeds}: {json.loads(answer)['choices'][0]['text']!r}")
+    print(f"sent to a replica with the seed: {seeds}; the answer: {json.loads(answer)['choices'][0]['text']!r}")
 seeds, answer = in_a_loop_of_its_own(through_an_ingress(sampled | {"seed": None, "stream": True}, 4))
-print(f"{len(seeds)} replica asked; a stream without a seed (it went out with {seeds[0]}) ends like this:")
+print(f"a stream, and no seed; sent with the seed: {seeds}; its last event:")
 print(answer.strip().splitlines()[-1])
 
 # %% [markdown]
@@ -673,6 +675,9 @@ for recording in recorded("replicas_failures"):
 # In `affinity.py`, fill `ranking` and `choose`, three lines. `make hint EX=10.4`.
 
 # %%
+import hashlib
+import random
+
 replicas = [f"replica {i}" for i in range(8)]
 keys = [f"conversation {i}".encode() for i in range(1000)]
 
@@ -728,7 +733,9 @@ for name, load in {"60 conversations of 8 turns": turns, "480 requests, one syst
         print(f"    {policy.__name__:12} {route(policy, load)}")
 
 # %% [markdown]
-# `make serve-ray AFFINE=1` has it, as a policy of Serve's own (`affine_router.py`).
+# At home all the time is cheapest, and most uneven. `choose` computes some beginnings twice, and for that no replica
+# has more than a quarter above its share. `make serve-ray AFFINE=1` has it, as a policy of Serve's own
+# (`affine_router.py`).
 #
 # ### How many replicas?
 #
@@ -747,7 +754,7 @@ for name, load in {"60 conversations of 8 turns": turns, "480 requests, one syst
 #
 # A file of prompts has no client that waits. It is cut into slices, and engines take slice after slice. That looks like
 # the simplest of all loads, and it brings back chapter 1's waste. Whoever hands in a slice and waits for it lets the
-# engine *drain*: rows end one by one, the last of them runs alone, and only then does the next slice come.
+# engine *drain*: rows end one by one, their places stay empty, and the next slice comes when the last one has ended.
 #
 # **Predict first.** 16 rows in a step, slices of 16, answers of at most 160 tokens of which some end early. How many
 # tokens does a step bring on average, if one slice is inside at a time? If there are two? Three?
@@ -765,9 +772,10 @@ for picture in recorded_figures("ch10", "ch10_offline"):
     display(picture)
 
 # %% [markdown]
-# With two, the rows of the second fill the gaps of the first. With three there is always a whole slice that waits. A
-# step costs nearly the same with 4 rows as with 16, so what matters is the number of steps. `offline.py` has three
-# calls at a time in each engine; chapter 9's engine needed no change for it, since it takes requests at any time.
+# With two, the rows of the second fill the gaps of the first. With three there is always a whole slice that waits. On a
+# GPU a step costs nearly the same with 4 rows as with 16 (chapter 1), so what matters is the number of steps.
+# `offline.py` has three calls at a time in each engine; chapter 9's engine needed no change for it, since it takes
+# requests at any time.
 #
 # A run of hours is cut short now and then. Afterwards the file must hold rows 1 to k, whole, for some k, and the next
 # run goes on with k + 1. Two things break that: a line that is torn, and a write that is short.
@@ -777,6 +785,11 @@ for picture in recorded_figures("ch10", "ch10_offline"):
 # In `answers_file.py`, fill `resume` and `append`, 20 lines. `make hint EX=10.5`.
 
 # %%
+import errno
+import os
+import tempfile
+from pathlib import Path
+
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "answers.jsonl"
 with AnswersFile(path) as answers:
@@ -833,6 +846,8 @@ print("the sum of both by", f"{(parts[0] + parts[1] - whole).abs().max():.5f}")
 # it.)
 
 # %%
+import importlib.util
+
 if importlib.util.find_spec("accelerate"):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, "-m", "toolkit.commands.tensor_parallel", "--model", "tiny"]
@@ -844,16 +859,31 @@ else:
         for row in recording["rows"]:
             print(f"    {row['said']}")
 
+
 # %% [markdown]
 # **Predict first.** Every rank has an engine of its own, with scheduler, blocks and all. An all-reduce has no name: the
 # first of one rank meets the first of the other. What happens if rank 0's batch has a row that rank 1's has not? And
 # which decisions of an engine could differ from rank to rank, though all have the same requests?
 #
-# Then numbers of different requests are added up, if the sizes happen to agree; if not, all wait for ever. So *all
-# ranks must form the same batch at every step*. With one batch at a time they could compare before each step. An
-# asynchronous engine launches N + 1 before any rank knows what N brings: it cannot be taken back, and a question to all
-# in each step is the very wait that asynchrony was to avoid. So what a scheduler does must follow from requests and
-# tokens alone.
+# %%
+def part(batch, share):
+    """What one rank computes of a batch."""
+    return torch.relu(batch @ up[share].T) @ down[:, share].T
+
+
+summed = part(x[[0, 1]], slice(0, 128)) + part(
+    x[[0, 2]], slice(128, 256)
+)  # rank 0 has rows 0 and 1, rank 1 has 0 and 2
+for place, rows in enumerate(((0,), (1, 2))):
+    off = ", ".join(f"off by {(summed[place] - whole[row]).abs().max():.4f} from row {row}'s" for row in rows)
+    print(f"place {place} of the sum: {off}")
+
+# %% [markdown]
+# Numbers of different requests are added up, if the sizes happen to agree, and nothing is raised anywhere. If they do
+# not agree, all wait for ever. So *all ranks must form the same batch at every step*. With one batch at a time they
+# could compare before each step. An asynchronous engine launches N + 1 before any rank knows what N brings: it cannot
+# be taken back, and a question to all in each step is the very wait that asynchrony was to avoid. So what a scheduler
+# does must follow from requests and tokens alone.
 #
 # - Tokens are equal: all ranks sample from the same logits with the same random numbers (chapter 2's came from seed and
 #   position, so there is no state that could drift apart).
@@ -907,23 +937,25 @@ def seconds_to_choose(count, times=20):
 
 
 def gpus_until_full(seconds_for_a_call, calls_per_gpu):
-    """How many GPUs bring so many calls that one process has no second left; its cost may depend on their number."""
+    """How many GPUs bring so many calls that one core has no time left; a call may cost more where there are more."""
     return next(n for n in range(1, 10**6) if n * calls_per_gpu * seconds_for_a_call(n) > 1)
 
 
-(h100,) = [rows for device, rows in peers() if "H100" in device]
+h100 = next(rows for device, rows in peers() if "H100" in device)
 speed = max(row["tokens_per_s"] for row in h100 if row["model"] == "8b")
 calls = speed / ANSWER
 weights_gb = 16.1  # 8.03 billion parameters in bf16
 at_once = int(GB_PER_S * PATIENT / weights_gb)
 per_day = int(GPU_HOURS_TO_A_FAILURE / 24)
-front_ms = next(row["front_cpu_ms"] for row in recorded("replicas_hop")[0]["rows"] if row["front_processes"])
+front_ms = next(row["front_cpu_ms"] for row in drawn_from("replicas_hop")["rows"] if row["front_processes"])
 per_replica = seconds_to_choose(1000) / 1000
 print(f"one GPU, 8B shape: {speed:9,.0f} tokens/s, {calls:6,.0f} calls a second with {ANSWER} tokens each")
 print(f"a thousand:        {speed * 1000:9,.0f} tokens/s, {calls * 1000:6,.0f} calls a second\n")
 limits = {
-    f"one proxy and ingress, {front_ms} ms of CPU a call": gpus_until_full(lambda n: front_ms / 1e3, calls),
-    f"one affine router, {per_replica * 1e6:.2f} us a call and GPU": gpus_until_full(lambda n: per_replica * n, calls),
+    f"a core for proxy and ingress, {front_ms} ms a call": gpus_until_full(lambda n: front_ms / 1e3, calls),
+    f"a core for the affine router, {per_replica * 1e6:.2f} us a call and GPU": gpus_until_full(
+        lambda n: per_replica * n, calls
+    ),
     f"all load {weights_gb} GB at {GB_PER_S:.0f} GB/s in {PATIENT / 60:.0f} minutes": at_once,
     f"a failure every day, one in {GPU_HOURS_TO_A_FAILURE:,.0f} GPU hours": per_day,
 }
@@ -932,13 +964,13 @@ for what, count in sorted(limits.items(), key=lambda item: item[1]):
 print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hours")
 
 # %% [markdown]
-# Read it from the top. (The front's figure is that of a CPU of today's recording, named in section 8, and of whole
-# answers; streams cost more.)
+# The costs are those of the engine alone; HTTP adds what section 7 shows. The list is to be read from the top. (The
+# front's figure is that of the CPU named in section 8, for answers of one token; longer ones and streams cost it more.)
 #
-# 1. **The front.** A single process that reads, routes and relays each call is full long before the GPUs are many. It
-#    has no state, so there can be many of it: Serve starts a proxy on every machine (`proxy_location="EveryNode"`), and
-#    the ingress can have replicas itself. Beyond that, calls should not pass through Python twice: a load balancer in
-#    front of the replicas' own HTTP.
+# 1. **The front.** A core that reads, routes and relays each call is full long before the GPUs are many. It has no
+#    state, so there can be many of it: Serve starts a proxy on every machine (`proxy_location="EveryNode"`), and the
+#    ingress can have replicas itself. Beyond that, calls should not pass through Python twice: a load balancer in front
+#    of the replicas' own HTTP.
 # 2. **The router.** Our affine router ranks all replicas for each call. A thousand of them need either a tree (first
 #    the group, then the replica), or a few candidates for each beginning, of which the least loaded is taken. And many
 #    routers know the load only from what they have sent themselves; with power of two choices that is good enough.
