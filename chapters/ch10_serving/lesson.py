@@ -473,7 +473,7 @@ with serving() as (service, port):
 # that it can be seen:
 
 # %%
-small = Limits(body=2000, connections=3, patience=0.3)
+small = Limits(body=2000, connections=3, patience=2.0)
 
 
 def said(data):
@@ -525,6 +525,8 @@ for picture in recorded_figures("ch10", "ch10_http"):
     display(picture)
 
 # %% [markdown]
+# (On a CPU's cores, which other programs use as well, a few per cent either way are chance.)
+#
 # Whole answers are cheap: the event loop hears of a request's first output and of its last. Streams cost more, and not
 # because of the wake-ups. Each chunk is a text to decode, an object, JSON, a write to a socket; and for as long as that
 # takes, the engine cannot go on.
@@ -587,10 +589,10 @@ for recording in recorded("replicas_hop"):
 # ### A replica dies
 #
 # A process is killed, because memory was short, or a GPU has fallen off its bus. Its requests are gone. What they asked
-# for is not: the ingress has it. So it can ask another replica, if two things hold. The answer must be *the same*, or a
-# client that has seen part of it would read nonsense; so all that is random is decided in front: a request without a
-# seed gets one in the ingress. And the client must have seen *nothing yet*. A stream of which it has seen the beginning
-# ends with an error event, never without a word.
+# for is not: the ingress has it. So it can ask another replica. The answer is then *the same* as if nothing had
+# happened, provided that all that is random about it was decided in front: a request without a seed gets one in the
+# ingress. And it works as long as the client has *seen nothing* of the answer. A stream of which it has seen the
+# beginning ends with an error event, never without a word.
 #
 # **Predict first.** Two replicas, and the one that is at work gets a SIGKILL. What does a client see that waits for a
 # whole answer? What does one see that has read half of a stream?
@@ -640,6 +642,10 @@ print(answer.strip().splitlines()[-1])
 # With Ray, whose processes are really killed, and with an engine that hangs: its process is alive, and no step of it
 # ever ends. That raises nothing anywhere. So a second thread looks whether there are steps while there are requests
 # (`watchdog.py`), and ends the process if there have been none for long; then it is a death like any other.
+#
+# To see it live: `make serve-ray MODEL=tiny`, the stream of section 1 with `"max_tokens": 900` in a second terminal,
+# and in a third one `kill -9` for the process called `ray::ServeReplica:serving:Replica` that is busy. `make record
+# CH=replicas` records this table again, on your machine:
 
 # %%
 for recording in recorded("replicas_failures"):
@@ -824,10 +830,11 @@ folder.cleanup()
 # ## 10. One model on several GPUs
 #
 # Replicas need a model that fits on one GPU. If it does not, each GPU gets a *share of every layer*, and all compute
-# every step together: tensor parallelism. Where the model does fit, two replicas serve more.
+# every step together: tensor parallelism. Where the model does fit, two replicas serve more than one model in two
+# shares.
 #
-# The trick is where to cut (Megatron-LM). The rows of the first matrix and the columns of the second: then each rank
-# computes its part of the middle all by itself, and what comes out is a sum of which it has one part.
+# The trick is where to cut (Megatron-LM): the first matrix between its rows, the second between its columns. Then each
+# rank computes its part of the middle all by itself, and what comes out is one part of a sum.
 
 # %%
 torch.manual_seed(0)
@@ -842,8 +849,9 @@ print("the sum of both by", f"{(parts[0] + parts[1] - whole).abs().max():.5f}")
 # behind this. Each rank keeps keys and values of its own heads only, so N GPUs have room for N times the tokens.
 #
 # Two processes that talk through gloo, each with half of the tiny model, and their answers beside those of one process.
-# (The transformers library needs the package accelerate for it, which the course's environment has not; `.venv-ray` has
-# it.)
+# (The transformers library needs the package accelerate for it, which the course's environment has not. With it, this
+# cell runs them; from a terminal, `.venv-ray/bin/python -m torch.distributed.run --nproc-per-node 2 -m
+# toolkit.commands.tensor_parallel` does.)
 
 # %%
 import importlib.util
@@ -899,7 +907,7 @@ for place, rows in enumerate(((0,), (1, 2))):
 # cell, and run it again.
 #
 # **Predict first.** Which part is full first when GPUs are added: the processes in front, the router, the loading of
-# models, or the luck with which hardware holds?
+# models, or does the hardware fail first?
 
 # %%
 PRICE = 1.00  # of one GPU for an hour, in whatever you pay with
