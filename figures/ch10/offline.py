@@ -24,7 +24,8 @@ SHOWN = 400  # steps whose tokens are kept
 
 def compare(calls: tuple[int, ...] = CALLS, rows: int = ROWS, max_tokens: int = MAX_TOKENS) -> list[Row]:
     """The same job with so many slices inside at a time."""
-    answers, found = {}, []
+    answers: dict[int, list[bytes]] = {}
+    found: list[Row] = []
     for count in calls:
         answers[count], row = run(count, rows, max_tokens)
         found.append({**row, "same_answers": answers[count] == answers[calls[0]]})
