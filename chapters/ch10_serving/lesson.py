@@ -510,11 +510,12 @@ for recording in recorded("ch10_http"):
     base = {row["model"]: row["steady_tokens_per_s"] for row in recording["rows"] if row["way"] == "in process"}
     for row in recording["rows"]:
         speed = row["steady_tokens_per_s"]
-        line = f"    {row['model']:4} {row['way']:25} {speed:9,.0f} tokens/s, {speed / base[row['model']]:4.0%}"
+        share = speed / base[row["model"]]
+        print(f"    {row['model']:4} {row['way']:25} {speed:9,.0f} tokens/s, {share:4.0%}")
         if "loop_share" in row:
-            line += f"; {row['wake_ups_per_step']:.2f} wake-ups a step, {row['tokens_per_chunk']:5.1f} tokens a chunk, "
-            line += f"the event loop computes {row['loop_share']:.0%} of the time"
-        print(line)
+            wakes, tokens = row["wake_ups_per_step"], row["tokens_per_chunk"]
+            print(f"         {wakes:.2f} wake-ups a step, {tokens:.1f} tokens a chunk", end=", ")
+            print(f"the event loop computes {row['loop_share']:.0%} of the time")
     if all(row["simulated"] for row in recording["rows"]):
         print("    (the GPU is simulated: clients, event loop, engine and the forward itself share the CPU's cores)")
 if all(row["simulated"] for recording in recorded("ch10_http") for row in recording["rows"]):
@@ -573,13 +574,16 @@ for recording in recorded("replicas_hop"):
     for row in recording["rows"]:
         print(f"    {row['way']:10} median {row['median_ms']:5.1f} ms, 95 % below {row['p95_ms']:5.1f}", end="; ")
         print(f"on a connection that is kept {row['kept_median_ms']:5.1f}", end="")
-        front = f"; {row['front_processes']} processes in front compute {row['front_cpu_ms']} ms for a call"
+        front = (
+            f"\n               {row['front_processes']} processes in front compute {row['front_cpu_ms']} ms for a call"
+        )
         print(front if row["front_processes"] else "")
 
 # %% [markdown]
 # On its way a call is read as HTTP by the proxy, handed to the ingress, read there, and handed to a replica as a Python
 # object; its answer takes the same way back, message by message. For an answer that takes a second that hardly counts.
-# But it is work for each call *and each chunk*, in one process for all replicas; section 11 comes back to it.
+# But it is work for each call *and each chunk*, in the same two processes for all replicas; section 11 comes back to
+# it.
 #
 # (Why is a kept connection slower with Serve, and not faster? An answer is written in two pieces, head and body. The
 # system holds the second one back until the client has acknowledged the first, and the client's system is in no hurry
@@ -655,9 +659,7 @@ for recording in recorded("replicas_failures"):
         if row["same_text"] is not None:
             same = "the same text" if row["same_text"] else "ANOTHER TEXT"
             print(f" (undisturbed: {row['undisturbed_s']} s), {same}", end="")
-        print(f"; two replicas again after {row['two_again_s']} s")
-        if row["said"]:
-            print(f"        {row['said']!r}")
+        print(f"\n        two replicas again after {row['two_again_s']} s {row['said'] and repr(row['said'])}")
 
 # %% [markdown]
 # A request is repeated once. If it was this request that has killed the replica, it must not kill them all. (Chapter
@@ -879,9 +881,8 @@ def part(batch, share):
     return torch.relu(batch @ up[share].T) @ down[:, share].T
 
 
-summed = part(x[[0, 1]], slice(0, 128)) + part(
-    x[[0, 2]], slice(128, 256)
-)  # rank 0 has rows 0 and 1, rank 1 has 0 and 2
+rank_0, rank_1 = x[[0, 1]], x[[0, 2]]  # the rows of their batches
+summed = part(rank_0, slice(0, 128)) + part(rank_1, slice(128, 256))
 for place, rows in enumerate(((0,), (1, 2))):
     off = ", ".join(f"off by {(summed[place] - whole[row]).abs().max():.4f} from row {row}'s" for row in rows)
     print(f"place {place} of the sum: {off}")
