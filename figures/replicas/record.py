@@ -9,8 +9,6 @@ more calls a second than fit there.
 """
 
 import json
-import os
-import re
 import statistics
 import subprocess
 import sys
@@ -24,8 +22,8 @@ import psutil
 import torch
 
 from figures.replicas.processes import FRONT, REPLICA, Client, cpu_seconds, healthy, kill, until, workers
+from figures.replicas.ranks import in_shares
 from figures.replicas.services import service
-from toolkit import device
 from toolkit.course import use
 from toolkit.recordings import ROOT, Row
 
@@ -190,15 +188,3 @@ def hung(port: int) -> Row:
         "two_again_s": round(time.perf_counter() - start, 2),
         "said": body["error"]["message"],
     }
-
-
-def in_shares(ranks: int = 2) -> list[Row]:
-    """One model in two processes, each with a share of every layer: what the command says of it."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [sys.executable, *launcher, "-m", "toolkit.commands.tensor_parallel", "--model", "tiny"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if device.is_simulated():
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    equal, of = map(int, re.search(r"(\d+) of (\d+) requests", done.stdout).groups())  # type: ignore[union-attr]
-    return [{"ranks": ranks, "requests": of, "equal": equal, "said": done.stdout.strip()}]
