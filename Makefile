@@ -77,8 +77,11 @@ bench: setup ## on a GPU (20 minutes) ours against the transformers library: mak
 soak: setup ## a long random run of the full engine, two minutes: make soak [STEPS=20000] [SEED=0]
 	@$(VENV) -m toolkit.commands.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
+# What is measured with Ray runs in Ray's environment.
+RECORD = $(if $(filter replicas,$(CH)),$(RAY),$(VENV))
 record: setup ## measure what a chapter's figures show, on this machine: make record CH=4 [DEVICE=cpu]
-	@$(VENV) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
+	@$(if $(filter replicas,$(CH)),$(VENV) -m toolkit.bootstrap_ray)
+	@$(RECORD) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw
