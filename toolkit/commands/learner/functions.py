@@ -1,0 +1,89 @@
+"""An exercise file taken apart: the functions of its exercises, and the frame that is left around them.
+
+parso reads it, which also finds the functions of a file that Python cannot read, as a learner's may be.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import parso
+from parso.python.tree import Class, Function, Module
+from parso.tree import BaseNode
+
+# A line of a frame that stands for a function: its indent, and the function's key.
+_MARK = re.compile("^( *)\x01(.+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class FunctionText:
+    """A function's lines `first` to `last` (from 1), decorators included.
+
+    Attributes:
+        head: everything up to its docstring; `body`: the rest.
+        indent: in front of its first line.
+    """
+
+    head: str
+    body: str
+    indent: int
+    first: int
+    last: int
+
+    @property
+    def text(self) -> str:
+        return self.head + self.body
+
+    def shifted(self, indent: int) -> "FunctionText":
+        """The same function elsewhere, at another indent."""
+        by = indent - self.indent
+
+        def shift(text: str) -> str:
+            return re.sub(r"^ *(?=\S)", lambda found: " " * (len(found[0]) + by), text, flags=re.MULTILINE)
+
+        return FunctionText(shift(self.head), shift(self.body), indent, self.first, self.last) if by else self
+
+
+def functions_of(text: str) -> dict[str, FunctionText]:
+    """Every module-level function and method of a source text, by its qualified name."""
+    lines = parso.split_lines(text, keepends=True)
+    return {name: _cut(node, lines) for name, node in _walk(parso.parse(text), "")}
+
+
+def _walk(scope: Module | Class, prefix: str) -> Iterator[tuple[str, Function]]:
+    for node in scope.iter_funcdefs():
+        yield prefix + node.name.value, node
+    for node in scope.iter_classdefs():
+        yield from _walk(node, f"{prefix}{node.name.value}.")
+
+
+def _cut(node: Function, lines: list[str]) -> FunctionText:
+    outer: BaseNode = node
+    while outer.parent and outer.parent.type in ("decorated", "async_funcdef", "async_stmt"):
+        outer = outer.parent
+    first, indent = outer.start_pos
+    last = node.end_pos[0] - (node.end_pos[1] == 0)
+    suite, doc = node.children[-1], node.get_doc_node()
+    if suite.type != "suite":
+        head_ends = last  # all of it on one line
+    else:
+        head_ends = doc.end_pos[0] if doc else suite.children[0].start_pos[0]
+    return FunctionText("".join(lines[first - 1 : head_ends]), "".join(lines[head_ends:last]), indent, first, last)
+
+
+def frame_of(text: str, keys: Mapping[str, str]) -> str:
+    """The text with each function that has a key, by qualified name, replaced by one line that stands for it."""
+    lines = parso.split_lines(text, keepends=True)
+    found = {name: function for name, function in functions_of(text).items() if name in keys}
+    for name, function in sorted(found.items(), key=lambda item: -item[1].first):
+        lines[function.first - 1 : function.last] = [f"{' ' * function.indent}\x01{keys[name]}\n"]
+    return "".join(lines)
+
+
+def keys_in(frame: str) -> set[str]:
+    return {found[2] for found in _MARK.finditer(frame)}
+
+
+def put_in(frame: str, functions: Mapping[str, FunctionText]) -> str:
+    """The frame with each function, by key, in its place."""
+    return _MARK.sub(lambda found: functions[found[2]].shifted(len(found[1])).text, frame)
