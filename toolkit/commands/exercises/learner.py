@@ -100,8 +100,8 @@ def read_file(path: Path, name: str) -> str:
     except SyntaxError as error:
         if marked := marked_line(text):
             raise UserError(
-                f"{name}, line {marked}: make update has left two versions there, from {YOURS!r} on; choose between "
-                "them, and delete the marks"
+                f"{name}, line {marked}: make update has left two versions there, from {YOURS.strip()!r} on; choose "
+                "between them, and delete the marks"
             ) from None
         line = (error.text or "").strip()
         raise UserError(f"{name}, line {error.lineno}: Python cannot read this: {error.msg}: {line}") from None

@@ -80,6 +80,35 @@ def frame_of(text: str, keys: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
+def settle(base: list[str], mine: list[str], new: list[str]) -> list[str] | None:
+    """For `merge_texts`: lines of a frame that both sides changed, where one of them has only moved functions."""
+    words = [[line for line in lines if line.strip() and not _MARK.match(line)] for lines in (base, mine, new)]
+    if words[0] == words[2]:
+        return _with_moves(mine, base, new)
+    return _with_moves(new, base, mine) if words[0] == words[1] else None
+
+
+def _with_moves(lines: list[str], before: list[str], after: list[str]) -> list[str]:
+    """The lines without the functions that are in `before` alone, and with those that are in `after` alone."""
+    kept: list[str] = []
+    for line in lines:
+        if _MARK.match(line) and line in before and line not in after:
+            while kept and not kept[-1].strip():  # the lines that kept it apart from what is above
+                kept.pop()
+        else:
+            kept.append(line)
+    above: list[str] = []
+    below: list[str] = []
+    come = above  # up to the first line that is no function's
+    for line in after:
+        found = _MARK.match(line)
+        if found and line not in before + kept:
+            come += ["\n" if found[1] else "\n\n", line]
+        elif line.strip() and not found:
+            come = below
+    return above + kept + below
+
+
 def keys_in(frame: str) -> set[str]:
     return {found[2] for found in _MARK.finditer(frame)}
 

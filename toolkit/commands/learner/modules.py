@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from toolkit.choice import MINE
-from toolkit.commands.learner.functions import FunctionText, frame_of, functions_of, keys_in, put_in
+from toolkit.commands.learner.functions import FunctionText, frame_of, functions_of, keys_in, put_in, settle
 from toolkit.commands.learner.moves import Move
 from toolkit.commands.learner.texts import Merged, merge_texts
 
@@ -52,7 +52,7 @@ class ModuleMerge:
         """A file of the new release; `before` is its path in the release before, None if it was not there."""
         frame = Merged(self._new[file].frame)
         if before in self._base and before in self._mine:
-            frame = merge_texts(self._base[before].frame, self._mine[before].frame, frame.text)
+            frame = merge_texts(self._base[before].frame, self._mine[before].frame, frame.text, settle)
         functions, conflicts, notes = {}, frame.conflicts, []
         for key, move in self._moved.items():
             base, mine, new = self._versions(move)

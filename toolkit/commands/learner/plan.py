@@ -130,6 +130,6 @@ def refuse_marks(mine: Mapping[str, str]) -> None:
     for name, text in modules_in(mine).items():
         if line := marked_line(text):
             raise UserError(
-                f"{MINE}/{name}, line {line}: two versions of your code are there, from {YOURS!r} on; choose between "
-                "them, delete the marks, and call make update again; nothing was changed"
+                f"{MINE}/{name}, line {line}: two versions of your code are there, from {YOURS.strip()!r} on; choose "
+                "between them, delete the marks, and call make update again; nothing was changed"
             )
