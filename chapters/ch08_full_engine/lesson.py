@@ -27,7 +27,7 @@
 #   `build.py`, all of it put together
 # - `museum/`: twelve engines with one bug each, for you to find
 #
-# What has an exercise is yours, in `chapters/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
+# What has an exercise is yours, in `my/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
 # there is `solutions/engine_in_one_file.py`, the whole engine from chapter 2 on, to be read from front to back.
 #
 # About two hours with the five exercises, another hour to read the whole engine (section 12), and another three for the
@@ -209,7 +209,7 @@ while engine.has_work:
 #
 # ### Exercise 8.2: end a request wherever it is (15 minutes)
 #
-# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
+# In `my/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
 # way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. (8.1 comes in
 # section 4; the order of the numbers is that of the files.) In a terminal at the repository's root:
 #

@@ -47,7 +47,9 @@ def merge_texts(base: str, mine: str, new: str, settle: Settle = lambda base, mi
     def both(place: re.Match[str]) -> str:
         nonlocal conflicts
         before, one, other = (place[name].splitlines(keepends=True) for name in ("base", "mine", "new"))
-        settled = settle(before, one, other) or _whole_of_both(one, other)
+        settled = settle(before, one, other)
+        if settled is None:
+            settled = _whole_of_both(one, other)
         if settled is None:
             conflicts += 1
             settled = _marked(one, other)
@@ -76,7 +78,7 @@ def _whole_of_both(one: list[str], other: list[str]) -> list[str] | None:
     """One version where it has all lines of the other and more: as after an update that was interrupted."""
     short, long = sorted((one, other), key=len)
     rest = iter(long)
-    return long if short and all(line in rest for line in short) else None
+    return long if any(map(str.strip, short)) and all(line in rest for line in short) else None
 
 
 def _marked(one: list[str], other: list[str]) -> list[str]:
