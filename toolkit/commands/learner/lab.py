@@ -12,15 +12,20 @@ from toolkit.commands.learner.start import FIRST_LESSON, ensure
 from toolkit.errors import exit_cleanly
 
 
-def arguments(root: Path = ROOT) -> list[str]:
+def arguments(root: Path) -> list[str]:
     return [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{MINE}/{FIRST_LESSON}"]
 
 
-def main() -> int:
-    ensure()
+def launch(root: Path, flags: list[str]) -> None:
+    """Make my/ if it is missing, and run JupyterLab until it is ended."""
+    ensure(root)
     from jupyterlab.labapp import LabApp
 
-    LabApp.launch_instance([*arguments(), *sys.argv[1:]])
+    LabApp.launch_instance([*arguments(root), *flags])
+
+
+def main() -> int:
+    launch(ROOT, sys.argv[1:])
     return 0
 
 
