@@ -26,7 +26,7 @@ def git(toy):
     shutil.copy(ROOT / ".gitignore", toy)
 
     def run(*arguments):
-        identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+        identity = ["-c", "user.name=Learner", "-c", "user.email=learner@example.org", "-c", "commit.gpgsign=false"]
         done = subprocess.run(["git", *identity, *arguments], cwd=toy, capture_output=True, text=True, check=True)
         return done.stdout
 

@@ -10,6 +10,7 @@ from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.learner import look_at
 from toolkit.commands.exercises.metadata import load
 from toolkit.commands.learner import texts
+from toolkit.commands.learner.reset import reset
 from toolkit.commands.learner.update import update
 from toolkit.errors import UserError
 
@@ -289,6 +290,26 @@ def test_without_git_nothing_is_changed(solved, change, files, monkeypatch):
     before = files()
     with pytest.raises(UserError, match="^merging your edits with the course's needs git, which is not found here$"):
         update(solved)
+    assert files() == before
+
+
+def test_a_file_that_cannot_be_read_is_one_line(solved, change, files, monkeypatch):
+    """And nothing is changed, whether it is the learner's or the base."""
+    change(SOLUTION, ("A counter.", "The counter."))
+    before = files()
+    read_bytes = course_files.Path.read_bytes
+    for file in (solved / MINE, solved / "my/.base" / COUNTER):
+
+        def refuse(self, file=file):
+            if self == file:
+                raise PermissionError(13, "Permission denied")
+            return read_bytes(self)
+
+        monkeypatch.setattr(course_files.Path, "read_bytes", refuse)
+        for command in (update, lambda root: reset("91.1", root)):
+            with pytest.raises(UserError, match=f"^cannot read {file}: Permission denied$"):
+                command(solved)
+        monkeypatch.undo()
     assert files() == before
 
 

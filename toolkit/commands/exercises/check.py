@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.choice import MINE
+from toolkit.commands.exercises.generate import edited_modules
 from toolkit.commands.exercises.learner import Standing, look_at, read_file
 from toolkit.commands.exercises.metadata import Exercise, find, load, of_chapter
 from toolkit.commands.exercises.order import LIMIT, Order, TestResult
@@ -51,6 +52,9 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
     if own_code:
         for path in sorted((root / MINE / chapter).glob("*.py")):
             read_file(path, path.relative_to(root).as_posix())
+        for name in sorted(edited_modules(root)):
+            if name.startswith(f"{chapter}/"):
+                print(f"There are edits in chapters/{name}, which does not run: what runs is {MINE}/{name}.\n")
     run_now = [
         exercise
         for exercise in asked

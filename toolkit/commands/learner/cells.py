@@ -32,7 +32,9 @@ def merge_notebooks(base: str, mine: str, new: str) -> str | None:
 
 
 def _merge(base: list, mine: list, new: list) -> list | None:
-    to_mine, from_new = _same_ids(base, mine) or _pairs(base, mine), {j: i for i, j in _pairs(base, new).items()}
+    """The course's cells in its order, each as the learner has it, and the learner's own behind their neighbours."""
+    to_mine = _same_ids(base, mine) or _pairs(base, mine)
+    from_new = {j: i for i, j in _pairs(base, new).items()}
     if sorted(to_mine.values()) != [to_mine[i] for i in sorted(to_mine)]:
         return None
     merged: list[tuple[NotebookNode, int | None]] = []  # a cell, and which one of the learner's it was
@@ -42,7 +44,7 @@ def _merge(base: list, mine: list, new: list) -> list | None:
         if i is None or (at is None and base[i].source != cell.source):
             merged.append((cell, None))
         elif at is not None:
-            both = merge_texts(*(f"{one.source}\n" for one in (base[i], mine[at], cell)))
+            both = merge_texts(f"{base[i].source}\n", f"{mine[at].source}\n", f"{cell.source}\n")
             if both.conflicts:
                 return None
             merged.append((_with(mine[at], both.text.removesuffix("\n"), cell.get("id")), at))

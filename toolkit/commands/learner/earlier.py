@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from toolkit.commands.exercises.generate import edited_modules
+from toolkit.commands.learner.folder import read_bytes
 
 PROGRESS = ".progress.json"  # at the repository's root, where it was before
 _NOT_KEPT = ("__pycache__", ".ipynb_checkpoints")
@@ -27,5 +28,5 @@ def earlier_edits(root: Path) -> dict[str, bytes]:
         else:
             is_theirs = path.suffix != ".py" or name in edited
         if is_theirs:
-            found[name] = path.read_bytes()
+            found[name] = read_bytes(path)
     return found

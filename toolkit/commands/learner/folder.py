@@ -63,16 +63,20 @@ def edited_modules(root: Path) -> set[str]:
 
 def read(path: Path) -> str:
     """A text with line ends as on Linux. Bytes that are no UTF-8 come back as they were when it is written."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    text = read_bytes(path).decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def write(path: Path, text: str) -> None:
     """Write a text whole or not at all, with the line ends that the file has had."""
-    try:
-        windows = path.is_file() and b"\r\n" in path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    windows = path.is_file() and b"\r\n" in read_bytes(path)
     write_whole(path, (text.replace("\n", "\r\n") if windows else text).encode("utf-8", "surrogateescape"))
 
 
@@ -90,7 +94,7 @@ class Backup:
         """Copy my/<name>, byte by byte; a file that is not there needs none."""
         path = self.root / MINE / name
         if path.is_file():
-            write_whole(self.folder / name, path.read_bytes())
+            write_whole(self.folder / name, read_bytes(path))
 
     def __str__(self) -> str:
         return f"{self.folder.relative_to(self.root).as_posix()}/"
