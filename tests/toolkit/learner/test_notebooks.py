@@ -93,10 +93,11 @@ def test_what_cannot_be_merged_is_laid_beside(course_with_lesson, change, notebo
     assert (course_with_lesson / "my" / NAME).read_bytes() == before
     assert [cell.source for cell in nbformat.read(beside, as_version=4).cells][3] == "guess = ..."
     assert "<<<<<<<" not in beside.read_text() + before.decode()
-    said = f"my/ch91_second/lesson.new.ipynb: my/{NAME} is as you left it, and this is the course's: both changed"
+    said = f"my/ch91_second/lesson.new.ipynb: my/{NAME} is as you left it, and this is the course's: they cannot"
     assert said in capsys.readouterr().out
 
-    assert update(course_with_lesson) == 1, "it is still to be decided"
+    kept = backups()
+    assert update(course_with_lesson) == 1 and backups() == kept, "it is still to be decided"
     assert beside.is_file() and (course_with_lesson / "my" / NAME).read_bytes() == before
     beside.replace(course_with_lesson / "my" / NAME)
     assert update(course_with_lesson) == 0 and not beside.exists()

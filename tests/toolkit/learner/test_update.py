@@ -1,7 +1,9 @@
 """`make update` of exercise files: what is replaced, merged and kept, by whatever way a release has changed them."""
 
 import shutil
+import subprocess
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,7 @@ from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.learner import look_at
 from toolkit.commands.exercises.metadata import load
 from toolkit.commands.learner import texts
+from toolkit.commands.learner.functions import functions_of
 from toolkit.commands.learner.reset import reset
 from toolkit.commands.learner.update import update
 from toolkit.errors import UserError
@@ -208,7 +211,7 @@ def test_what_the_course_takes_away_is_in_the_backup(solved, change, mine, backu
     (solved / TOML).write_text(toml[toml.index('[exercise."91.3"]') :])
     lines(capsys)
     assert update(solved) == 0
-    assert lines(capsys)[0] == f"{MINE}: taken away, it has no exercise any more; you had edited it"
+    assert lines(capsys)[0] == f"{MINE}: taken away; the course has no exercise in it any more; you had edited it"
     assert not (solved / MINE).exists() and backups() == {COUNTER: before}
 
 
@@ -359,11 +362,28 @@ def test_an_interrupted_update_is_finished_by_the_next(solved, change, files, mo
 
 
 def test_merging_texts_takes_whichever_side_changed():
-    """And tells where a git that fails is the trouble."""
+    """And both where they changed other lines, or one has all of the other's."""
     assert texts.merge_texts("a\n", "a\n", "b\n") == texts.Merged("b\n")
     assert texts.merge_texts("a\n", "b\n", "a\n") == texts.Merged("b\n")
     assert texts.merge_texts("a\n", "b\n", "b\n") == texts.Merged("b\n")
     assert texts.merge_texts("a\nx\nb\n", "A\nx\nb\n", "a\nx\nB\n") == texts.Merged("A\nx\nB\n")
+    assert texts.merge_texts("a\n", "b\nc\n", "b\n") == texts.Merged("b\nc\n")
     assert texts.merge_texts("a\n", "b\n", "c\n").conflicts == 1
-    with pytest.raises(UserError, match="^git merge-file: .*binary"):
+
+
+def test_a_git_that_fails_is_one_line(monkeypatch):
+    """Where it refuses, and where something has ended it: no text comes of that."""
+    with pytest.raises(UserError, match="^git merge-file ended with code 255, and nothing was changed: .*binary"):
         texts.merge_texts("a\0\n", "b\0\n", "c\0\n")
+    killed = subprocess.CompletedProcess([], -9, b"", b"")
+    monkeypatch.setattr(texts.subprocess, "run", lambda *arguments, **keywords: killed)
+    with pytest.raises(UserError, match="^git merge-file ended with code -9"):
+        texts.merge_texts("a\n", "b\n", "c\n")
+
+
+def test_a_function_at_another_indent_keeps_the_marks_at_the_lines_start():
+    """Where a learner has put it under an if, say: the next update knows them."""
+    function = functions_of("def f():\n    x = 1\n")["f"]
+    marked = replace(function, body=f"{texts.YOURS}    x = 1\n\n{texts.BETWEEN}    == 2\n{texts.COURSES}")
+    moved = f"    def f():\n{texts.YOURS}        x = 1\n\n{texts.BETWEEN}        == 2\n{texts.COURSES}"
+    assert marked.shifted(4).text == moved and marked.shifted(4).shifted(0) == marked

@@ -11,8 +11,12 @@ import parso
 from parso.python.tree import Class, Function, Module
 from parso.tree import BaseNode
 
+from toolkit.commands.learner.texts import BETWEEN, COURSES, YOURS
+
 # A line of a frame that stands for a function: its indent, and the function's key.
 _MARK = re.compile("^( *)\x01(.+)\n", re.MULTILINE)
+# In front of a line that holds something, and is not one of the marks around two versions.
+_INDENT = re.compile(f"^(?!(?:{YOURS}|{BETWEEN}|{COURSES}))[ ]*(?=\\S)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class FunctionText:
         by = indent - self.indent
 
         def shift(text: str) -> str:
-            return re.sub(r"^ *(?=\S)", lambda found: " " * (len(found[0]) + by), text, flags=re.MULTILINE)
+            return _INDENT.sub(lambda found: " " * (len(found[0]) + by), text)
 
         return FunctionText(shift(self.head), shift(self.body), indent, self.first, self.last) if by else self
 

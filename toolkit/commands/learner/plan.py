@@ -51,7 +51,7 @@ class Plan:
     def __init__(self, root: Path, release: Release) -> None:
         self.release, self.base = release, read_base(root)
         names = {*self.base, *release.files}
-        paths = {name: root / MINE / name for name in sorted(names)}
+        paths = {name: root / MINE / name for name in sorted(names | set(map(beside, names)))}
         self.mine = {name: read(path) for name, path in paths.items() if path.is_file()}
         refuse_marks(self.mine)
         self.moved = moves(read_release(root)[1], release.exercises)
@@ -72,10 +72,9 @@ class Plan:
         outcome = self._merged(name, before)
         has_own_file = mine is not None and before != name and mine != outcome.text
         if outcome.text is None or has_own_file:
-            stem, _, ending = name.rpartition(".")
-            why = "the course now has a file of this name" if has_own_file else "both changed the same cells"
+            why = "the course now has a file of this name" if has_own_file else "they cannot be merged cell by cell"
             says = f"{MINE}/{name} is as you left it, and this is the course's: {why}"
-            yield Step(f"{stem}.new.{ending}", outcome.text if has_own_file else new, None, says, is_open=True)
+            yield Step(beside(name), outcome.text if has_own_file else new, None, says, is_open=True)
             if has_own_file:
                 yield Step(name, mine, new)
         elif mine is None and new == self.base.get(name):
@@ -117,8 +116,14 @@ class Plan:
         if mine is None:
             return Step(name, None, None)
         now = next((new for new, old in self.before.items() if old == name), None)
-        what = f"is {MINE}/{now} now" if now else "taken away, it has no exercise any more"
+        what = f"is {MINE}/{now} now" if now else "taken away; the course has no exercise in it any more"
         return Step(name, None, None, what if mine == self.base[name] or now else f"{what}; you had edited it")
+
+
+def beside(name: str) -> str:
+    """Where the course's file is laid while the learner's stays: "x.py" gives "x.new.py"."""
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.new.{ending}"
 
 
 def modules_in(files: Mapping[str, str]) -> dict[str, str]:

@@ -69,8 +69,9 @@ def _git_merge_file(base: str, mine: str, new: str) -> str:
             done = subprocess.run(command, capture_output=True)
         except FileNotFoundError:
             raise UserError("merging your edits with the course's needs git, which is not found here") from None
-    if done.returncode >= 128:  # below, it is the number of conflicts, at most 127
-        raise UserError(f"git merge-file: {done.stderr.decode(errors='replace').strip()}")
+    if not 0 <= done.returncode < 128:  # in between, it is the number of conflicts
+        said = done.stderr.decode(errors="replace").strip()
+        raise UserError(f"git merge-file ended with code {done.returncode}, and nothing was changed: {said}")
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
