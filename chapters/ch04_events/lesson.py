@@ -132,7 +132,7 @@ print(source_diff(build_before, build))
 #
 # ### Exercise 4.1: say what must come first on the device (15 minutes)
 #
-# In `chapters/ch04_events/event_executor.py`, fill `EventExecutor.queue`, eleven lines. In a terminal at the
+# In `my/ch04_events/event_executor.py`, fill `EventExecutor.queue`, eleven lines. In a terminal at the
 # repository's root:
 #
 #     make check CH=4

@@ -74,7 +74,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 #
 # ### Exercise 5.1: half of the requests (5 minutes)
 #
-# In `chapters/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the
+# In `my/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the
 # requests that could run go into one batch. Chapter 2's scheduler passes over those in flight anyway (they have no
 # token to compute), so two groups that take turns come about by themselves. In a terminal at the repository's root:
 #
@@ -145,7 +145,7 @@ for request in range(7):
 #
 # ### Exercise 5.2: buffers that no batch uses (5 minutes)
 #
-# In `chapters/ch05_double_buffering/buffer_ring.py`, fill `BufferRing.buffers_for`, one line. It chooses one of
+# In `my/ch05_double_buffering/buffer_ring.py`, fill `BufferRing.buffers_for`, one line. It chooses one of
 # `self.buffers` for a new batch. At most two batches are in flight, the new one and the one before it.
 # `make hint EX=5.2`.
 
@@ -157,7 +157,7 @@ print("IO buffers  " + " ".join(f"{number:2}" for number in seen.used))
 # %% [markdown]
 # ### Exercise 5.3: launch the next before you commit the last (20 minutes)
 #
-# In `chapters/ch05_double_buffering/pipelined_engine.py`, fill `PipelinedEngine.advance`, six lines. The three
+# In `my/ch05_double_buffering/pipelined_engine.py`, fill `PipelinedEngine.advance`, six lines. The three
 # functions stay what they are. Only their order changes:
 #
 #     one batch in flight:    prepare 0, launch 0, commit 0, prepare 1, launch 1, commit 1, ...

@@ -25,7 +25,7 @@
 # - `array_book.py`: a commit of a few additions (9.6); `step_outputs.py`: objects for those who look (9.7)
 # - given: `array_texts.py`, `array_metrics.py`, `build.py`, `persistent_engine.py`
 #
-# What has an exercise is yours, in `chapters/ch09_persistent_batch/`; the rest is in
+# What has an exercise is yours, in `my/ch09_persistent_batch/`; the rest is in
 # `solutions/ch09_persistent_batch/`.
 #
 # About two and a quarter hours: 95 minutes for the seven exercises, and 40 to read this page and the modules that are
@@ -199,7 +199,7 @@ print("tokens to compute:  ", ((seats.promised - seats.computed) * (seats.promis
 #
 # ### Exercise 9.1: leave a seat (10 minutes)
 #
-# In `chapters/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
+# In `my/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
 #
 # **Predict first.** A request had an epoch of its own in chapter 2. Why does the *seat* need one?
 

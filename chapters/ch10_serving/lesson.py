@@ -28,7 +28,7 @@
 #   `answers_file.py`: nothing lost, nothing twice (10.5)
 # - `tensor_parallel.py`: one model on several GPUs
 #
-# What has an exercise is yours, in `chapters/ch10_serving/`; the rest is in `solutions/ch10_serving/`.
+# What has an exercise is yours, in `my/ch10_serving/`; the rest is in `solutions/ch10_serving/`.
 #
 # HTTP is FastAPI's and uvicorn's work here, metrics are prometheus-client's, replicas Ray's. They do it well, and this
 # chapter is about the engine's side: what has to hold between them and it. Ray is large, so it has an environment of
@@ -203,7 +203,7 @@ with serving() as (service, port):
 #
 # ### Exercise 10.1: one wake-up a step (20 minutes)
 #
-# In `chapters/ch10_serving/mailbox.py`, fill `put`, `ring` and `hand_out`, eight lines. The other thread may come
+# In `my/ch10_serving/mailbox.py`, fill `put`, `ring` and `hand_out`, eight lines. The other thread may come
 # between any two of them, and the tests let it. `make check EX=10.1`, `make hint EX=10.1`.
 
 

@@ -44,7 +44,7 @@ class TestResult:
         says: the first sentence of its docstring.
         outcome: "passed", "failed", "skipped", "hung", "crashed" or "not loaded".
         message: why it did not pass.
-        where: the line of the learner's files that was running, such as "chapters/.../x.py:41"; or "". (See places.py.)
+        where: the line of the learner's files that was running, such as "my/.../x.py:41"; or "". (See places.py.)
         printed: what the test and the code under it wrote to stdout and stderr; of much, only the end.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.places import learners_place, place_in
 
@@ -74,7 +75,7 @@ class Reporter:
             return self.explain(error.exceptions[0])
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
         exercise = self.result.exercise if self.result else ""
-        where = learners_place(self.places("chapters", error), exercise, self.order.root)
+        where = learners_place(self.places(MINE, error), exercise, self.order.root)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
             is_race = hasattr(error, "race")  # its report names the lines that matter
@@ -87,7 +88,7 @@ class Reporter:
         test = next(iter(self.places("tests", error)), "")
         if not test:
             return ""
-        for folder, what in (("solutions", "the reference"), ("chapters", "a file that you have not changed")):
+        for folder, what in (("solutions", "the reference"), (MINE, "a file that you have not changed")):
             for place in self.places(folder, error)[:1]:
                 return f"\nraised at {place}, in {what}, which the test called ({test})"
         return f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"
