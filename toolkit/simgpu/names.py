@@ -47,14 +47,17 @@ def shared_name(first: Footprint, second: Footprint, owner_then: str) -> str:
 
 
 def in_words(footprints: Sequence[Footprint]) -> str:
-    """Some tensors: "input_ids, position_ids, slot_mapping and 8 more of the buffers of batch 3; ..."."""
-    by_owner: dict[str, list[str]] = {}
+    """Some tensors: "pinned input_ids, position_ids, slot_mapping and 8 more of the buffers of batch 3; ..."."""
+    by_owner: dict[tuple[str, str], list[str]] = {}
     for each in footprints:
         named = each.block.names.get(each.region.key) if not each.freed else None
         name = named[1] if named else name_of(each)
-        owner = each.block.owner if name else ""
-        by_owner.setdefault(owner, []).append(name or each.description)
-    return "; ".join(_listed(names) + (f" of {owner}" if owner else "") for owner, names in by_owner.items())
+        group = (
+            "pinned " * (each.block.kind == "pinned"),
+            f" of {each.block.owner}" if name and each.block.owner else "",
+        )
+        by_owner.setdefault(group, []).append(name or each.description)
+    return "; ".join(kind + _listed(names) + owner for (kind, owner), names in by_owner.items())
 
 
 def _listed(names: list[str]) -> str:

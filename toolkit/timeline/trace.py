@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.files import write_whole
-from toolkit.timeline.recording import LANES, Recording
+from toolkit.timeline.recording import Recording
+from toolkit.timeline.spans import LANES
 
 HOST, DEVICE = 1, 2  # Perfetto draws a process per group of tracks; 0 would be taken for the swapper
 
