@@ -64,7 +64,8 @@ def joined(recording: Recording) -> list[Joined]:
 def edges_between(recording: Recording) -> list[Edge]:
     """The edges between two of the recording's lanes, each once."""
     lanes = {span.lane for span in recording.spans}
-    return [edge for edge in dict.fromkeys(recording.edges) if {edge.first, edge.second} <= lanes]
+    edges = dict.fromkeys(recording.edges)
+    return [edge for edge in edges if edge.first != edge.second and {edge.first, edge.second} <= lanes]
 
 
 def _place_of(operation: Span) -> tuple[str, float, float]:

@@ -69,6 +69,12 @@ class Looks:
         hatch = HOST_HATCHES.get(span.name, "") if span.lane == "host" else ""
         return Look(NO_BUFFERS if span.buffers is None else buffer_colour(span.buffers), hatch)
 
+    def group(self, span: Span) -> str:
+        """What the span is shown and hidden with: its IO buffers, or its kind of work."""
+        if not self.by_buffers or span.name == WAIT:
+            return _in_legend(span.name)
+        return "no IO buffers" if span.buffers is None else _in_words(span.buffers)
+
     def legend(self, spans: Iterable[Span]) -> dict[str, Look]:
         """What a legend says of these spans, in its order."""
         spans = list(spans)
@@ -76,7 +82,7 @@ class Looks:
         if not self.by_buffers:
             return {_in_legend(name): look for name, look in self._by_name.items() if name in names}
         numbers = sorted({span.buffers for span in spans if span.buffers is not None})
-        buffers = {f"IO buffers {number}": Look(buffer_colour(number), "") for number in numbers}
+        buffers = {_in_words(number): Look(buffer_colour(number), "") for number in numbers}
         hatches = {name: Look("#FFFFFF", hatch) for name, hatch in HOST_HATCHES.items()}
         kinds = {**hatches, WAIT: LOOKS[WAIT]}
         return buffers | {_in_legend(name): look for name, look in kinds.items() if name in names}
@@ -84,6 +90,10 @@ class Looks:
 
 def buffer_colour(number: int) -> str:
     return BUFFER_COLOURS[number % len(BUFFER_COLOURS)]
+
+
+def _in_words(number: int) -> str:
+    return f"IO buffers {number}"
 
 
 def _in_legend(name: str) -> str:
