@@ -67,7 +67,12 @@ def _add_gaps(chart: Any, recording: Recording, row: int, origin: float) -> None
     left, right = ([(gap[side] - origin) * 1e3 for gap in gaps] for side in (0, 1))
     lengths = [f"{(end - start) * 1e3:.3f} ms" for start, end in gaps]
     source = ColumnDataSource({"left": left, "right": right, "length": lengths})
-    look = {"fill_color": IDLE.colour, "line_color": None, "hatch_pattern": "/", "hatch_color": "#C4C4C4"}
+    look: dict[str, Any] = {
+        "fill_color": IDLE.colour,
+        "line_color": None,
+        "hatch_pattern": "/",
+        "hatch_color": "#C4C4C4",
+    }
     look |= {"y": row, "left": "left", "right": "right", "height": BAR_HEIGHT}
     drawn = chart.hbar(source=source, legend_label="device idle", **look)
     hover(chart, drawn, {"device idle": "@length"})
@@ -99,7 +104,7 @@ def _add_bars(chart: Any, recording: Recording, lanes: list[str], origin: float,
             "line": [span.line or "-" for span in spans],
         }
         source = ColumnDataSource(columns)
-        look = {"fill_color": "colour", "line_color": "border_colour", "line_width": "border"}
+        look: dict[str, Any] = {"fill_color": "colour", "line_color": "border_colour", "line_width": "border"}
         look |= {"hatch_pattern": "hatch", "hatch_color": "#888888", "hatch_weight": 0.6, "hatch_scale": 7.0}
         look |= {"y": "row", "left": "left", "right": "right", "height": BAR_HEIGHT}
         drawn = chart.hbar(source=source, legend_label=group, **look)

@@ -50,7 +50,7 @@ def add_races(
     }
     source = ColumnDataSource(middles | facts)
     look = {"color": RACE_COLOUR, "legend_label": label, "visible": visible}
-    line = chart.segment("x0", "y0", "x1", "y1", source=source, line_width=2.5, line_dash="dashed", **look)
+    line = chart.segment("x0", "y0", "x1", "y1", source=source, line_width=2.5, line_dash=[8, 5], **look)
     hover(chart, line, shown)
     for x, y in (("x0", "y0"), ("x1", "y1")):
         chart.scatter(x, y, source=source, size=8, **look)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field, replace
 
 from toolkit.timeline.recording import Recording
-from toolkit.timeline.spans import LANES, Edge, FoundRace, Span
+from toolkit.timeline.spans import CLOSE, LANES, Edge, FoundRace, Span
 
 
 def lanes_of(recording: Recording) -> list[str]:
-    """All lanes of a recording, from top to bottom."""
-    return sorted({span.lane for span in recording.spans}, key=lambda lane: (_place(lane), lane))
+    """All lanes of a recording, from top to bottom. A race is seen even where the host does nothing else."""
+    racing = (each for race in recording.races for each in (race.first, race.second))
+    return sorted({span.lane for span in (*recording.spans, *racing)}, key=lambda lane: (_place(lane), lane))
 
 
 def lane_label(lane: str) -> str:
@@ -20,6 +21,18 @@ def bar_of(recording: Recording, operation: Span) -> Span:
     middle = (operation.start + operation.end) / 2
     around = [each for each in recording.spans if each.lane == operation.lane and each.start <= middle <= each.end]
     return min(around, key=lambda each: each.end - each.start, default=operation)
+
+
+def span_behind(recording: Recording, edge: Edge) -> Span | None:
+    """The work that an edge stands for: the last span on its first lane that ends before it; None if there is none."""
+    before = [each for each in recording.spans if each.lane == edge.first and each.end <= edge.start + CLOSE]
+    return max(before, key=lambda each: each.end, default=None)
+
+
+def span_after(recording: Recording, edge: Edge) -> Span | None:
+    """The work that an edge holds back: the first span on its second lane that starts after it; None if none does."""
+    after = [each for each in recording.spans if each.lane == edge.second and each.start >= edge.end - CLOSE]
+    return min(after, key=lambda each: each.start, default=None)
 
 
 @dataclass
@@ -44,14 +57,11 @@ class Joined:
 
 
 def joined(recording: Recording) -> list[Joined]:
-    """The races, those between the same two bars together, in the order found. Lanes must be the recording's."""
-    lanes = {span.lane for span in recording.spans}
+    """The races, those between the same two bars together, in the order found."""
     bars: dict[tuple[str, float, float], Span] = {}
     found: dict[tuple[Span, Span], Joined] = {}
     for race in recording.races:
         operations = race.first, race.second
-        if not {each.lane for each in operations} <= lanes:
-            continue
         for each in operations:
             if (place := _place_of(each)) not in bars:
                 bar = bar_of(recording, each)
@@ -63,7 +73,7 @@ def joined(recording: Recording) -> list[Joined]:
 
 def edges_between(recording: Recording) -> list[Edge]:
     """The edges between two of the recording's lanes, each once."""
-    lanes = {span.lane for span in recording.spans}
+    lanes = set(lanes_of(recording))
     edges = dict.fromkeys(recording.edges)
     return [edge for edge in edges if edge.first != edge.second and {edge.first, edge.second} <= lanes]
 

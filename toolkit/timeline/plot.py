@@ -18,6 +18,7 @@ from toolkit.timeline.picture import Picture, rendered
 from toolkit.timeline.recording import Recording, clip_spans
 
 MOST_STEPS = 6  # more than this cannot be read in one picture
+MOST_IN_A_ROW, ROW_HEIGHT = 8, 0.22  # of a legend's entries; inches
 
 
 def plot_timeline(
@@ -49,7 +50,8 @@ def plot_timeline(
         shown = shown[0], shown[0] + length_ms / 1e3
     spans = clip_spans(recording.spans, shown)
     lanes = lanes_of(recording)
-    figure = Picture(width=11, height=1.25 + 0.62 * len(lanes))
+    height = 1.25 + 0.62 * len(lanes)
+    figure = Picture(width=11, height=height)
     axes = figure.add_subplot()
     looks = Looks(recording.spans)
     axes.set_xlim(0, (shown[1] - shown[0]) * 1e3)
@@ -68,9 +70,11 @@ def plot_timeline(
     found = [race for race in joined(recording) if steps is None or race.is_within(*steps)] if races else []
     lines += draw_races(axes, found, lanes, shown, per_pixel)
     handles = [*(legend_patch(*entry) for entry in looks.legend(spans).items()), *lines]
+    rows = -(-len(handles) // MOST_IN_A_ROW) or 1
+    figure.set_figheight(height + ROW_HEIGHT * (rows - 1))
     figure.legend(
         handles=handles,
-        ncols=max(len(handles), 1),
+        ncols=-(-len(handles) // rows) or 1,
         loc="outside lower left",
         frameon=False,
         fontsize=9,

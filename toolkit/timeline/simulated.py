@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit.timeline.recording import Recording
-from toolkit.timeline.spans import Edge, FoundRace, Span
-
-CLOSE = 1e-7  # seconds; virtual times that differ by less are the same, rounded differently
+from toolkit.timeline.spans import CLOSE, Edge, FoundRace, Span
 
 
 def recording_of(simgpu: Any) -> Recording:  # noqa: ANN401 (the module, which is loaded where it is used)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 LANES = ("host", "h2d", "compute", "d2h")  # from top to bottom in a picture; "h2d": copies from host to device
 WAIT = "wait"  # a host span of this name is time in which the host waited for the device, not work
+CLOSE = 1e-7  # seconds; times on a virtual clock that differ by less are the same, rounded differently
 
 
 @dataclass(frozen=True)
