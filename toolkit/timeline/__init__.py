@@ -6,6 +6,7 @@ use.
 
 from typing import TYPE_CHECKING, Any
 
+from toolkit.timeline.buffers import in_turns, owners
 from toolkit.timeline.recorder import NO_SPAN, NO_TIMELINE, NoTimeline, Timeline
 from toolkit.timeline.recording import Recording, steady
 from toolkit.timeline.spans import Edge, FoundRace, Span
@@ -26,6 +27,8 @@ __all__ = [
     "Timeline",
     "export_chrome_trace",
     "export_html",
+    "in_turns",
+    "owners",
     "plot_timeline",
     "steady",
 ]
