@@ -203,19 +203,19 @@ plot_timeline(recording, title="Two batches in flight", edges=True)
 # %% [markdown]
 # The colour says through which set of IO buffers a batch goes. Follow one batch. It is prepared and launched while the
 # device still works on the batch before; its forward starts the moment that one ends; the host commits the older batch
-# in the shade of it. Every prepare and every commit lies *under* a forward. The gap is closed, the tokens are right, and
-# nothing is reported.
+# in the shade of it. Every prepare and every commit lies *under* a forward. The gap is closed, the tokens are right,
+# and nothing is reported.
 #
-# **Predict first.** Which batch has which set when? Draw a row for each of the two: when is it copied in, computed with,
-# copied out? And from when on may the host write into it again?
+# **Predict first.** Which batch has which set when? Draw a row for each of the two: when is it copied in, computed
+# with, copied out? And from when on may the host write into it again?
 
 # %%
 plot_timeline(owners(recording), title="Which batch has which IO buffers when")
 
 # %% [markdown]
-# A set belongs to one batch at a time, from the load (in `launch`, right before the copy in) to the end of the copy out.
-# The host loads batch N + 2 into the set of batch N only after that. From copy in to forward a batch waits for its turn;
-# from copy out to the next copy in the set is free.
+# A set belongs to one batch at a time, from the load (in `launch`, right before the copy in) to the end of the copy
+# out. The host loads batch N + 2 into the set of batch N only after that. From copy in to forward a batch waits for
+# its turn; from copy out to the next copy in the set is free.
 #
 # Recorded with an 8B shape (random weights) and 32 requests; the title names the device:
 #
