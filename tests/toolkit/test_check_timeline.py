@@ -71,7 +71,9 @@ def checked(toy, edit, capsys):
 def test_races_and_missing_overlaps_are_drawn(checked, toy):
     """A picture and a page for the first of an exercise's checks that is about one of the two, named in one line."""
     races = [RACE.format(marks=EXERCISE, on_race=on_race) for on_race in ("raise", "collect")]
-    out = checked("".join([*races, OVERLAP, RACE.format(marks="", on_race="collect").replace("test_order", "test_all")]))
+    out = checked(
+        "".join([*races, OVERLAP, RACE.format(marks="", on_race="collect").replace("test_order", "test_all")])
+    )
     assert out.count("RACE on <script>alert(1)</script>") == 3
     first, second, whole = (out.partition(f"\n{name}")[2] for name in ("91.1 ", "91.2 ", "The chapter as a whole"))
     assert first.count(SEE.format("91.1")) == 1, "the first of two"
