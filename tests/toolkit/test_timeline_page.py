@@ -5,7 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from bokeh.models import HBar, Segment
+from bokeh.models import HBar, HoverTool, Segment
 
 from toolkit.timeline import Edge, FoundRace, Recording, Span, export_html
 from toolkit.timeline.chart import make_chart
@@ -122,6 +122,13 @@ def test_edges_and_races_are_lines():
     event = next(line for line in lines if "recorded" in line.data_source.data).data_source.data
     assert (event["x0"][0], event["x1"][0]) == pytest.approx((9, 10))
     assert (event["recorded"], event["waited"]) == (["a.py:10"], ["a.py:11"])
+
+
+def test_what_is_hovered_over_is_escaped():
+    """Bokeh escapes a column's values wherever a template names it without a format, such as {safe}."""
+    templates = [tool.tooltips for tool in make_chart(EVIL_RECORDING).tools if isinstance(tool, HoverTool)]
+    assert len(templates) >= 4 and all("@" in template and "{" not in template for template in templates)
+    assert not any("alert" in template for template in templates)
 
 
 def test_a_recording_without_edges_has_none():
