@@ -123,8 +123,8 @@ def print_table(runs: dict[str, Run], device: str) -> None:
 
 def draw(runs: dict[str, Run]) -> None:
     """Write a picture of a few steps, and a page and a trace of all of them, for every engine."""
-    print("\nTimelines, a few steps from the middle; the page (.html) and the trace (.json) beside a picture hold all of")
-    print("them. A browser shows the page, and https://ui.perfetto.dev the trace.")
+    print("\nTimelines, a few steps from the middle; the page and the trace beside a picture hold all of them.")
+    print("A browser shows the page (.html), and https://ui.perfetto.dev the trace (.json).")
     for name, run in runs.items():
         path = PICTURES / f"{name.replace(' ', '_')}.png"
         plot_timeline(run.recording, path, title=name)
