@@ -221,3 +221,15 @@ def test_idle_time_is_hatched():
         (pytest.approx(start), pytest.approx(length)) for start, length in ((0, 3), (8, 5), (18, 5), (28, 2))
     ]
     assert all(gap.get_hatch() for gap in gaps)
+
+
+def test_a_long_legend_gets_a_second_row():
+    """All of it is inside the picture, which is higher by that."""
+    edges, races = (Edge("host", "compute", 0.003, 0.004),), (race(FORWARD, AT_ONCE),)
+    short = plot_timeline(steps(3))
+    spans = tuple(replace(span, name=f"{span.name} of a long name") for span in steps(3).spans)
+    recording = replace(steps(3), spans=spans, edges=edges, races=races)
+    figure = plot_timeline(recording, edges=True, races=True)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "it would be cut off"
+    assert figure.get_figheight() > short.get_figheight()

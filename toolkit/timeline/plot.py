@@ -4,6 +4,7 @@ Readable in greyscale and by the colour-blind (see looks.py), and what fits into
 the compute lane is what the course is about, so it is drawn too: a hatched gap with its length.
 """
 
+from math import ceil
 from pathlib import Path
 
 from matplotlib.ticker import MultipleLocator
@@ -18,7 +19,8 @@ from toolkit.timeline.picture import Picture, rendered
 from toolkit.timeline.recording import Recording, clip_spans
 
 MOST_STEPS = 6  # more than this cannot be read in one picture
-MOST_IN_A_ROW, ROW_HEIGHT = 8, 0.22  # of a legend's entries; inches
+WIDTH = 11  # inches, as all that follows
+ENTRY, LETTER, ROW = 0.62, 0.064, 0.22  # of a legend: an entry without its text, a letter of it, a row's height
 
 
 def plot_timeline(
@@ -51,7 +53,7 @@ def plot_timeline(
     spans = clip_spans(recording.spans, shown)
     lanes = lanes_of(recording)
     height = 1.25 + 0.62 * len(lanes)
-    figure = Picture(width=11, height=height)
+    figure = Picture(width=WIDTH, height=height)
     axes = figure.add_subplot()
     looks = Looks(recording.spans)
     axes.set_xlim(0, (shown[1] - shown[0]) * 1e3)
@@ -70,11 +72,11 @@ def plot_timeline(
     found = [race for race in joined(recording) if steps is None or race.is_within(*steps)] if races else []
     lines += draw_races(axes, found, lanes, shown, per_pixel)
     handles = [*(legend_patch(*entry) for entry in looks.legend(spans).items()), *lines]
-    rows = -(-len(handles) // MOST_IN_A_ROW) or 1
-    figure.set_figheight(height + ROW_HEIGHT * (rows - 1))
+    rows = ceil(sum(ENTRY + LETTER * len(str(handle.get_label())) for handle in handles) / WIDTH) or 1
+    figure.set_figheight(height + ROW * (rows - 1))
     figure.legend(
         handles=handles,
-        ncols=-(-len(handles) // rows) or 1,
+        ncols=ceil(len(handles) / rows) or 1,
         loc="outside lower left",
         frameon=False,
         fontsize=9,
