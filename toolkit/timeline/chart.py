@@ -30,9 +30,9 @@ def make_chart(recording: Recording, steps: tuple[int, int] | None = None) -> An
     margin = 0.02 * (last - first)
     bounds = (first - margin - origin) * 1e3, (last + margin - origin) * 1e3
     wheel = WheelZoomTool(dimensions="width")
-    chart = figure(
-        x_range=Range1d(0, (shown[1] - origin) * 1e3, bounds=bounds),
-        y_range=Range1d(len(lanes) - 0.5, -0.5),
+    chart: Any = figure(
+        x_range=Range1d(start=0, end=(shown[1] - origin) * 1e3, bounds=bounds),
+        y_range=Range1d(start=len(lanes) - 0.5, end=-0.5),
         height=150 + 85 * len(lanes),
         sizing_mode="stretch_width",
         tools=[wheel, "xpan", "xbox_zoom", "reset", "save"],
