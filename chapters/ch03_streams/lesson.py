@@ -441,7 +441,18 @@ if is_simulated():
 # 4. **Missing edge**: what to add. An *edge* is an order between two queues. The words "event", "record" and
 #    "wait_event" are those of chapter 4.
 #
-# The other kinds, one line each:
+# The same for one step, drawn. A dashed red line joins two operations that nothing orders; a red arrow is the edge
+# that is missing between them, from the end of the first to the start of the second:
+
+# %%
+one_step = (first_step, first_step)
+plot_timeline(streams.recording, title="Three edges are missing", steps=one_step, edges=True, races=True)
+
+# %% [markdown]
+# When a check of chapters 3 to 9 finds a race, `make check` writes this picture of your run, and a page to zoom into,
+# and says where they are.
+#
+# The other kinds of race, one line each:
 
 # %%
 if is_simulated():

@@ -50,7 +50,7 @@ from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated
 from toolkit.models import load_model
 from toolkit.source_diff import source_diff
-from toolkit.timeline import plot_timeline
+from toolkit.timeline import in_turns, owners, plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
@@ -197,12 +197,25 @@ print(f"two in flight: device idle {two_batches.recording.idle_share():.1%}, {tw
 print(f"wrong tokens: {two_batches.wrong_share(one_batch.outputs):.1%}")
 if is_simulated():
     print(f"races: {len(accelerator.races())}")
-plot_timeline(two_batches.recording, title="Two batches in flight")
+recording = in_turns(two_batches.recording, 2)  # a GPU's recording does not say which IO buffers a step went through
+plot_timeline(recording, title="Two batches in flight", edges=True)
 
 # %% [markdown]
-# Follow one batch. It is prepared and launched while the device still works on the batch before; its forward starts the
-# moment that one ends; the host commits the older batch in the shade of it. Every prepare and every commit lies *under*
-# a forward. The gap is closed, the tokens are right, and nothing is reported.
+# The colour says through which set of IO buffers a batch goes. Follow one batch. It is prepared and launched while the
+# device still works on the batch before; its forward starts the moment that one ends; the host commits the older batch
+# in the shade of it. Every prepare and every commit lies *under* a forward. The gap is closed, the tokens are right,
+# and nothing is reported.
+#
+# **Predict first.** Which batch has which set when? Draw a row for each of the two: when is it copied in, computed
+# with, copied out? And from when on may the host write into it again?
+
+# %%
+plot_timeline(owners(recording), title="Which batch has which IO buffers when")
+
+# %% [markdown]
+# A set belongs to one batch at a time, from the load (in `launch`, right before the copy in) to the end of the copy
+# out. The host loads batch N + 2 into the set of batch N only after that. From copy in to forward a batch waits for
+# its turn; from copy out to the next copy in the set is free.
 #
 # Recorded with an 8B shape (random weights) and 32 requests; the title names the device:
 #

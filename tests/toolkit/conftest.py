@@ -109,7 +109,7 @@ says = "assert 1 == -1"
 """
 
 FILES = {
-    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["exercise(id): an exercise"]\n',
+    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["exercise(id): an exercise", "overlap: about one"]\n',
     "toolkit/commands/exercises/exercises.toml": TOML,
     "solutions/ch90_first/__init__.py": '"""First."""\n',
     "solutions/ch90_first/step.py": "STEP = 1\n",

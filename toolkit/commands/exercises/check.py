@@ -69,6 +69,7 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
         choice.fill,
         exercises=(*(exercise.id for exercise in run_now), *([""] if whole_chapter else [])),
         limit=limit,
+        timelines=True,
     )
     results = collect(order) if run_now else []
     broken = [result for result in results if result.outcome == "not loaded" or result.test == ""]
