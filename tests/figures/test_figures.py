@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from figures import FIGURES, choose_device, record
+from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
-from figures.draw import draw_all
+from figures.draw import draw_all, draw_diagrams
 from figures.rooms import full_name, rooms, short_name
 from toolkit.recordings import ROOT, write_recording
 
@@ -56,6 +56,14 @@ def test_every_committed_recording_can_be_drawn(tmp_path):
     """What lies in figures/data is readable, and every figure of it can be drawn."""
     report = draw_all(target=tmp_path)
     assert sum(line.startswith("drew") for line in report) == len(list(tmp_path.iterdir()))
+
+
+def test_diagrams_are_drawn_from_nothing(tmp_path):
+    """Each has a name that no figure has, and is in the repository."""
+    draw_diagrams(tmp_path)
+    drawn = {path.stem for path in tmp_path.iterdir()}
+    assert "ch03_memory" in drawn and drawn == set(DIAGRAMS) and not drawn & set(FIGURES)
+    assert all((ROOT / "figures" / f"{name}.png").is_file() for name in drawn)
 
 
 def test_committed_recordings_name_their_origin():
