@@ -174,8 +174,8 @@ for recording in recorded("ch03_default_stream"):
     print(f"    first calls came back to the host after {', '.join(f'{ms:.1f}' for ms in launched)} ms")
 
 # %% [markdown]
-# The first call waits for the whole sleep, so whoever measures once has "proved" that the articles are right. But look
-# at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
+# The first call waits for the whole sleep, and a single measurement seems to prove that the articles are right. But
+# look at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
 # stream, it is the first time. The first use of a kernel loads its code, and that waits until the whole device is idle.
 # (In the third row the launch came back long before the sleep's end, and the kernel waited on the device all the same.
 # So loading is not all that a first use waits for; what else there is, this measurement does not say.)

@@ -279,8 +279,9 @@ else:
 #
 # It keeps a **vector clock** for each stream, and one for the host. A stream numbers its own operations, and its clock
 # says, for every stream, how many of that stream's operations come before whatever it does next. `record` keeps a copy
-# of the clock with the event. A wait brings that copy to whoever waits: of each entry, the larger one is kept. Nothing
-# else is needed. When two operations touch the same bytes, the second one's clock has either heard of the first or not:
+# of the clock with the event. A wait brings that copy to the clock of the one who waits: of each entry, the larger one
+# is kept. Nothing else is needed. When two operations touch the same bytes, the second one's clock has either heard of
+# the first or not:
 #
 # ![Copy in on h2d has the clock (1, 0, 0). An event carries it to compute, whose clock behind the forward is (1, 1, 0).
 # No event leads to d2h, whose clock behind the copy out is (0, 0, 1): a race](../../figures/ch04_vector_clocks.png)
@@ -414,7 +415,7 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 # gap) differs from run to run, as the last lines show for one and the same engine. A difference of that size between
 # two engines says nothing, whichever comes out ahead: no gain that could be told from chance.
 #
-# And beside it, the same engine with the forward launched kernel by kernel. The device's bar is as long as the host's
+# And below, the same engine with the forward launched kernel by kernel. The device's bar is as long as the host's
 # `launch`, and only because of it. (A bar reaches from the first kernel to the last, so the small gaps between kernels
 # do not count as idle here.)
 #
@@ -423,11 +424,6 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 # ## 5. Find the bug
 #
 # The tokens are right on its author's machine. All three events are recorded, all three are waited for. What is wrong?
-#
-# **Predict first.** Which event is to blame: `"h2d_done"`, `"compute_done"` or `"d2h_done"`?
-
-# %%
-to_blame = guess("the event to blame", ...)
 
 
 # %%
@@ -454,7 +450,10 @@ if is_simulated():
         print(f"{policy}: {wrong:.0%} of the tokens wrong")
 
 # %% [markdown]
-# What the detector says:
+# **Predict first.** Which event is to blame: `"h2d_done"`, `"compute_done"` or `"d2h_done"`? Then ask the detector.
+
+# %%
+to_blame = guess("the event to blame", ...)
 
 # %%
 if is_simulated():

@@ -53,7 +53,7 @@ def engines(recording: Recorded) -> Figure:
 
 @figure("ch04_edges")
 def edges(recording: Recorded) -> Figure:
-    """Each event left out in turn: with luck, and with what it stands for coming late."""
+    """Each event left out in turn: with luck, and with the work that it marks coming late."""
     rows = recording["rows"]
     picture, axes = new_chart("One event left out: wrong tokens, one bar per run", recording["device"], height=3.9)
     names = list(dict.fromkeys(row["missing"] for row in rows))
