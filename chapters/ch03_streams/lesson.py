@@ -180,9 +180,9 @@ for recording in recorded("ch03_default_stream"):
 # (In the third row the launch came back long before the sleep's end, and the kernel waited on the device all the same.
 # So loading is not all that a first use waits for; what else there is, this measurement does not say.)
 #
-# That can be put to the test. CUDA loads a kernel's code at its first use only to save time and memory at the start;
-# the environment variable `CUDA_MODULE_LOADING=EAGER` makes a process load everything before it runs anything. If
-# loading is what the first calls wait for, that wait must be gone then:
+# The explanation can be put to the test. CUDA loads a kernel's code at its first use only to save time and memory at
+# the start; the environment variable `CUDA_MODULE_LOADING=EAGER` makes a process load everything before it runs
+# anything. If loading is what the first calls wait for, that wait must be gone then:
 
 # %%
 for recording in recorded("ch03_module_loading"):
@@ -257,6 +257,9 @@ def show_speeds(name, rows):
 
 
 show_speeds(accelerator.get_device_name(), copy_speeds())
+if is_simulated():
+    costs = accelerator.Costs()
+    print(f"by declaration: {costs.copy_ms} ms for any copy, and {costs.copy_bytes_per_ms / 1e6:.0f} GB/s")
 gpus = [each for each in recorded("ch03_copies") if each["rows"][0]["clock"] == "cuda"]
 for recording in gpus:
     show_speeds(recording["device"], recording["rows"])
@@ -274,8 +277,8 @@ for recording in recorded("ch03_host_waits"):
         times_slower.compare(pageable_ms / pinned_ms)
 
 # %% [markdown]
-# If the table above is the simulated GPU's, it shows nothing but two prices: 0.01 ms for any copy, and 25 GB/s, by
-# declaration, for both kinds of memory. It knows who waits; it does not know how fast a copy is. The bars of the
+# If the table above is the simulated GPU's, it shows nothing but the two declared prices, which are the same
+# for both kinds of memory. It knows who waits; it does not know how fast a copy is. The bars of the
 # picture are measured, if roughly: what a call takes longer than the work in front of it is the copy itself.
 #
 # So an engine that never waits needs all of this: inputs and outputs in pinned memory, `non_blocking=True`, and none of

@@ -423,7 +423,8 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 #
 # ## 5. Find the bug
 #
-# The tokens are right on its author's machine. All three events are recorded, all three are waited for. What is wrong?
+# This executor's tokens are right on its author's machine. All three events are recorded, all three are waited for.
+# What is wrong?
 
 
 # %%

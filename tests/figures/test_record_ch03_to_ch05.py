@@ -68,7 +68,13 @@ def test_the_default_streams_measurement_is_a_program_too():
 
 
 def test_what_the_lessons_say_of_the_recordings():
-    """Sentences of the lessons that stand and fall with the committed recordings."""
+    """Sentences of the lessons that are true of the committed recordings, or have to change with them."""
+    for path in DATA.glob("*/ch03_host_waits.json"):
+        behind = {row["call"]: row["ms"] - row["sleep_ms"] for row in read_recording(path)["rows"]}
+        longest = sorted(behind, key=lambda call: behind[call])[-2:]
+        if path.parent.name != "simulated":
+            assert all("pageable" in call for call in longest), f"{path}: lesson 3: pageable copies take longest"
+            assert behind["pinned to device, 64 MB, blocking"] < 2 < min(behind[call] for call in longest), path
     for path in DATA.glob("*/ch04_edges.json"):
         rows = read_recording(path)["rows"]
         wrong = {
