@@ -1,7 +1,7 @@
 """The folders of figures/: one for each chapter (ch04), and one for each measurement that belongs to none (roofline).
 
-In each, record.py measures and draw.py draws. What a lesson only prints has no draw.py. The comparison with the
-transformers library, peers/, has no record.py: `make bench` measures.
+In each, record.py measures, draw.py draws what was measured, and diagrams.py what explains. What a lesson only prints
+has no draw.py. The comparison with the transformers library, peers/, has no record.py: `make bench` measures.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from types import ModuleType
 
 
 def rooms(part: str) -> list[str]:
-    """The folders that have this part, "record" or "draw", the chapters first."""
+    """The folders that have this part, "record", "draw" or "diagrams", the chapters first."""
     names = [path.parent.name for path in Path(__file__).parent.glob(f"*/{part}.py")]
     return sorted(names, key=lambda name: (not re.fullmatch(r"ch\d\d", name), name))
 

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures import Recorded, figure
-from figures.style import BLUE, COMPARED_MS, EDGE, GREEN, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline, steady
+from figures.compared import compared_steps
+from figures.style import BLUE, EDGE, GREEN, ORANGE, clock_note, new_chart
 from toolkit.timeline.picture import Picture
 
 LOOKS = {
@@ -21,12 +21,8 @@ GROUND = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.0}}  # un
 
 @figure("ch07_steps")
 def steps(recording: Recorded) -> Figure:
-    """Everybody in each batch, and one forward right behind the other."""
-    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
-    numbers = timeline.steps()
-    first = numbers[len(numbers) // 2 - 2]
-    title = "Carry-over: every request in each batch"
-    return plot_timeline(timeline, title=title, steps=(first, first + 4), length_ms=COMPARED_MS)
+    """All requests in each batch, and one forward right behind the other."""
+    return compared_steps(recording, "Carry-over: every request in each batch")
 
 
 @figure("ch07_engines")

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from figures import FIGURES, choose_device, record
+from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
-from figures.draw import draw_all
+from figures.draw import draw_all, draw_diagrams
 from figures.rooms import full_name, rooms, short_name
 from toolkit.recordings import ROOT, write_recording
 
@@ -50,6 +50,14 @@ def test_no_recording_no_figure(tmp_path):
     assert "not drawn ch07_steps: no recording yet, make one with make record CH=7" in report
     assert "not drawn host_cost: no recording yet, make one with make record CH=host_cost" in report
     assert all(line.startswith("not drawn ") and re.search(r" make (record CH=\w+|bench)$", line) for line in report)
+
+
+def test_diagrams_need_no_recording(tmp_path):
+    """Each is drawn, as the one that is committed; nothing else is."""
+    report = draw_diagrams(tmp_path)
+    drawn = sorted(tmp_path.iterdir())
+    assert [path.stem for path in drawn] == sorted(DIAGRAMS) and len(report) == len(drawn) > 0
+    assert [path.stem for path in drawn if not (ROOT / "figures" / path.name).is_file()] == []
 
 
 def test_every_committed_recording_can_be_drawn(tmp_path):
