@@ -26,7 +26,8 @@
 #
 # The first three are yours, in `chapters/ch06_graphs/`. The fourth is given; read it in `solutions/ch06_graphs/`.
 #
-# About 105 minutes: 20 to read, 75 for the five exercises, 10 to make predictions and run the cells.
+# About 110 minutes: 20 to read, 75 for the five exercises, 15 to make predictions, run the cells and look at what they
+# print.
 
 # %%
 import sys
