@@ -187,14 +187,14 @@ class EveryRowCounts:
 mistaken = carry_index(next_rows, EveryRowCounts(batch_n.rows[3], *batch_n.rows[:3]))  # Q, P, A, B
 places = ["P", "A", "B", "left over"]
 for name, place in zip("ABP", mistaken, strict=False):
-    print(f"{name} should get the token of {name}, and gets that of {places[place]}")
+    print(f"request {name} gets:", places[place])
 neighbour.compare(places[mistaken[0]])
 carry_map(["of P", "of A", "of B", "left over"], next_tokens, mistaken)
 
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# Everything behind the chunk is off by one. Each request gets its neighbour's token, and the last one gets what an
+# Everything behind the chunk is off by one. A request gets the token of the next row, and the last of them gets what an
 # earlier batch has left in the buffers. Nothing reports it: every index is valid, every access is in order, and with
 # batches of decode rows only, or with the chunk at the end, all tokens are right.
 #
@@ -497,10 +497,10 @@ plot_timeline(served["asynchronous"].recording, title="Carry-over")
 for recording in recorded("ch07_engines"):
     rows = recording["rows"]
     print(f"{recording['device']}, clock {rows[0]['clock']}")
-    print(f"    {'requests':>11}  {'engine':18}   idle  ms/step  host ms  tokens/s  tokens differ")
+    print(f"    {'requests':>11}  {'engine':19}   idle  ms/step  host ms  tokens/s  tokens differ")
     for row in rows:
         print(
-            f"    {row['model']:2} {row['requests']:8}  {row['engine']:18} {row['idle_share']:6.1%}"
+            f"    {row['model']:2} {row['requests']:8}  {row['engine']:19} {row['idle_share']:6.1%}"
             f" {row['ms_per_step']:8.2f} {row['host_ms_per_step']:8.2f} {row['tokens_per_s']:9.0f}"
             f" {row['wrong_share']:14.0%}"
         )
@@ -929,16 +929,16 @@ for whose, build_it in (("yours", build), ("colleague's", by_name)):
 #
 # </details>
 #
-# **Stretch task: a quicker map.** `carry_index` goes through the rows one by one, on the host, in every step. This is
-# how long it takes for 512 rows that decode, in microseconds:
+# **Stretch task: the largest gain.** On the simulated GPU, with which number of requests does carry-over gain most over
+# one batch at a time? Beat the gain that section 5's table shows for 128 requests. And why can no number of requests
+# give more than twice the tokens?
 #
-#     from timeit import timeit
-#     many = [request(str(i), 5) for i in range(512)]
-#     before = InFlight(*(Row(each, 0, 4, 1, True) for each in many))
-#     after = [Row(each, 0, 5, 1, True) for each in many]
-#     print(timeit(lambda: carry_index(after, before), number=200) / 200 * 1e6)
+#     from figures.accelerated import open_load
 #
-# Halve it, with all tests still passing. (Chapter 9 does it without a loop.)
+#     def gain(requests):
+#         many = open_load(requests=requests)
+#         one, ours = (per_step(serve(each, many).recording, requests) for each in (build_events, build))
+#         return ours["tokens_per_s"] / one["tokens_per_s"]
 #
 # Your predictions of this chapter:
 
