@@ -538,7 +538,7 @@ for recording in recorded("ch07_engines"):
 #
 # So far the forward was the one that is given. With `graphs=True` it is chapter 6's `GraphForward`, and what it
 # captures is `carry_step`: your `apply_carry` is recorded as the first operations of every graph. When a graph is
-# replayed, no line of it runs in Python. How can a graph, which is the same list of operations for ever, carry other
+# replayed, no line of it runs in Python. How can a graph, which is the same list of operations forever, carry other
 # tokens at every step?
 #
 # Because a graph knows addresses, and all that changes from step to step lies at addresses that do not:
@@ -577,7 +577,7 @@ for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
 # Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is
 # captured, instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list
 # of Python numbers in the forward is enough, or an `if` that asks whether there is anything to carry, or a copy of the
-# tensor that somebody makes beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
+# tensor that is made beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
 # once more, with a copy of each map.
 #
 # **Predict first.** What is in the map at the time of the capture? So how many of the 16 tokens of an answer will be
@@ -804,8 +804,8 @@ if is_simulated():
 #
 # ## 10. Find the bug
 #
-# A colleague finds the position test needless: "Whoever was in the batch before gets its last token from there. All
-# others keep theirs. I look the request up by its id; ids are unique."
+# A colleague finds the position test needless: "A request that was in the batch before gets its last token from there.
+# All others keep theirs. I look the request up by its id; ids are unique."
 
 
 # %%
