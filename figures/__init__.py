@@ -11,6 +11,11 @@ A figure is a function that gets the recordings it names and returns a matplotli
     @figure("ch00_two_clocks")                       # from figures/data/<device>/ch00_two_clocks.json
     def two_clocks(recording: Recorded) -> Figure: ...
 
+A diagram explains and shows no measurement, so its function gets nothing:
+
+    @diagram("ch00_anchor")
+    def anchor() -> Figure: ...
+
 Where a recording exists for several devices, the first of h100, other GPUs, simulated, cpu that has all of a figure's
 recordings is taken; each figure names its device.
 """
@@ -24,6 +29,7 @@ from matplotlib.figure import Figure
 Recorded = dict[str, Any]  # what toolkit.recordings.read_recording returns
 
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Figure]]] = {}
+DIAGRAMS: dict[str, Callable[[], Figure]] = {}
 
 
 def figure(name: str, *recordings: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
@@ -36,6 +42,16 @@ def figure(name: str, *recordings: str) -> Callable[[Callable[..., Figure]], Cal
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         FIGURES[name] = (recordings or (name,), draw)
+        return draw
+
+    return register
+
+
+def diagram(name: str) -> Callable[[Callable[[], Figure]], Callable[[], Figure]]:
+    """Register a picture that is drawn from no recording."""
+
+    def register(draw: Callable[[], Figure]) -> Callable[[], Figure]:
+        DIAGRAMS[name] = draw
         return draw
 
     return register

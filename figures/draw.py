@@ -1,11 +1,11 @@
-"""Redraw every figure of the chapters from the recordings in figures/data: `make figures`.
+"""Redraw every figure of the chapters from the recordings in figures/data, and every diagram: `make figures`.
 
 Without make: python -m figures.draw
 """
 
 from pathlib import Path
 
-from figures import FIGURES, choose_device
+from figures import DIAGRAMS, FIGURES, choose_device
 from figures.rooms import load, record_command, rooms
 from toolkit.errors import exit_cleanly
 from toolkit.files import write_whole
@@ -30,8 +30,17 @@ def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
     return report
 
 
+def draw_diagrams(target: Path = ROOT / "figures") -> list[str]:
+    """Draw the pictures that need no recording and return a line for each."""
+    for room in rooms("draw"):
+        load(room, "draw")
+    for name, draw in DIAGRAMS.items():
+        write_whole(target / f"{name}.png", png_bytes(draw()))
+    return [f"drew      {name}.png  (a diagram)" for name in sorted(DIAGRAMS)]
+
+
 def main() -> None:
-    print("\n".join(draw_all()))
+    print("\n".join([*draw_all(), *draw_diagrams()]))
 
 
 if __name__ == "__main__":

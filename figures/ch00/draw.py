@@ -1,10 +1,13 @@
 """Chapter 0's figures."""
 
+from statistics import median
+
 from matplotlib.figure import Figure
 
-from figures import Recorded, figure
-from figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
+from figures import Recorded, diagram, figure
+from figures.style import BLUE, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline.picture import Picture
 
 
 def where(recording: Recorded) -> str:
@@ -15,9 +18,11 @@ def where(recording: Recorded) -> str:
 
 @figure("ch00_two_clocks")
 def two_clocks(recording: Recorded) -> Figure:
-    """The launch takes about as long for a small product as for a large one; the work does not."""
-    picture, axes = new_chart("One matrix product, two clocks", where(recording))
+    """From a small product to a large one the launch takes a few times as long, the work hundreds of times."""
     rows = recording["rows"]
+    work, launch = (rows[-1][key] / rows[0][key] for key in ("device_ms", "host_ms"))
+    title = f"One matrix product on two clocks: {work:.0f} times the work, {launch:.1f} times the launch"
+    picture, axes = new_chart(title, where(recording))
     places = range(len(rows))
     for key, colour, style, label_at in (("device_ms", BLUE, "o-", 9), ("host_ms", ORANGE, "s--", -16)):
         values = [row[key] for row in rows]
@@ -42,19 +47,20 @@ def two_clocks(recording: Recorded) -> Figure:
 @figure("ch00_first_calls")
 def first_calls(recording: Recorded) -> Figure:
     """The first call of a kernel is not like the others."""
-    picture, axes = new_chart("The same product ten times, from a cold start", where(recording), height=3.4)
     rows = recording["rows"]
-    bars = axes.bar(
-        [row["call"] + 1 for row in rows],
-        [row["ms"] for row in rows],
-        color=[ORANGE if row["call"] == 0 else GREY for row in rows],
-        **EDGE,
-    )
-    axes.bar_label(bars, [f"{row['ms']:.3g}" for row in rows], padding=2, fontsize=9)
-    axes.set_xticks([row["call"] + 1 for row in rows])
-    axes.margins(y=0.12)
+    calls, times = [row["call"] + 1 for row in rows], [row["ms"] for row in rows]
+    title = f"The first call takes {times[0] / median(times[1:]):.0f} times as long as the later ones"
+    picture, axes = new_chart(title, f"{where(recording)}, the same matrix product ten times, each from an idle device")
+    axes.plot(calls[1:], times[1:], "o", color=BLUE, markersize=7, markeredgecolor="black")
+    axes.plot(calls[:1], times[:1], "s", color=ORANGE, markersize=9, markeredgecolor="black")
+    for call, ms in zip(calls, times, strict=True):
+        axes.annotate(f"{ms:.2f}", (call, ms), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(y=0.2)
+    axes.set_xticks(calls)
     axes.set_xlabel("call")
-    axes.set_ylabel("milliseconds")
+    axes.set_ylabel("milliseconds (each line ten times\nthe one below it)")
     return picture
 
 
@@ -62,4 +68,43 @@ def first_calls(recording: Recorded) -> Figure:
 def steps(recording: Recorded) -> Figure:
     """Host and device take turns."""
     timeline = Recording.from_rows(recording["rows"], where(recording))
-    return plot_timeline(timeline, title="Steps of a synchronous loop", steps=(3, 5))
+    return plot_timeline(timeline, title="Host and device take turns", steps=(3, 5))
+
+
+@diagram("ch00_anchor")
+def anchor() -> Figure:
+    """Two clocks without a common zero, and the one event that ties them together."""
+    picture = Picture(width=8.0, height=3.6)
+    axes = picture.add_subplot()
+    axes.set_title("One anchor ties the device's clock to the host's", loc="left", fontsize=12)
+    axes.set_axis_off()
+    axes.set_xlim(0, 10)
+    axes.set_ylim(-0.6, 3.0)
+    host, device = 2.0, 0.6
+    for level, label in ((host, "host"), (device, "device")):
+        axes.annotate("", (10, level), (1.0, level), arrowprops={"arrowstyle": "->", "linewidth": 1.4})
+        axes.text(0.9, level, label, ha="right", va="center", fontsize=11)
+    axes.axvspan(1.7, 3.7, color="#E8E8E8", ymin=0.22, ymax=0.95)
+    for x, label in ((1.7, "before"), (2.7, "anchor_s"), (3.7, "after")):
+        half = x == 2.7
+        axes.plot([x, x], [host - 0.12, host + 0.12], color=ORANGE if half else "black", linewidth=3 if half else 2)
+        axes.text(x, host + 0.2, label, ha="center", fontsize=10, family="monospace")
+    axes.text(2.7, host + 0.58, "two readings of the host's clock, and their middle", ha="center", fontsize=9)
+    for x, label in ((3.1, "anchor"), (6.2, "start"), (8.9, "end")):
+        axes.plot([x], [device], "D", color=BLUE, markersize=9, markeredgecolor="black")
+        axes.text(x, device + 0.2, label, ha="center", fontsize=10, family="monospace")
+    for left, right, label in ((3.1, 6.2, "elapsed_time(start)"), (6.2, 8.9, "elapsed_time(end)")):
+        arrow = {"arrowstyle": "<->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (right, device - 0.35), (left, device - 0.35), arrowprops=arrow)
+        owner = "anchor" if left == 3.1 else "start"
+        axes.text((left + right) / 2, device - 0.62, f"{owner}.{label}", ha="center", fontsize=9, family="monospace")
+    axes.text(6.0, -0.45, "events know differences only, in milliseconds", ha="center", fontsize=9)
+    axes.annotate(
+        "the device gets to the anchor somewhere in here:\nthe middle is wrong by half the width at most",
+        (3.5, 1.35),
+        (4.3, 1.35),
+        va="center",
+        fontsize=9,
+        arrowprops={"arrowstyle": "->", "linewidth": 1.0},
+    )
+    return picture

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 
-from figures import FIGURES, choose_device, record
+from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
-from figures.draw import draw_all
+from figures.draw import draw_all, draw_diagrams
 from figures.rooms import full_name, rooms, short_name
 from toolkit.recordings import ROOT, write_recording
 
@@ -56,6 +56,14 @@ def test_every_committed_recording_can_be_drawn(tmp_path):
     """What lies in figures/data is readable, and every figure of it can be drawn."""
     report = draw_all(target=tmp_path)
     assert sum(line.startswith("drew") for line in report) == len(list(tmp_path.iterdir()))
+
+
+def test_diagrams_are_drawn(tmp_path):
+    """Each diagram is drawn without any recording, and lies in the repository."""
+    draw_diagrams(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == DIAGRAMS.keys() and DIAGRAMS
+    for path in tmp_path.iterdir():
+        assert (ROOT / "figures" / path.name).is_file(), f"{path.name} is not in figures/: python -m figures.draw"
 
 
 def test_committed_recordings_name_their_origin():
