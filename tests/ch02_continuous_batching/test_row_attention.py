@@ -98,7 +98,7 @@ def test_each_query_sees_itself_and_what_comes_before(num_queries: int, seq_len:
 
 
 def test_the_same_as_for_all_rows_at_once():
-    """Two decodes and a chunk; all of the cache that belongs to no row is NaN. Row by row, it is the toolkit's result."""
+    """Two decodes and a chunk; what belongs to no row is NaN. Row by row, it is the toolkit's result."""
     generator = torch.Generator().manual_seed(0)
     query_lengths, seq_lens, tables = [1, 1, 3], [6, 3, 7], [[5, 1], [0, 0], [4, 2]]
     cache = PagedKVCache(torch.full((2, 1, 8, BLOCK_SIZE, KV_HEADS, HEAD_DIM), float("nan")))
