@@ -43,7 +43,7 @@
 #
 # Your files are the six with exercises, in `chapters/ch02_continuous_batching/`. The others are given; read them in
 # `solutions/ch02_continuous_batching/`. About three hours: half an hour to read, 135 minutes for the seven exercises,
-# and a few to run the cells. A good place for a break is marked after exercise 2.3, at two thirds.
+# and a few to run the cells. A good place for a break is marked after exercise 2.3, about halfway.
 
 # %%
 import sys
@@ -629,17 +629,17 @@ print(f"stop string {text[2:4]!r}: {stopped.text!r} instead of {text!r}, for the
 # Everything in a forward but attention looks at one token at a time, so it need not know where rows begin. Attention
 # does. In each layer, `toolkit/paged_attention.py` does this:
 #
-#     1. write    key and value of every token of the step go to its slot       slot_mapping
-#     2. gather   each row's keys and values are copied out of its blocks        block_table, seq_lens
-#     3. attend   each token of the row looks at the row's earlier positions     query_start_loc, seq_lens
-#                 and at its own
+#     1. write    each token's key and value go to its slot
+#     2. gather   each row's keys and values are copied out of its blocks
+#     3. attend   each token of a row looks at the row's earlier positions and at its own
 #
+# Step 1 reads the slot mapping, step 2 block table and `seq_lens`, step 3 `query_start_loc` and `seq_lens`.
 # Write comes first, since a token looks at itself too. Step 2 for a row with 6 positions and the block table [5, 1]:
 #
-#     cache, by block     0         1         2         3         4         5
-#                         . . . .   a4 a5 . . . . . .   . . . .   . . . .   a0 a1 a2 a3
-#     cache[[5, 1]]       a0 a1 a2 a3 | a4 a5 . .          two blocks, in the table's order
-#     flattened, cut      a0 a1 a2 a3   a4 a5              the row's keys, by position
+#     block             0         1           2         3         4         5
+#     cache             . . . .   a4 a5 . .   . . . .   . . . .   . . . .   a0 a1 a2 a3
+#     cache[[5, 1]]     a0 a1 a2 a3   a4 a5 . .       two blocks, in the table's order
+#     flattened, cut    a0 a1 a2 a3 a4 a5             the row's keys, by position
 #
 # In step 3 the queries of a chunk are the row's *last* tokens. With 3 of 6 positions in this step they are at 3, 4 and
 # 5, and the first of them sees the positions 0 to 3.
@@ -767,9 +767,9 @@ for device in ("h100", "cpu"):
             f"{gains[device, lengths]:.2f} times the tokens/s"
         )
     if device == "h100":
-        static_guess.compare(static["steps"], "steps")
-        continuous_guess.compare(continuous["steps"], "steps")
-        gain_guess.compare(gains[device, lengths], "times")
+        static_guess.compare(rows["one in eight long", "static"]["steps"], "steps")
+        continuous_guess.compare(rows["one in eight long", "continuous"]["steps"], "steps")
+        gain_guess.compare(gains[device, "one in eight long"], "times")
         print("  forecast:", {name: count_steps(tokens, 8) for name, tokens in loads.items()})
 
 # %% [markdown]
