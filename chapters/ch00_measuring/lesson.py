@@ -23,11 +23,13 @@
 #
 # - `intervals.py`: from "when did work run" to an **idle share**
 # - `timing.py`: **when did it run**, asked of the device and not of the host
+# - `forecast.py`: **how long will it take**, before anything is built
 #
-# The course's timeline recorder (`toolkit/timeline/`) draws all later pictures. It has these functions too, its own
-# copies, so that its pictures are right whatever you write here; a test compares the reference with them.
+# The course's timeline recorder (`toolkit/timeline/`) draws all later pictures. It has copies of its own of the first
+# two, so that its pictures are right whatever you write here; a test compares the reference with them.
 #
-# About an hour with the three exercises. No GPU is needed: where there is none, a thread plays the device.
+# About an hour and a half: 20 minutes to read, 65 for the four exercises, and a few to run the cells. No GPU is needed:
+# where there is none, a thread plays the device.
 
 # %%
 import sys
@@ -49,7 +51,9 @@ import time
 
 import torch
 
-from ch00_measuring import DeviceClock, idle_share, measure
+from ch00_measuring import DeviceClock, idle_share, measure, overlapping, taking_turns
+from toolkit.machine import Machine, overlap, take_turns
+from toolkit.predictions import guess, list_guesses
 from toolkit.recordings import DATA, ROOT, device_name, read_recording
 from toolkit.timeline import Recording, Span, Timeline, export_chrome_trace, plot_timeline
 from toolkit.worker_queue import open_queue
@@ -74,20 +78,30 @@ drawn = [
 plot_timeline(Recording(tuple(drawn), device="drawn by hand"), title="Two streams and a copy")
 
 # %% [markdown]
-# **Predict first.** For which share of these 31 ms was the device busy? Two ways to compute it come to mind. Add up
-# the four durations and divide by 31. Or find the stretches in which *nothing* ran. Write both numbers down, then run
-# the next cell.
+# **Predict first.** For which share of these 31 ms was the device busy? Two ways to compute it come to mind: add up the
+# four durations and divide by 31, or find the stretches in which *nothing* ran. Work out both, and decide for one.
+#
+# Predictions are cells like the next one. Put a number (or the words that are asked for) in place of the dots and run
+# the cell; a later cell compares it with what was measured. With the dots left in place the lesson runs as well.
+
+# %%
+busy_guess = guess("share of the 31 ms for which the device was busy, %", ...)
 
 # %%
 window = (0.0, 31.0)
 added_up = sum(end - start for start, end in two_streams) / 31.0
 print(f"durations added up: busy {added_up:.1%}")
 print(f"idle_share:         busy {1 - idle_share(two_streams, window):.1%}")
+busy_guess.compare(100 * (1 - idle_share(two_streams, window)), "%")
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # From 15 to 20 ms nothing runs, so 100 % cannot be right. Adding up counts the five milliseconds from 5 to 10 twice,
 # once for each stream, and by accident this fills the gap exactly. A script that adds up the durations in a profiler's
-# trace reports just that. The truth is the **union** of the intervals: 26 of 31 ms, 83.9 %.
+# trace reports just that. The truth is the **union** of the intervals: 26 of 31 ms.
+#
+# </details>
 #
 # The second trap is the window. Take the stretch from the first start to the last end of the work, and a device that
 # waited before the first kernel, or after the last one, looks busier than it was:
@@ -117,7 +131,11 @@ print(f"the 100 ms that it took: idle {idle_share(work, (0.0, 100.0)):.0%}")
 # Now to where the intervals come from. Below, one matrix product is launched on the device: 1024 × 1024 numbers where
 # a thread plays the device, 8192 × 8192 on a GPU. Either keeps the device busy for ten milliseconds or more.
 #
-# **Predict first.** What does a clock on the host show around the *launch*? And around launch plus `synchronize()`?
+# **Predict first.** A clock on the host is read before and after the *launch*, without `synchronize()`. What does it
+# show? `"A"`: about as long as the product takes. `"B"`: about a tenth of that. `"C"`: less than a fiftieth of it.
+
+# %%
+launch_guess = guess("the clock around the launch alone shows A, B or C", ...)
 
 # %%
 size = 8192 if device.type == "cuda" else 1024
@@ -138,11 +156,13 @@ accelerator.synchronize()
 done = time.perf_counter()
 print(f"the launch:               {(launched - start) * 1e3:8.3f} ms")
 print(f"launch and synchronize(): {(done - start) * 1e3:8.3f} ms")
+part = (launched - start) / (done - start)
+launch_guess.compare("A" if part > 0.3 else "B" if part > 0.02 else "C")
 
 # %% [markdown]
-# A launch puts work into a queue and returns. The first number is what it costs to *ask* for the product; asking for
-# one that takes a thousand times as long costs hardly more. This whole course rests on that: while the device works,
-# the host is free, if it lets itself be.
+# A launch puts work into a queue and returns. The first number is what it costs to *ask* for the product, whether that
+# takes one millisecond or a hundred. The whole course rests on this: while the device works, the host is free, if it
+# does not wait.
 #
 # It cuts both ways. Whatever makes the host wait ends up on the clock of the line that waits, not of the line whose
 # work is waited for. In a profile of an engine, the slowest line is often an innocent `.item()`. Measured on a GPU that
@@ -157,8 +177,8 @@ for row in waits["rows"]:
 
 # %% [markdown]
 # `synchronize()` gives a true number, but it stops the host, and an instrument that stops the engine cannot measure an
-# engine that never stops. A **timing event** does not: it is a marker in the queue, and the device notes the time as
-# it passes. It is read later, when no one is in a hurry.
+# engine that never stops. A **timing event** does not stop it: it is a marker in the queue, and the device notes the
+# time at which it passes. The host reads it later, when it has time.
 
 # %%
 first, last = (accelerator.Event(enable_timing=True) for _ in range(2))
@@ -174,7 +194,10 @@ print(f"the device worked for   {first.elapsed_time(last):8.3f} ms")
 # ## 3. The first call
 #
 # **Predict first.** Ten calls of an operation that this process has never used. Each is timed correctly, from an idle
-# device to an idle device. How much longer does the first one take than the median: 1.1 times, 2 times, 10 times?
+# device to an idle device. How many times as long as the median does the first one take?
+
+# %%
+first_guess = guess("the first call takes so many times as long as the median", ...)
 
 # %%
 values = torch.rand(64, 64, device=device) + 64 * torch.eye(64, device=device)
@@ -186,13 +209,18 @@ for _ in range(10):
     accelerator.synchronize()
     times.append((time.perf_counter() - start) * 1e3)
 print("  ".join(f"{ms:.2f}" for ms in times), "ms")
-print(f"first call {times[0] / statistics.median(times):.1f} times the median")
+first_guess.compare(times[0] / statistics.median(times), "times")
 
 # %% [markdown]
-# ![The same product ten times](../../figures/ch00_first_calls.png)
+# <details><summary>What happened</summary>
 #
-# Whatever factor you see here, it has nothing to do with the work. A first call loads code, picks an algorithm, asks
-# the system for memory; on a GPU that is slower by far than in a thread on a CPU.
+# The factor differs from run to run and from machine to machine, because it has nothing to do with the work. A first
+# call loads code, picks an algorithm, and asks the system for memory. Recorded on a GPU, where all of that is slower:
+#
+# ![The time of ten calls of the same matrix product on a logarithmic scale: the first takes about 81 ms, each of the
+# others about 0.36 ms.](../../figures/ch00_first_calls.png)
+#
+# </details>
 #
 # It does more than spoil an average. You will read that CUDA's default stream waits for all other streams. To test
 # that, we put a kernel that sleeps for 150 ms on one stream and a short one on the other:
@@ -203,33 +231,46 @@ print(f"{behind['device']}, torch {behind['torch']}: the short kernel is done af
 print("   ".join(f"{row['ms']:.2f} ms" for row in behind["rows"]))
 
 # %% [markdown]
-# The first call: so it does wait! All later calls: so it does not, in any combination of streams (chapter 3 tries them
-# all). PyTorch's own streams are created so that they do not wait for the default stream. What waited in the first call
-# was the *loading* of the kernel's code, which needs the whole device idle. **A measurement without warm-up had proved
-# the wrong theory**, with a number that looked just right.
+# The first call says that it does wait. All later calls say that it does not, in any combination of streams (chapter 3
+# tries them all). PyTorch's own streams are created so that they do not wait for the default stream. What waited in the
+# first call was the *loading* of the kernel's code, which needs the whole device idle. **A measurement without warm-up
+# would have proved the wrong theory**, with a number that looked just right.
 #
 # ### Exercise 0.2: time a launch and the work it starts (15 minutes)
 #
 # In `my/ch00_measuring/timing.py`, write `measure`, about 15 lines: warm up, then time each call on both clocks,
 # and return the medians. `make check CH=0`, `make hint EX=0.2`.
+#
+# **Predict first.** It measures products of square matrices, the largest of them eight times as wide as the smallest.
+# The product of two matrices that are twice as wide takes eight times as many multiplications. How many times as long
+# as the smallest does the largest take on the device? And its launch?
+
+# %%
+work_guess = guess("from the smallest to the largest product the device's time grows by a factor of", ...)
+grown_guess = guess("and the launch's time by a factor of", ...)
 
 # %%
 print("  size     launch   device works")
+timings = []
 for n in (128, 256, 512, 1024) if device.type == "cpu" else (1024, 2048, 4096, 8192):
     a, b = (torch.ones(n, n, device=device) for _ in range(2))
-    timing = measure(lambda a=a, b=b: launch(lambda: torch.mm(a, b)), accelerator)
-    print(f"{n:6} {timing.host_ms:7.3f} ms {timing.device_ms:10.3f} ms")
+    timings.append(measure(lambda a=a, b=b: launch(lambda: torch.mm(a, b)), accelerator))
+    print(f"{n:6} {timings[-1].host_ms:7.3f} ms {timings[-1].device_ms:10.3f} ms")
+work_guess.compare(timings[-1].device_ms / timings[0].device_ms, "times")
+grown_guess.compare(timings[-1].host_ms / timings[0].host_ms, "times")
 
 # %% [markdown]
-# With twice the size the device has eight times the work, and the launch hardly changes. The same recorded on the
-# machine that the title names, drawn by `make figures` from `figures/data/`. Mind the scale: each line is ten times the
-# one below it.
+# Eight times as wide is 8 × 8 × 8 = 512 times the multiplications. The times differ from that: a small product may not
+# keep the whole device busy, and a large one does not fit into its caches. The launch does not stay the same either,
+# but it stays short. The work becomes hundreds of times as long, and the launch a few times at most. The same recorded
+# on a GPU, where each line of the picture is ten times the one below it:
 #
-# ![One matrix product, two clocks](../../figures/ch00_two_clocks.png)
+# ![The time of a matrix product and of its launch for four sizes, on a logarithmic scale: the work rises from 0.075 to
+# 21 ms, the launch from 0.020 to 0.071 ms.](../../figures/ch00_two_clocks.png)
 #
 # Read it from right to left, too. Where the work gets shorter than its launch, the device waits for the next launch,
 # however good the scheduling is. The forward of an 8B model for 32 requests is made of such small pieces. Launched
-# kernel by kernel, and all kernels at once, as chapter 6 does:
+# operation by operation, and all at once as a graph, as chapter 6 does:
 
 # %%
 steps = read_recording(DATA / "h100" / "roofline_step.json")
@@ -248,6 +289,10 @@ for form in ("operation by operation", "graph"):
 # In `my/ch00_measuring/timing.py`, write `DeviceClock.__init__` and `DeviceClock.interval`, about 13 lines.
 # `make check CH=0`, `make hint EX=0.3`. The docstring says how: read the host's clock before and after, and mistrust a
 # reading that took long.
+#
+# ![Two time axes. On the host's, the two readings before and after enclose a grey band, and anchor_s is its middle. On
+# the device's, the anchor lies somewhere in that band; elapsed_time leads from it to start, and from start to
+# end.](../../figures/ch00_anchor.png)
 #
 # The first version of this file read the clock once. The operating system happened to wake the host 2.3 ms late, and
 # the picture showed a device that still worked when the host had already finished waiting for it. Nothing else gave
@@ -275,8 +320,12 @@ print(f"the host had waited until           {(woke_up - origin) * 1e3:7.3f} ms")
 # you have just written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host, *launch*
 # it, *wait*, *commit* the result. There is no model in it yet. Host work is made to take a third of the device's time.
 #
-# **Predict first.** Which share of the time is the device idle? If all host work could be hidden behind the device's,
-# how much faster would the loop get?
+# **Predict first.** For which share of the time is the device idle? If all host work could be hidden behind the
+# device's, how many times as fast would the loop be?
+
+# %%
+idle_guess = guess("share of the time for which the device is idle, %", ...)
+gain_guess = guess("with all host work hidden, the loop would be so many times as fast", ...)
 
 # %%
 device_ms = measure(lambda: launch(product), accelerator).device_ms
@@ -303,13 +352,24 @@ plot_timeline(recording, title="A synchronous loop", steps=(2, 5))
 
 # %%
 idle = recording.idle_share()
-print(f"idle share {idle:.1%}; so at most {1 / (1 - idle):.2f} times as fast with the same device work")
+idle_guess.compare(100 * idle, "%")
+gain_guess.compare(1 / (1 - idle), "times")
 print(f"host work per step {recording.host_ms_per_step():.2f} ms (waiting does not count)")
 
 # %% [markdown]
-# Host work of a third of the device's time: idle for 0.33 of 1.33, a quarter. (If your picture shows more, the
-# operating system has given the core to somebody else; gaps between "wait" and the device's last bar are such
-# moments.)
+# <details><summary>What happened</summary>
+#
+# Host work of a third of the device's time: idle for 0.33 of 1.33, a quarter, and 1.33 times as fast without it. Your
+# picture shows more if the operating system gave the core to another program, or woke the host late: look for gaps
+# between the device's last bar and the end of "wait".
+#
+# </details>
+#
+# A loop of the same shape on a GPU, with host work of 35 % of the device's time. That makes 0.35 / 1.35 = 26 % of idle
+# time; the launches, in which nothing runs yet, make the rest:
+#
+# ![Three steps of a synchronous loop on a GPU. In each the host prepares, launches, waits for the forward and commits,
+# and while it prepares and commits the device is idle, 27.7 % of the time in all.](../../figures/ch00_steps.png)
 #
 # **The idle share is the ceiling of the gain.** Overlapping host and device work cannot make the device's own work
 # shorter, so a loop with idle share *s* gets at most 1 / (1 − *s*) times as fast. Check the published measurement:
@@ -326,7 +386,80 @@ export_chrome_trace(recording, trace)
 print("wrote", trace.relative_to(ROOT))
 
 # %% [markdown]
-# ## 6. Find the bug
+# ## 6. A forecast
+#
+# The idle share of a loop can be computed before the loop exists. A machine is described by four numbers here:
+# `host_ms` of host work a step, `forward_ms` for the forward, and `copy_ms` for each of two copies, the inputs to the
+# device and the results back. (The fourth is for chapter 2.) A GPU copies with engines of their own, one for each
+# direction, so a copy and a forward can go on at the same time.
+#
+# Two loops take the same steps. In the first, everything waits for everything:
+#
+#     host      prepare 0                          | prepare 1                          |
+#     copies in          | in 0                                | in 1
+#     compute                  | forward 0                           | forward 1
+#     copies out                           | out 0                               | out 1
+#
+# In the second, no step waits for the one before it. Each of the four lanes takes up the next step as soon as it can:
+#
+#     host      prepare 0 | prepare 1 | prepare 2 | ...
+#     copies in           | in 0      | in 1      | in 2
+#     compute                  | forward 0  | forward 1  | forward 2
+#     copies out                            | out 0      | out 1      | out 2
+#
+# ### Exercise 0.4: forecast a loop from four numbers (20 minutes)
+#
+# In `my/ch00_measuring/forecast.py`, write `taking_turns` and `overlapping`, about 6 lines: how long ten steps
+# take, or any number of them, and for which share of that no forward runs. Its check compares your forecasts with the
+# virtual clock of the simulated GPU, to the microsecond. `make check EX=0.4`, `make hint EX=0.4`.
+#
+# **Predict first.** A machine with 3 ms of host work, 0.5 ms a copy and 6 ms a forward. How long do 10 steps take in
+# turns? How long overlapping? And which *one* of the three numbers would you halve, if you could, to make the
+# *overlapping* loop fastest: `"host"`, `"copy"` or `"forward"`?
+
+# %%
+turns_guess = guess("10 steps in turns, ms", ...)
+overlap_guess = guess("10 steps overlapping, ms", ...)
+halve_guess = guess("halve host, copy or forward", ...)
+
+# %%
+machine = Machine(host_ms=3.0, copy_ms=0.5, forward_ms=6.0)
+turns_guess.compare(taking_turns(machine, 10).total_ms, "ms")
+overlap_guess.compare(overlapping(machine, 10).total_ms, "ms")
+halved = {
+    "host": Machine(1.5, 0.5, 6.0),
+    "copy": Machine(3.0, 0.25, 6.0),
+    "forward": Machine(3.0, 0.5, 3.0),
+}
+for part, other in halved.items():
+    print(f"half the {part:8} {overlapping(other, 10).total_ms:6.2f} ms overlapping")
+halve_guess.compare(min(halved, key=lambda part: overlapping(halved[part], 10).total_ms))
+
+# %% [markdown]
+# Once the loop overlaps, only its slowest part counts: this machine gains next to nothing from a faster host, though
+# the loop that takes turns would. Now both forecasts beside the virtual clock, for three machines that differ in what
+# is slowest. The clock is *simulated*: it shows what overlaps with what, and says nothing about the speed of a GPU.
+
+# %%
+if torch.cuda.is_available():
+    print("a process with CUDA has no simulated GPU; make check EX=0.4 without CUDA compares")
+else:
+    for machine in (Machine(3.0, 0.5, 6.0), Machine(9.0, 0.5, 6.0), Machine(3.0, 8.0, 6.0)):
+        print(f"host {machine.host_ms} ms, copy {machine.copy_ms} ms, forward {machine.forward_ms} ms, 10 steps")
+        for forecast, run in ((taking_turns, take_turns), (overlapping, overlap)):
+            said, ran = forecast(machine, 10), run(machine, 10)
+            print(
+                f"    {forecast.__name__:13} forecast {said.total_ms:6.1f} ms, idle {said.idle_share:5.1%};"
+                f"   clock {(ran.window[1] - ran.window[0]) * 1e3:6.1f} ms, idle {ran.idle_share():5.1%}"
+            )
+
+# %% [markdown]
+# The second machine is the one to remember. Its host needs longer than its forward, so even a perfect overlap leaves
+# the device idle, and the ceiling of 1 / (1 − *s*) is not reached: the host becomes the slowest part. That is where
+# chapter 9 begins.
+
+# %% [markdown]
+# ## 7. Find the bug
 #
 # A colleague reports that a new kernel is 400 times faster than the old one, and shows the benchmark. What is wrong
 # with it? There are four mistakes.
@@ -350,15 +483,15 @@ print("wrote", trace.relative_to(ROOT))
 # 3. A mean over three calls: one first call or one interruption is a third of the result. Take the median of more
 #    calls.
 # 4. The device need not be idle at the start. Whatever was launched before is in the queue, and a queue is finite: if
-#    it is full, the launch itself blocks, and the old kernel is billed for somebody else's work.
+#    it is full, the launch itself blocks, and the time of other work is added to this kernel's.
 #
 # </details>
 
 # %% [markdown]
-# ## 7. What this step cost
+# ## 8. What this step cost
 #
-# An instrument that changes what it measures is no instrument. A span on the host costs two readings of the clock, one
-# on the device two events:
+# An instrument must not change what it measures. A span on the host costs two readings of the clock, one on the device
+# two events:
 
 # %%
 timeline = Timeline(device, accelerator=accelerator)
@@ -376,7 +509,7 @@ timeline.finish()
 print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs of the host's time")
 
 # %% [markdown]
-# (The thread that plays the device makes its events dear: it needs Python's lock, which the host holds.)
+# (Where a thread plays the device, its events are expensive: it needs Python's lock, which the host holds.)
 #
 # A step has about six spans. Where a step takes many milliseconds they do not matter. The host work of the finished
 # engine takes less than a millisecond with a few rows (chapter 8), and there they do. So engines take the timeline as
@@ -385,5 +518,45 @@ print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs o
 # What is still simplified: one lane for compute is one stream. A span covers a whole batch, from its first kernel to
 # its last, and the gaps between the kernels inside count as busy. Benchmarks report the share at kernel level apart.
 #
+# ## Check yourself
+#
+# <details><summary>A profile says that the line `token = ids[0].item()` takes 90 % of the time. Which line should be
+# made faster?</summary>
+#
+# Not this one. `.item()` waits for all that was launched before it, so the 90 % are the device's work. The profile of
+# the host alone cannot say which work that was: use events, or a timeline.
+#
+# </details>
+#
+# <details><summary>Two streams are each busy for 60 % of a window. What is the device's idle share?</summary>
+#
+# Between 0 and 40 %. If they overlap as little as possible, they cover the whole window; if one runs only while the
+# other does, they cover 60 % of it. The durations do not say which, the intervals do.
+#
+# </details>
+#
+# <details><summary>Why may `elapsed_time` not be read right after the second event has been recorded?</summary>
+#
+# Recording puts a marker into the queue. The device notes the time when it gets there, and that may be much later. So
+# the host has to wait for the event first.
+#
+# </details>
+#
+# <details><summary>The idle share of a loop is 24 %. A colleague makes the host's work infinitely fast and the device's
+# twice as fast. How many times as fast is the loop?</summary>
+#
+# Of 100 ms, 24 go and 76 become 38: 100 / 38 = 2.6 times. The ceiling of 1 / (1 − 0.24) = 1.3 holds for the same device
+# work only.
+#
+# </details>
+#
+# **Stretch task.** Section 8 printed what a host span costs. Write a recorder of host spans with the same `with` syntax
+# that needs less than half of that, and gives the same list of name, start and end in the end. (Where does the time go:
+# in the two readings of the clock, or in what `contextmanager` builds around them?)
+
+# %%
+list_guesses()
+
+# %% [markdown]
 # **Next, chapter 1**: a real model, generating text for 32 prompts in the simplest way there is. You will know how to
 # find out what it wastes.

@@ -58,7 +58,7 @@ class DeviceClock:
     Events know only differences. One event, the *anchor*, is therefore tied to a reading of the host's clock; every
     other event lies so many milliseconds behind the anchor.
 
-    Nobody can read both clocks at once. But the device reaches the anchor after the host has read its clock, recorded
+    Both clocks cannot be read at once. But the device reaches the anchor after the host has read its clock, recorded
     the anchor, and before the host, having waited for it, reads its clock again. The middle of the two readings is
     wrong by half their distance at most. That is some microseconds, unless the host is interrupted just then; so
     several anchors are tried, and the one with the closest readings is kept.

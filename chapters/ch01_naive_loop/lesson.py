@@ -18,10 +18,11 @@
 # measure two kinds of waste in it. Chapter 2 removes the first kind. The rest of the course removes the second.
 #
 # - `padding.py`: prompts of different lengths made into one rectangle
-# - `naive_engine.py`: the loop, and a counter of what it computes in vain
+# - `naive_engine.py`: the loop, and a counter of what it computes for nothing
 #
-# About 45 minutes with the three exercises. The model here is `tiny`: random weights, one token per byte, no download.
-# What it writes is noise, but it is always the same noise, and that is what a test needs.
+# About an hour: 20 minutes to read, 35 for the three exercises, and a few to run the cells. The model here is `tiny`:
+# random weights, one token per byte, no download. What it writes is noise, but it is always the same noise, and that is
+# what a test needs.
 
 # %%
 import sys
@@ -36,6 +37,8 @@ import torch
 
 from ch01_naive_loop import NaiveEngine, pad_left, position_ids
 from toolkit.models import load_model
+from toolkit.models.shapes import SHAPES
+from toolkit.predictions import guess, list_guesses
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Timeline, plot_timeline
 
@@ -58,7 +61,7 @@ print(loaded.description)
 #     decode     feed the newest token       ->  its key and value, and the next new token
 #
 # A call of the model is a **forward**. Ten new tokens take ten forwards: one prefill, nine decodes. The tenth token is
-# never fed. Nobody wants to know what follows it.
+# never fed, since what would follow it is not wanted.
 #
 # ## 2. Several prompts in a rectangle
 #
@@ -71,9 +74,9 @@ print(loaded.description)
 #     [8]                0  0  8             0  0  1        0  0  0
 #     [1, 2]             0  1  2             0  1  1        0  0  1
 #
-# The padding stands on the **left**. The next token is read off the last column, so every row's newest token must stand
-# there. And then the columns no longer tell a token's place in its text: token 8 stands in column 2 and is the first of
-# its row. The model must be told, with **position ids** that count the real tokens only.
+# The padding is on the **left**. The next token is read off the last column, so every row's newest token must be there.
+# And then the columns no longer tell a token's place in its text: token 8 is in column 2, counted from 0, and is the
+# first of its row. The model must be told, with **position ids** that count the real tokens only.
 #
 # ### Exercise 1.1: pad ragged prompts on the left (10 minutes)
 #
@@ -83,13 +86,24 @@ print(loaded.description)
 #     make hint EX=1.1      # the next hint, three in all
 #
 # As long as an exercise is unsolved, this notebook says so and runs the reference solution instead. Once you have
-# written it, the cells below run your code. What the next cell should show is the picture above.
+# written it, the cells below run your code. What the next cell should show is the table above.
 
 # %%
 input_ids, mask = pad_left([[5, 6, 7], [8], [1, 2]], pad_id=0)
 print("input_ids     ", input_ids.tolist())
 print("mask          ", mask.tolist())
 print("position_ids  ", position_ids(mask).tolist())
+
+# %% [markdown]
+# **Predict first.** Prompts of 40, 8, 8 and 8 tokens in one rectangle. Which share of its places is padding? (Put a
+# number in place of the dots; chapter 0 explains these cells.)
+
+# %%
+padding_guess = guess("padding in the rectangle of prompts with 40, 8, 8 and 8 tokens, %", ...)
+
+# %%
+_, mask = pad_left([[7] * length for length in (40, 8, 8, 8)], pad_id=0)
+padding_guess.compare(100 * (1 - int(mask.sum()) / mask.numel()), "%")
 
 # %% [markdown]
 # ## 3. The loop
@@ -127,33 +141,36 @@ for prompt, answer in zip(prompts, answers, strict=True):
 # %% [markdown]
 # ## 4. The first waste: places that no request needed
 #
-# Every column of every row is computed. Here is one batch of eight requests, with prompts of 8 to 40 tokens, of which
-# each asks for 1 to 32 new ones.
-#
-# **Predict first.** Prompt lengths are drawn evenly from 8 to 40. Numbers of new tokens are drawn evenly from 1 to 32.
-# Which share of the computed places was wasted? Write a number down before you scroll on.
+# Every column of every row is computed. Take one batch of eight requests. Prompt lengths are drawn evenly from 8 to 40,
+# numbers of new tokens evenly from 1 to 32.
 #
 # ### Exercise 1.3: count what padding wastes (10 minutes)
 #
 # In `my/ch01_naive_loop/naive_engine.py`, write `_count` and `padding_share`, 5 lines in all. A computed place is
 # useful if it holds a real token *and* its row is not done yet. `make hint EX=1.3`.
+#
+# **Predict first.** Which share of the computed places is wasted in this batch, prefill and decode together?
+
+# %%
+waste_guess = guess("wasted places of one static batch of eight requests, %", ...)
 
 # %%
 lengths = [(row["prompt"], row["wanted"] + 1) for row in read_recording(DATA / "cpu" / "ch01_batch.json")["rows"]]
 engine = NaiveEngine(model, batch_size=8)
 engine.generate([[7] * prompt for prompt, _ in lengths], [new for _, new in lengths], ignore_eos=True)
 print(f"{engine.positions_computed} places computed, {engine.positions_useful} useful, in {engine.num_steps} forwards")
-print(f"padding share {engine.padding_share:.1%}")
+waste_guess.compare(100 * engine.padding_share, "%")
 
 # %% [markdown]
 # The same batch, drawn. Left of the line is the prefill, right of it the decode, one forward per column:
 #
-# ![One static batch](../../figures/ch01_batch.png)
+# ![Eight rows of one static batch as bars: padding and prompt left of a line, to the right of it the new tokens that
+# were wanted and, in most rows longer, what was computed after the row was done.](../../figures/ch01_batch.png)
 #
 # The two kinds of waste are not equally bad. The padding on the left is computed in one forward, in which a device has
 # plenty to do at once. The crossed bars on the right are whole forwards in which fewer and fewer rows are wanted, down
 # to one. For those the formula is simple: with the longest answer *m* and the mean answer *a*, the batch takes *m*
-# forwards, and *a* would do if no place ever stood empty. So it could be *m / a* times as fast:
+# forwards, and *a* would do if no place were ever empty. So it could be *m / a* times as fast:
 
 # %%
 new = [new for _, new in lengths]
@@ -161,13 +178,13 @@ print(f"longest answer {max(new)}, mean {sum(new) / len(new):.1f}: up to {max(ne
 
 # %% [markdown]
 # Then why not one request at a time, with no padding at all? Measured, with the same requests in batches of different
-# sizes. Every number below is read from the recordings in figures/data: on the H100 a model of 8 billion random
-# weights, on the CPU SmolLM2-135M on one thread:
+# sizes: on the H100 32 requests for a model of 8 billion random weights, in batches of 2 and more; on the CPU 16
+# requests for SmolLM2-135M on one thread, from one at a time. The numbers are read from the recordings in figures/data:
 
 # %%
 for device in ("h100", "cpu"):
     recording = read_recording(DATA / device / "ch01_batch_sizes.json")
-    print(recording["device"])
+    print(f"{recording['device']}, {recording['rows'][0]['requests']} requests")
     for row in recording["rows"]:
         print(
             f"  {row['batch_size']:3} rows {row['tokens_per_s']:8.1f} tokens/s {row['steps']:5} forwards of "
@@ -175,13 +192,87 @@ for device in ("h100", "cpu"):
         )
 
 # %% [markdown]
-# ![Static batches of different sizes](../../figures/ch01_batch_sizes.png)
+# ![Wanted tokens per second on a GPU in static batches of 2 to 32 rows: they rise with every doubling, from 43 to 440,
+# while the wasted share rises from 23 to 42 %.](../../figures/ch01_batch_sizes.png)
 #
-# The largest batch wastes most, and is fastest all the same. Read the milliseconds: on the H100 a forward of 16 rows
-# takes about as long as one of 2. On the CPU more rows take longer, but not in proportion. Rows are cheap and forwards
-# are dear. So the batch stays; what has to go is the waste in it.
+# The largest batch wastes most, and is fastest all the same. On the CPU more rows take longer, but not in proportion.
+# On the H100 the forwards seem to take about as long with 2 rows as with 32. Is a row really free? Do not believe it
+# yet: section 6 shows that in this loop the *host* sets the time of a decode step.
 #
-# ## 5. The second waste: the device waits
+# ## 5. When is a row free?
+#
+# A forward reads from the device's memory all weights once, whatever the number of rows, and the keys and values of
+# every row. It cannot be faster than these bytes over the memory's bandwidth. That is its **floor**:
+#
+#     floor = (bytes of the weights + rows * tokens in the cache * bytes of a token) / bandwidth
+#
+# For a model of the shape of Llama 3.1 8B, 2 bytes a number, and the bandwidth that a copy reached on the H100:
+
+# %%
+shape, roofline = SHAPES["8b"], read_recording(DATA / "h100" / "roofline_step.json")
+bandwidth = roofline["rows"][0]["copy_tb_per_s"] * 1e12  # bytes per second
+kv_width = shape.num_key_value_heads * shape.head_dim
+per_layer = 2 * shape.hidden_size * (shape.hidden_size + kv_width) + 3 * shape.hidden_size * shape.intermediate_size
+weight_bytes = 2 * (shape.num_hidden_layers * per_layer + shape.vocab_size * shape.hidden_size)  # and the output layer
+token_bytes = 2 * 2 * shape.num_hidden_layers * kv_width  # in every layer a key and a value
+
+
+def floor_ms(rows, context):
+    return (weight_bytes + rows * context * token_bytes) / bandwidth * 1e3
+
+
+print(f"weights {weight_bytes / 1e9:.1f} GB; a token in the cache {token_bytes / 1e3:.0f} kB")
+print(f"floor with  1 row  of  128 tokens {floor_ms(1, 128):6.2f} ms")
+print(f"floor with 32 rows of  128 tokens {floor_ms(32, 128):6.2f} ms")
+
+graphs = {
+    row["rows"]: row["device_ms"]
+    for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]
+    if row["forward"] == "graph"
+}
+contexts = {row["context"]: row["ms"] for row in roofline["rows"] if row["form"] == "graph"}
+print(f"measured with 1 row of few tokens {graphs[1]:6.2f} ms, launched as one graph (chapter 6)")
+
+# %% [markdown]
+# **Predict first.** Launched as one graph, the forward's time is the device's own. The cell above shows it for 1 row
+# with few tokens in the cache, some milliseconds above its floor. How many milliseconds do 32 such rows take? And 32
+# rows of 8,000 tokens each? (`floor_ms` is there for you to call.)
+
+# %%
+rows_guess = guess("a graph forward of 32 rows with few tokens, ms", ...)
+context_guess = guess("a graph forward of 32 rows of 8,000 tokens, ms", ...)
+
+# %%
+rows_guess.compare(graphs[32], "ms")
+context_guess.compare(contexts[8000], "ms")
+print(f"floor with 32 rows of 8000 tokens {floor_ms(32, 8000):6.2f} ms")
+
+# %% [markdown]
+# <details><summary>What happened</summary>
+#
+# ![The time of a decode forward for 1 to 32 rows. As one graph it rises from 8.2 to 9.3 ms, above a floor of 5.2 ms.
+# Launched one by one it takes 26 to 41 ms without any order.](../../figures/ch01_rows.png)
+#
+# Thirty-one further rows cost about a millisecond: the weights are read once for all of them. With long texts the KV
+# cache counts, and it is read for every row: 32 rows of 8,000 tokens have more bytes in the cache than the model has
+# weights.
+#
+# </details>
+#
+# A row is free as long as three things hold:
+#
+# - **Its cache is small beside the weights.** The cell says how many bytes a token has. With some 115,000 tokens in the
+#   cache, in whatever rows, the cache has as many bytes as the weights.
+# - **There is little to compute.** Each row multiplies each weight once. An H100 does about 330 multiplications with
+#   additions in the time in which it reads one weight (989 TFLOP/s in bfloat16 by its data sheet), so up to some 300
+#   rows the memory sets the time. A prefill has that many tokens at once, so a prefill is not free.
+# - **The device sets the time at all**, and not the host that launches.
+#
+# A CPU computes far less for each byte that it reads, which is why its forwards grow with the rows from the start.
+#
+# So rows are cheap and forwards are dear. The batch stays; what has to go is the waste in it.
+#
+# ## 6. The second waste: the device waits
 #
 # After each forward the host asks for the new tokens with `tolist()`. It needs them: they are the next input. So it
 # waits until the device is done, and then the device waits until the host has launched the next forward:
@@ -189,55 +280,97 @@ for device in ("h100", "cpu"):
 #     host      launch | wait ............ | append, mask, launch | wait ............ | append, ...
 #     device           | forward           |        idle          | forward           |   idle
 #
-# **Predict first.** The tiny model's forward takes one or two milliseconds on a CPU. Appending eight numbers to eight
-# lists takes some microseconds. Which share of the time is the device idle in the cell below? And what could it gain at
-# most, if the host's work were hidden? (Chapter 0: with idle share *s*, at most 1 / (1 − *s*) times.)
+# **Predict first.** The tiny model's forward takes a few milliseconds on a CPU. Between two forwards the host makes
+# about fifteen calls of torch on tensors of a few numbers: the mask grows, positions are computed, ids become a tensor.
+# Each takes some microseconds, and so does the Python around it. For which share of the time is the device idle? And
+# how much could be gained, at most, if the host's work were hidden? (Chapter 0: with idle share *s*, at most
+# 1 / (1 − *s*) times.)
+
+# %%
+idle_guess = guess("the device is idle between forwards, tiny model on a CPU, %", ...)
+gain_guess = guess("with the host's work hidden, at most so many times as fast", ...)
 
 # %%
 workload = [[7] * 40 for _ in range(8)]
 NaiveEngine(model, batch_size=8).generate(workload, [4] * 8, ignore_eos=True)  # warm-up
-timeline = Timeline(model.device)
-NaiveEngine(model, batch_size=8, timeline=timeline).generate(workload, [12] * 8, ignore_eos=True)
-recording = timeline.finish()
+runs = []
+for _ in range(5):
+    timeline = Timeline(model.device)
+    NaiveEngine(model, batch_size=8, timeline=timeline).generate(workload, [12] * 8, ignore_eos=True)
+    runs.append(timeline.finish())
+recording = sorted(runs, key=lambda run: run.idle_share())[2]  # the median, see chapter 0
 idle = recording.idle_share()
-print(f"idle share {idle:.1%}; so at most {1 / (1 - idle):.2f} times as fast with the same device work")
+idle_guess.compare(100 * idle, "%")
+gain_guess.compare(1 / (1 - idle), "times")
 plot_timeline(recording, title="The naive loop, tiny model")
 
 # %% [markdown]
 # (On a CPU host and device are the same thread. The lane "compute" is the time of the forward, and the host lane says
 # "wait" for as long.)
 #
-# Now the same loop with a model of 8 billion parameters on an H100. Before you look: is the idle share larger or
-# smaller than the one above?
+# Now the same loop with a model of 8 billion parameters on an H100.
 #
-# ![The naive loop on a GPU](../../figures/ch01_steps.png)
+# **Predict first.** Is the idle share there `"larger"` or `"smaller"` than the one above?
 
 # %%
+larger_guess = guess("the idle share on the H100 is larger or smaller", ...)
+
+# %%
+rows = {}
 for device in ("h100", "cpu"):
     recording = read_recording(DATA / device / "ch01_batch_sizes.json")
-    row = next(row for row in recording["rows"] if row["batch_size"] == 8)
+    row = rows[device] = next(row for row in recording["rows"] if row["batch_size"] == 8)
     gap = row["idle_share"] * row["ms_per_step"]
     print(
         f"{recording['device']}, {row['batch_size']} rows: {row['ms_per_step']:.1f} ms per step\n"
         f"    host {row['host_ms_per_step']:.2f} ms, device idle {row['idle_share']:.1%}, that is {gap:.2f} ms"
     )
+larger_guess.compare("larger" if rows["h100"]["idle_share"] > idle else "smaller")
 
 # %% [markdown]
-# Smaller: the gap is short beside such a long forward. But do not believe this number yet. Look at the host's lane on
-# the H100. Only in step 0, where the prompts are computed, does it wait for the device. After that it is *launching*,
-# nearly all the time. A forward of this model is more than a thousand small kernels, and Python launches them one by
-# one. In a decode step the device runs each of them faster than the next one is launched. So it has gaps *inside* the
-# forward as well, and our instrument counts a forward from its first kernel to its last, gaps included.
+# <details><summary>What happened</summary>
+#
+# It is smaller, because the gap is short beside such a long forward (and for the same reason smaller still with
+# SmolLM2 on the CPU). Here are some steps on the H100, and one turn of the host enlarged. In the turn it takes the ids,
+# appends them, makes the next mask (this has no name in the picture), and copies the inputs:
+#
+# ![Five steps of the naive loop on a GPU. From step 1 on the host's lane is filled with launches. Enlarged, the 0.67 ms
+# between two forwards: the host waits, works, begins to launch, and copies the inputs.](../../figures/ch01_steps.png)
+#
+# </details>
+#
+# But do not believe this number yet. Look at the host's lane on the H100. Only in step 0, where the prompts are
+# computed, does it wait for the device for long. After that it is *launching*, nearly all the time. A forward of this
+# model is more than a thousand small kernels, and Python launches them one by one. In a decode step the device runs
+# each of them faster than the next one is launched. So it has gaps *inside* the forward as well, and our instrument
+# counts a forward from its first kernel to its last, gaps included.
+#
+# That the host sets the time shows in another way. Here are steps of 8 rows in several recordings, on average and with
+# the few prefills among them, and single forwards from chapter 6:
+
+# %%
+for name, what in (("ch01_batch_sizes", "batch_size"), ("ch02_spread", "rows")):
+    for row in read_recording(DATA / "h100" / f"{name}.json")["rows"]:
+        if row[what] == 8 and row.get("batching", "static") == "static":
+            print(f"{name:17} {row.get('lengths', ''):23} {row['ms_per_step']:5.1f} ms per step")
+for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
+    if row["rows"] == 8:
+        print(f"{'ch06_forward':17} {row['forward']:23} {row['device_ms']:5.1f} ms")
+
+# %% [markdown]
+# Launched one by one it takes 27 to 49 ms, though the device does the same each time: hosts are now faster and now
+# slower. As a graph it takes less than 10. When you compare two recordings of this loop, differences of ten
+# milliseconds say nothing about the device.
 #
 # There are two kinds of idle time, then, and the course treats both:
 #
 # - **between forwards**: the host takes its turn. This is what the idle share of the timelines shows. Chapters 3 to 5
 #   and 7 remove it.
-# - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph, and
-#   about 9 ms remain of the forward above. The gap between forwards stays as long as it is. So its share, which looks
-#   like nothing now, becomes four times as large, and it grows with every task that an engine's host has.
+# - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph. The
+#   gap between forwards stays as long as it is. So its share, which looks like nothing now, becomes three to five times
+#   as large, and it grows with every task that an engine's host has.
 #
-# ## 6. Find the bug
+# ## 7. Find the bug
 #
 # A colleague's batched loop gives the right answer for the longest prompt of each batch, and nonsense that looks almost
 # right for all others. Alone, every prompt is answered correctly. The padding is on the left, and the mask is right.
@@ -246,19 +379,60 @@ for device in ("h100", "cpu"):
 # <details><summary>Answer</summary>
 #
 # The position ids. Without them a model counts columns. The longest prompt has no padding, so its columns *are* its
-# positions. All others are shifted by their padding: every token is told that it stands later in the text than it does.
+# positions. All others are shifted by their padding: every token is told that it comes later in the text than it does.
 # Try it: let your `position_ids` return `torch.arange(attention_mask.shape[1]).expand_as(attention_mask)` and run
 # `make check CH=1`.
 #
 # </details>
 
 # %% [markdown]
-# ## 7. What this step cost
+# ## 8. What this step cost
 #
-# Little code, and it is right. But look at what a user gets. Nobody's answer is complete before the whole batch is. A
-# request that arrives one step after a batch has started waits for the longest answer in it, even if eight rows have
-# long been done. And memory is reserved for the longest row in all rows.
+# Little code, and it is right. But look at what a user gets. No answer is complete before the whole batch is. A request
+# that arrives one step after a batch has started waits for the longest answer in it, even if all other rows have long
+# been done. And memory is reserved for the longest row in all rows.
 #
 # All three have one cause: the batch is put together once, and then it cannot change.
 #
+# ## Check yourself
+#
+# <details><summary>Four requests with prompts of equal length ask for 5, 5, 5 and 25 tokens. How many forwards does one
+# static batch take, and which share of its decode is wasted?</summary>
+#
+# 25 forwards: one prefill and 24 decodes. The decodes compute 4 × 24 = 96 places, of which 4 + 4 + 4 + 24 = 36 are
+# wanted, so 62.5 % are wasted.
+#
+# </details>
+#
+# <details><summary>Why is the padding not on the right, where it would leave the columns in order?</summary>
+#
+# The next token is read off the last column, and the next decode appends a column. With padding on the right the newest
+# token of each row would be in a column of its own, and new tokens would come behind padding.
+#
+# </details>
+#
+# <details><summary>A forward takes 20 ms with 8 rows and 20 ms with 16. Name two explanations, and a measurement that
+# tells them apart.</summary>
+#
+# The memory sets the time, since the weights are read once either way; or the host sets it, since it launches the same
+# number of kernels. Compare the host's time of the launch with the forward's: if they are equal, it was the host. Or
+# launch the forward as a graph.
+#
+# </details>
+#
+# <details><summary>A token in the cache of the 8B shape has 131 kB. How many bytes does the mask save, by which padding
+# is not attended to?</summary>
+#
+# None. Padding has keys and values in the cache like any other token; the mask only keeps them from being used.
+#
+# </details>
+#
+# **Stretch task.** The batch of section 4 computed 536 places, 43 % of them wasted. Give `NaiveEngine(model,
+# batch_size=4)` the same eight requests in an order of your choice, and stay below 30 %. How many forwards more does
+# that take?
+
+# %%
+list_guesses()
+
+# %% [markdown]
 # **Next, chapter 2**: a batch that is put together again at every step.

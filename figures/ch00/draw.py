@@ -1,9 +1,11 @@
 """Chapter 0's figures."""
 
+from statistics import median
+
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.style import BLUE, EDGE, GREY, ORANGE, new_chart
+from figures.style import BLUE, ORANGE, new_chart
 from toolkit.timeline import Recording, plot_timeline
 
 
@@ -15,9 +17,11 @@ def where(recording: Recorded) -> str:
 
 @figure("ch00_two_clocks")
 def two_clocks(recording: Recorded) -> Figure:
-    """The launch takes about as long for a small product as for a large one; the work does not."""
-    picture, axes = new_chart("One matrix product, two clocks", where(recording))
+    """From a small product to a large one the launch takes a few times as long, the work hundreds of times."""
     rows = recording["rows"]
+    work, launch = (rows[-1][key] / rows[0][key] for key in ("device_ms", "host_ms"))
+    title = f"One matrix product on two clocks: {work:.0f} times the work, {launch:.1f} times the launch"
+    picture, axes = new_chart(title, where(recording))
     places = range(len(rows))
     for key, colour, style, label_at in (("device_ms", BLUE, "o-", 9), ("host_ms", ORANGE, "s--", -16)):
         values = [row[key] for row in rows]
@@ -42,19 +46,20 @@ def two_clocks(recording: Recorded) -> Figure:
 @figure("ch00_first_calls")
 def first_calls(recording: Recorded) -> Figure:
     """The first call of a kernel is not like the others."""
-    picture, axes = new_chart("The same product ten times, from a cold start", where(recording), height=3.4)
     rows = recording["rows"]
-    bars = axes.bar(
-        [row["call"] + 1 for row in rows],
-        [row["ms"] for row in rows],
-        color=[ORANGE if row["call"] == 0 else GREY for row in rows],
-        **EDGE,
-    )
-    axes.bar_label(bars, [f"{row['ms']:.3g}" for row in rows], padding=2, fontsize=9)
-    axes.set_xticks([row["call"] + 1 for row in rows])
-    axes.margins(y=0.12)
+    calls, times = [row["call"] + 1 for row in rows], [row["ms"] for row in rows]
+    title = f"The first call takes {times[0] / median(times[1:]):.0f} times as long as the later ones"
+    picture, axes = new_chart(title, f"{where(recording)}, the same matrix product ten times, each from an idle device")
+    axes.plot(calls[1:], times[1:], "o", color=BLUE, markersize=7, markeredgecolor="black")
+    axes.plot(calls[:1], times[:1], "s", color=ORANGE, markersize=9, markeredgecolor="black")
+    for call, ms in zip(calls, times, strict=True):
+        axes.annotate(f"{ms:.2f}", (call, ms), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(y=0.2)
+    axes.set_xticks(calls)
     axes.set_xlabel("call")
-    axes.set_ylabel("milliseconds")
+    axes.set_ylabel("milliseconds (each line ten times\nthe one below it)")
     return picture
 
 
@@ -62,4 +67,4 @@ def first_calls(recording: Recorded) -> Figure:
 def steps(recording: Recorded) -> Figure:
     """Host and device take turns."""
     timeline = Recording.from_rows(recording["rows"], where(recording))
-    return plot_timeline(timeline, title="Steps of a synchronous loop", steps=(3, 5))
+    return plot_timeline(timeline, title="Host and device take turns", steps=(3, 5))

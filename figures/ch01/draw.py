@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 
 from figures import Recorded, figure
 from figures.style import BLUE, EDGE, GREEN, ORANGE, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from figures.turn import steps_and_turn
+from toolkit.timeline import Recording
 
 # (key of the recording, colour, hatch, label), from left to right
 PARTS = (
@@ -65,4 +66,38 @@ def batch_sizes(recording: Recorded) -> Figure:
 def steps(recording: Recorded) -> Figure:
     """Prefill and decode: host and device take turns."""
     timeline = Recording.from_rows(recording["rows"], recording["device"])
-    return plot_timeline(timeline, title="The naive loop", steps=(0, 4))
+    return steps_and_turn(timeline, "The naive loop", steps=(0, 4), after=2)
+
+
+@figure("ch01_rows", "ch06_forward", "roofline_step")
+def rows_of_a_forward(forward: Recorded, roofline: Recorded) -> Figure:
+    """Thirty-two rows in one forward cost hardly more than one, once launching is out of the way."""
+    numbers = sorted({row["rows"] for row in forward["rows"]})
+    times = {
+        form: [
+            next(r["device_ms"] for r in forward["rows"] if r["forward"] == form and r["rows"] == n) for n in numbers
+        ]
+        for form in ("operation by operation", "graph")
+    }
+    more = times["graph"][-1] / times["graph"][0] - 1
+    title = f"{numbers[-1]} rows take {100 * more:.0f} % longer than {numbers[0]}, where launches do not count"
+    picture, axes = new_chart(
+        title, f"{forward['device']}, a decode forward of the 8b shape with short texts", height=4.4
+    )
+    floor = min(row["floor_ms"] for row in roofline["rows"])
+    looks = (
+        ("operation by operation", ORANGE, "s--", "launched one by one: the host sets the time"),
+        ("graph", BLUE, "o-", "launched as one graph: the device sets the time"),
+    )
+    for form, colour, style, label in looks:
+        axes.plot(numbers, times[form], style, color=colour, markersize=8, markeredgecolor="black", label=label)
+        for n, ms in zip(numbers, times[form], strict=True):
+            axes.annotate(f"{ms:.1f}", (n, ms), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    axes.axhline(floor, color="black", linestyle=":", label=f"reading weights and KV cache once: {floor:.1f} ms")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, [str(n) for n in numbers])
+    axes.set_ylim(0, 1.15 * max(max(each) for each in times.values()))
+    axes.set_xlabel("rows of the forward, one token each")
+    axes.set_ylabel("milliseconds")
+    picture.legend(loc="outside lower center", ncols=1, frameon=False)
+    return picture

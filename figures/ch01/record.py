@@ -58,7 +58,7 @@ def batch(workload: list[WorkloadItem]) -> list[Row]:
 
 def batch_sizes(model: PreTrainedModel, size: Size, workload: list[WorkloadItem], device: torch.device) -> list[Row]:
     """The same workload in batches of different sizes; the sizes take turns, so that a slow minute hits them all."""
-    choices = [size.requests // 2**i for i in (4, 3, 2, 1, 0)]
+    choices = [2**i for i in range(size.requests.bit_length())]  # 1, 2, 4, ... up to all of them
     shares: dict[int, float] = {}
 
     def runner(batch_size: int) -> Runner:

@@ -1,10 +1,16 @@
 """Chapter 2's figures."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.style import BLUE, EDGE, GREEN, ORANGE, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, new_chart
+from figures.turn import steps_and_turn
+from toolkit.timeline import Recording
+
+# At a place of the x axis, and at a share of the height.
+ABOVE: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9}
 
 
 @figure("ch02_spread")
@@ -51,9 +57,13 @@ def budget(recording: Recorded) -> Figure:
     )
     for policy, key, colour, style, label in lines:
         values = [next(r[key] for r in rows if r["token_budget"] == b and r["policy"] == policy) for b in budgets]
-        axes.plot(range(len(budgets)), values, style, color=colour, markersize=8, markeredgecolor="black", label=label)
+        axes.plot(budgets, values, style, color=colour, markersize=8, markeredgecolor="black", label=label)
+    axes.axvline(rows[0]["long_prompt"], color=GREY, linestyle=":")
+    axes.annotate("the whole\nprompt", (rows[0]["long_prompt"], 0.97), (-6, 0), ha="right", va="top", **ABOVE)
     axes.set_ylim(bottom=0)
-    axes.set_xticks(range(len(budgets)), [str(b) for b in budgets])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(budgets, [str(b) for b in budgets])
+    axes.minorticks_off()
     axes.set_xlabel("token budget of a step")
     axes.set_ylabel("milliseconds")
     picture.legend(loc="outside lower center", ncols=1, frameon=False)
@@ -64,4 +74,4 @@ def budget(recording: Recorded) -> Figure:
 def steps(recording: Recorded) -> Figure:
     """Requests decode, and at step 3 another one joins."""
     timeline = Recording.from_rows(recording["rows"], recording["device"])
-    return plot_timeline(timeline, title="Continuous batching, a request joins at step 3", steps=(1, 6))
+    return steps_and_turn(timeline, "A request joins at step 3, and the turns are as before", steps=(1, 6), after=2)

@@ -31,7 +31,7 @@ def pad_left(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:
-    """Each real token's position in its own row: the first one is at 0, however much padding stands before it.
+    """Each real token's position in its own row: the first one is at 0, however much padding comes before it.
 
     Args:
         attention_mask: (rows, length) int64, as from `pad_left`.

@@ -1,7 +1,7 @@
 """Chapter 2, continuous batching: requests join and leave the batch at every step, over a paged KV cache.
 
 Read in this order: request, block_manager, scheduler, batch, sampler, compute, config, entrance, texts, undo,
-request_book, observers, executor, engine, build.
+request_book, observers, executor, engine, build. Beside the engine: row_attention and forecast, with machine_engine.
 """
 
 from ch02_continuous_batching.batch import Batch, BatchInputs, Packer
