@@ -69,6 +69,7 @@ LEND = """        done = accelerator.Event()
 """
 SETTLE = "        self.lent = [(done, tensor) for done, tensor in self.lent if not done.query()]"
 ANSWERS = {
+<<<<<<< HEAD
     "the event is recorded on a named stream": Answer(
         "4.3",
         (("        # BUG\n        loaded.record()\n", ""), ("# BUG loaded.record()", "loaded.record(streams.h2d)")),
@@ -111,6 +112,34 @@ ANSWERS = {
     ),
     "a view keeps the memory as well": Answer(
         "6.5", (("self.lent.append((done, tensor))", "self.lent.append((done, tensor.view(-1)))"),)
+=======
+    "a pipeline, stage by stage": Answer(
+        "0.4",
+        (
+            (
+                "    total_ms = one_step_ms + (num_steps - 1) * slowest_ms\n",
+                "    total_ms = one_step_ms\n    for _ in range(num_steps - 1):\n        total_ms += slowest_ms\n",
+            ),
+        ),
+    ),
+    "positions looked up one by one, and a triangle": Answer(
+        "2.6",
+        (
+            (
+                "    return cache[block_table].flatten(0, 1)[:seq_len]\n",
+                "    size = cache.shape[1]\n"
+                "    return torch.stack([cache[block_table[p // size], p % size] for p in range(seq_len)])\n",
+            ),
+            (
+                "    return key_position <= query_position[:, None]\n",
+                "    return torch.ones(num_queries, seq_len, dtype=torch.bool).tril(seq_len - num_queries)\n",
+            ),
+        ),
+    ),
+    "rows in a list, without a heap": Answer(
+        "2.7",
+        (("heapq.heapreplace(free_at, free_at[0] + tokens)", "free_at[free_at.index(min(free_at))] += tokens"),),
+>>>>>>> l012
     ),
     "the inputs' stream is waited for": Answer(
         "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)

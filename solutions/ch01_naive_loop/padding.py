@@ -1,7 +1,7 @@
 """Making ragged prompts rectangular.
 
 A model wants one tensor, prompts have different lengths: so the short ones are filled up with a padding token. On the
-*left*, because the newest token of every row must stand in the last column, where the next one is read off.
+*left*, because the newest token of every row must be in the last column, where the next one is read off.
 """
 
 from typing import Any

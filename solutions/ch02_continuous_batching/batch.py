@@ -1,6 +1,6 @@
 """From the scheduler's rows to the tensors that the model reads: one packed, ragged batch.
 
-Nothing is padded. The tokens of all rows stand one behind the other, and index tensors say which belong together:
+Nothing is padded. The tokens of all rows follow one another, and index tensors say which belong together:
 
     rows             A: 1 token (decode)   B: 1 token (decode)   C: 3 tokens (prefill chunk)
     input_ids        [ a9                  , b4                  , c0, c1, c2 ]
@@ -159,7 +159,7 @@ class Packer:
 
         Args:
             step: its number.
-            rows: at least one, as scheduled; their blocks are allocated. Packed, decode rows stand first.
+            rows: at least one, as scheduled; their blocks are allocated. Packed, decode rows come first.
             previous: the batch that is still in flight, if there is one; of interest from chapter 7 on.
         """
         ordered = tuple(sorted(rows, key=lambda row: row.num_tokens > 1))

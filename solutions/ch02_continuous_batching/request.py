@@ -138,7 +138,7 @@ class Request:
     def token_ids(self, start: int, end: int) -> list[int]:
         """The tokens at positions start to end - 1, prompt and output taken as one sequence.
 
-        A token that is still in flight has no value yet; PLACEHOLDER stands for it (chapter 7).
+        A token that is still in flight has no value yet; PLACEHOLDER takes its place (chapter 7).
         """
         prompt_length = len(self.prompt_ids)
         output = self.output_ids[max(start - prompt_length, 0) : max(end - prompt_length, 0)]

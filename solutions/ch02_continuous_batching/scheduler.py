@@ -55,7 +55,7 @@ class Scheduler:
         self.tokens_in_step = 0
 
     def add(self, request: Request) -> None:
-        """Put a request into the waiting queue, at its place by arrival: a new one stands last."""
+        """Put a request into the waiting queue, at its place by arrival: a new one comes last."""
         insort(self.waiting, request, key=lambda waiting: waiting.arrival)
 
     def schedule(self) -> list[Row]:

@@ -28,7 +28,7 @@ class VirtualDevice:
             stuck_ms: how long the host is kept after it has sent the first, second, ... marker; 0 after these.
             reach_ms: how long a marker takes from the host to an idle device.
         """
-        self.host_ms = started_s * 1e3  # an odd origin, as a real clock has: nobody may rely on zero
+        self.host_ms = started_s * 1e3  # an odd origin, as a real clock has: no code may rely on zero
         self.depth = depth
         self.wake_ms, self.stuck_ms, self.reach_ms = list(wake_ms), list(stuck_ms), reach_ms
         self.late_ms = 0.0  # what the next wait will be late

@@ -21,7 +21,7 @@ def padded(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def test_prompts_end_in_the_last_column():
-    """Short prompts are filled up on the left, so that every row's newest token stands in the last column."""
+    """Short prompts are filled up on the left, so that every row's newest token is in the last column."""
     prompts, right = [[8], [5, 6, 7], [1, 2]], [[9, 9, 8], [5, 6, 7], [9, 1, 2]]
     input_ids, _ = padded(prompts, pad_id=9)
     seen = input_ids.tolist()
@@ -59,7 +59,7 @@ def test_the_prompts_are_left_alone():
 
 
 def test_positions_count_from_each_rows_first_token():
-    """A row's first real token has position 0, whatever stands to its left; so has padding."""
+    """A row's first real token has position 0, whatever is to its left; so has padding."""
     mask = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1], [0, 1, 1, 1]])
     before = mask.clone()
     positions = position_ids(mask)

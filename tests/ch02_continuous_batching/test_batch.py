@@ -47,7 +47,7 @@ def check(name: str, seen: object, expected: object, cause: str) -> None:
 
 @pytest.mark.exercise("2.4")
 def test_tokens_and_positions_are_packed():
-    """Each row's tokens stand one behind the other without padding, each with its position in its own request."""
+    """The rows' tokens follow one another without padding, each with its position in its own request."""
     rows, blocks = make_rows()
     _, inputs = packed(rows, blocks)
     check(
@@ -88,7 +88,7 @@ def test_only_sampling_rows_are_sampled():
         "It counts in packed tokens, as query_start_loc; the row `first` is an unfinished chunk and must not sample",
     )
     names = [row.request.request_id for row in ordered]
-    check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows stand first")
+    check("the order of rows", names, ["decode", "chunk", "first"], "Decode rows come first")
 
 
 @pytest.mark.exercise("2.4")
@@ -103,7 +103,7 @@ def test_a_token_in_flight_has_a_placeholder():
 
 
 def test_sampling_inputs_follow_the_sampling_rows():
-    """Temperature, limits and random numbers stand in the order of the rows that sample."""
+    """Temperature, limits and random numbers are in the order of the rows that sample."""
     rows, blocks = make_rows()
     _, inputs = pack(rows, blocks)
     assert inputs.temperature.tolist() == [0.5, 0.0] and inputs.top_k.tolist() == [3, 0]

@@ -72,7 +72,7 @@ def test_a_request_with_spare_blocks_lacks_none():
 
 
 def test_blocks_are_taken_and_leave_the_pool():
-    """A block that a request owns is not free any more, and nobody else gets it."""
+    """A block that a request owns is not free any more, and no other request gets it."""
     manager = BlockManager(6, 4)
     requests = [request(str(i), i) for i in range(3)]
     for r in requests:
@@ -149,4 +149,4 @@ def test_every_block_has_one_owner(actions: list[tuple[int, int]]):
         elif manager.can_allocate(requests[index], tokens):
             manager.allocate(requests[index], tokens)
         everywhere = sorted([*manager.free_blocks, *(b for r in requests for b in r.block_table)])
-        assert everywhere == list(range(10)), f"each of the blocks 0 to 9 should stand in one place; seen: {everywhere}"
+        assert everywhere == list(range(10)), f"each of the blocks 0 to 9 should be in one place; seen: {everywhere}"

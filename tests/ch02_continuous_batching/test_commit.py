@@ -165,7 +165,7 @@ def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
         f"a was preempted while its row was in flight, so 41 must be dropped, and b gets 42. Seen: a {a.output_ids}, "
         f"b {b.output_ids}. "
     ) + likely(
-        (not a.output_ids, "b's row stands behind a's: `break` and `return` leave it out as well, `continue` does not"),
+        (not a.output_ids, "b's row comes behind a's: `break` and `return` leave it out as well, `continue` does not"),
         otherwise=f"Compare row.epoch with request.epoch; a's status ({a.status.value}) cannot tell",
     )
     assert [o.request_id for o in outputs] == ["b"], f"a dropped row makes no output; seen: {outputs}"
@@ -230,7 +230,7 @@ def test_a_stop_string_ends_a_request_and_is_cut_off(model, expected):
 
 
 def test_a_stop_string_may_end_inside_a_token(model, expected):
-    """A stop string counts wherever it stands in the text, also if its token brings more text behind it."""
+    """A stop string counts wherever it is in the text, also if its token brings more text behind it."""
 
     class LongTokens:
         """Writes token 26 as <26>."""

@@ -63,7 +63,7 @@ def test_equals_generate_under_preemption(model, expected, policy, num_blocks):
             "comes back, its output counts as known too, so a chunk that ends inside it must not sample (2.2); or its "
             "blocks were given away in a step in which it had a row (2.3)"
         )
-    assert preempted, "the pool was meant to be too small, but nobody was preempted: this test tested nothing"
+    assert preempted, "the pool was meant to be too small, but no request was preempted: this test tested nothing"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -76,7 +76,7 @@ def test_every_family_equals_generate(family):
 
 
 def test_requests_that_join_later_get_the_same_tokens(model, expected):
-    """Requests may arrive at any step; nobody's tokens depend on who else is in the batch."""
+    """Requests may arrive at any step; no request's tokens depend on what else is in the batch."""
     engine = build(model, block_size=4, max_rows=3, token_budget=16)
     results: dict[str, list[int]] = {}
     for i in range(200):

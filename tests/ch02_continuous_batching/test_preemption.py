@@ -32,7 +32,7 @@ def test_a_preempted_request_starts_over_and_keeps_its_output():
     scheduler.preempt(request)
     assert request.status is RequestStatus.WAITING and request not in scheduler.running, (
         f"a preempted request waits and does not run: its status is {request.status.value}, and the list of running "
-        f"requests has {counted(len(scheduler.running), 'entry', 'entries')}. Whoever stays in it is chosen as a "
+        f"requests has {counted(len(scheduler.running), 'entry', 'entries')}. One that stays in it is chosen as a "
         "victim again and again"
     )
     assert scheduler.blocks.num_free_blocks == 64, "a preempted request must give back all its blocks"
@@ -50,7 +50,7 @@ def test_a_preempted_request_starts_over_and_keeps_its_output():
         f"{epoch + 1}, but has {request.epoch}. Otherwise a token is appended twice"
     )
     assert list(scheduler.waiting) == [request], (
-        "it has to come back, so it stands in the waiting queue, which has "
+        "it has to come back, so it belongs in the waiting queue, which has "
         f"{counted(len(scheduler.waiting), 'entry', 'entries')}: see `add`"
     )
     seen = [(row.start, row.num_tokens, row.samples) for row in scheduler.schedule()]
@@ -64,7 +64,7 @@ def test_the_latest_arrival_makes_room():
     """When blocks run out, the request that came last gives its blocks up, and no more than needed do."""
     scheduler, (a, b, c) = scheduler_with(4, 4, 4, num_blocks=6)
     step(scheduler)  # 3 blocks owned, all full
-    scheduler.blocks.free_blocks.clear()  # as if somebody else had taken the other 3
+    scheduler.blocks.free_blocks.clear()  # as if another request had taken the other 3
     seen = step(scheduler)
     assert c.status is RequestStatus.WAITING and c.block_table == [], (
         f"a needed one more block and none was free: c, the latest, should have been preempted. "
@@ -122,11 +122,11 @@ def test_an_earlier_request_is_never_preempted_for_a_later_one():
     scheduler.blocks.free_blocks.clear()
     seen = step(scheduler)  # a's 4th token fits its block, b's 5th does not
     assert seen == {"a": 1}, (
-        f"a has room in its block and decodes; b needs a block, none is free, and nobody came after it: it sits out. "
-        f"Seen: {seen}"
+        f"a has room in its block and decodes; b needs a block, none is free, and no request came after it: it sits "
+        f"out. Seen: {seen}"
     )
     assert a.status is b.status is RequestStatus.RUNNING and len(b.block_table) == 1, (
-        f"nobody had to be preempted: a is {a.status.value}, b is {b.status.value} with blocks {b.block_table}"
+        f"no request had to be preempted: a is {a.status.value}, b is {b.status.value} with blocks {b.block_table}"
     )
 
 
@@ -144,7 +144,7 @@ def test_a_later_request_cannot_take_blocks_from_an_earlier_one():
     seen = shares(scheduler.schedule())
     assert a.status is RequestStatus.RUNNING and seen == {"a": 1}, (
         f"b was served first and lacked a block, but a came before it: b sits out, a decodes. Seen: rows {seen}, a is "
-        f"{a.status.value}. If later requests may take from earlier ones, they can take from each other for ever"
+        f"{a.status.value}. If later requests may take from earlier ones, they can take from each other without end"
     )
 
 
@@ -159,7 +159,7 @@ def test_a_row_of_this_step_is_not_preempted():
 
 
 def test_preempted_requests_wait_in_order_of_arrival():
-    """Preempted requests stand before later ones in the waiting queue, whatever the order of preemption."""
+    """Preempted requests come before later ones in the waiting queue, whatever the order of preemption."""
     scheduler, requests = scheduler_with(4, 4, 4, 4, max_rows=3)
     step(scheduler)
     for victim in (requests[1], requests[2]):
@@ -193,7 +193,7 @@ def test_everybody_finishes_in_a_pool_that_is_too_small(policy: str, num_blocks:
     lengths = {request.request_id: len(request.output_ids) for request in requests}
     assert set(lengths.values()) == {10}, (
         f"each request should end with 10 tokens within 2000 steps; seen: {lengths}. "
-        "If none moves, requests wait for each other's blocks, or take them from each other for ever"
+        "If none moves, requests wait for each other's blocks, or take them from each other without end"
     )
     assert scheduler.blocks.num_free_blocks == num_blocks, (
         f"all have finished, but {num_blocks - scheduler.blocks.num_free_blocks} blocks are missing from the pool"

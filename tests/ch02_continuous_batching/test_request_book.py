@@ -33,7 +33,7 @@ def test_a_request_has_one_last_output(book):
 
 
 def test_a_last_output_has_a_reason(book):
-    """Whoever ends a request says why; until then it stays in the book."""
+    """A request is ended with a reason; until then it stays in the book."""
     request = running(book, "a")
     with pytest.raises(RuntimeError, match="request a has no finish_reason yet"):
         book.last_output(request)
