@@ -69,7 +69,6 @@ LEND = """        done = accelerator.Event()
 """
 SETTLE = "        self.lent = [(done, tensor) for done, tensor in self.lent if not done.query()]"
 ANSWERS = {
-<<<<<<< HEAD
     "the event is recorded on a named stream": Answer(
         "4.3",
         (("        # BUG\n        loaded.record()\n", ""), ("# BUG loaded.record()", "loaded.record(streams.h2d)")),
@@ -112,7 +111,7 @@ ANSWERS = {
     ),
     "a view keeps the memory as well": Answer(
         "6.5", (("self.lent.append((done, tensor))", "self.lent.append((done, tensor.view(-1)))"),)
-=======
+    ),
     "a pipeline, stage by stage": Answer(
         "0.4",
         (
@@ -139,7 +138,6 @@ ANSWERS = {
     "rows in a list, without a heap": Answer(
         "2.7",
         (("heapq.heapreplace(free_at, free_at[0] + tokens)", "free_at[free_at.index(min(free_at))] += tokens"),),
->>>>>>> l012
     ),
     "the inputs' stream is waited for": Answer(
         "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)
