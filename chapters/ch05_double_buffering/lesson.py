@@ -539,7 +539,7 @@ if is_simulated():
 #
 # </details>
 #
-# <details><summary>`advance` returns an empty list in two situations. In which?</summary>
+# <details><summary><code>advance</code> returns an empty list in two situations. In which?</summary>
 #
 # In the first step after a pause, which launches a batch and has nothing to commit yet; and when nothing is in flight
 # and nothing can run.

@@ -1,6 +1,7 @@
 """Exercise 5.4: the pace of a pipeline, against sums done by hand and against the simulated GPU's virtual clock."""
 
 from itertools import pairwise
+from numbers import Integral
 
 import pytest
 
@@ -117,12 +118,12 @@ def test_the_fewest_in_flight(machine: Machine):
     has_result(seen, f"fewest_in_flight({machine})")
     slowest, latency = slowest_ms(machine), latency_ms(machine)
     expected = next(number for number in range(1, 100) if latency / number <= slowest)
-    assert isinstance(seen, int) and seen == expected, (
+    assert isinstance(seen, Integral) and seen == expected, (
         f"on {machine} a step takes at least {slowest:g} ms, and a batch {latency:g} ms from host work to "
         f"copy out: {expected} in flight "
         f"are enough and {expected - 1} too few; fewest_in_flight says {seen!r}. "
     ) + likely(
-        (not isinstance(seen, int), "It is a whole number."),
+        (not isinstance(seen, Integral), "It is a whole number."),
         (seen == expected - 1, f"With {expected - 1} in flight a step takes {latency / max(expected - 1, 1):g} ms."),
         (seen == expected + 1, f"With {expected} in flight, {latency / expected:g} ms are short enough already."),
         (seen == 2, "Two are enough on some machines only."),
