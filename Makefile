@@ -13,7 +13,7 @@ RAY := .venv-ray/bin/python
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
 
-.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu lab check hint progress bench soak record figures exercises lessons lint
+.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,14 +56,25 @@ test-long: setup ## the long sweeps that make test leaves out
 testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
 	@COURSE_CODE=solutions $(VENV) -m pytest -m '(gpu or both) and not long'
 
-# The repository is Jupyter's root: a lesson's pictures and all other lessons lie outside its own folder.
-LESSON = chapters/ch00_measuring/lesson.ipynb
-lab: setup ## JupyterLab on chapter 0
-	@$(VENV) -m jupyter lab --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/$(LESSON)
+start: setup ## make my/, your copy of exercises and lessons; in one that is there, bring back missing files
+	@$(VENV) -m toolkit.commands.learner.start
+
+# Something that the learner has to decide (exit code 1) is no error of make's.
+update: setup ## after git pull: bring what is new into my/, and keep your edits
+	@$(VENV) -m toolkit.commands.learner.update || [ $$? -eq 1 ]
+
+reset: setup ## put one exercise back as it was: make reset EX=2.1
+	@$(VENV) -m toolkit.commands.learner.reset $(EX)
+
+lab: setup ## JupyterLab on your lesson of chapter 0
+	@$(VENV) -m toolkit.commands.learner.lab
 
 # Unsolved exercises (exit code 1) are no error of make's.
 check: setup ## test your own code: make check CH=2, or one exercise: make check EX=2.1
 	@$(VENV) -m toolkit.commands.exercises.check $(or $(EX),$(CH)) || [ $$? -eq 1 ]
+
+watch: setup ## the same at every save: make watch CH=2, or EX=2.1
+	@$(VENV) -m toolkit.commands.learner.watch $(or $(EX),$(CH))
 
 hint: setup ## the next hint for an exercise: make hint EX=2.1
 	@$(VENV) -m toolkit.commands.exercises.hint $(EX)
@@ -77,8 +88,11 @@ bench: setup ## on a GPU (20 minutes) ours against the transformers library: mak
 soak: setup ## a long random run of the full engine, two minutes: make soak [STEPS=20000] [SEED=0]
 	@$(VENV) -m toolkit.commands.soak $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
+# What is measured with Ray runs in Ray's environment.
+RECORD = $(if $(filter replicas,$(CH)),$(RAY),$(VENV))
 record: setup ## measure what a chapter's figures show, on this machine: make record CH=4 [DEVICE=cpu]
-	@$(VENV) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
+	@$(if $(filter replicas,$(CH)),$(VENV) -m toolkit.bootstrap_ray)
+	@$(RECORD) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw

@@ -7,6 +7,7 @@ make record CH=roofline           # on a GPU only
 make record CH=step_profile       # on a GPU only: where the time of a decode step goes, kernel by kernel
 make record CH=host_cost          # a step's cost for the host, by rows
 make record CH=busy_neighbour     # on a GPU: the same engine beside a process that keeps all cores busy
+make record CH=replicas           # with Ray: its way's cost for a call, what is seen of a death, a model in two shares
 
 Without make: python -m figures.record 0 --device cpu
 """

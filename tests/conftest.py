@@ -1,6 +1,6 @@
 """Chooses whose code the tests run, before any test module is imported, and says so in pytest's header.
 
-COURSE_CODE=mine tests the learner's chapters/; not set, or COURSE_CODE=solutions, the reference in solutions/.
+COURSE_CODE=mine tests the learner's my/; not set, or COURSE_CODE=solutions, the reference in solutions/.
 """
 
 import os

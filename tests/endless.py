@@ -8,9 +8,10 @@ from types import FrameType
 
 import pytest
 
+from toolkit.choice import MINE
 from toolkit.course import ROOT
 
-_CHAPTERS = tuple(str(ROOT / folder / "ch") for folder in ("chapters", "solutions"))
+_CHAPTERS = tuple(str(ROOT / folder / "ch") for folder in (MINE, "solutions"))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from toolkit.choice import MINE
 from toolkit.course import ROOT
 
 Line = tuple[CodeType, int]
@@ -18,7 +19,7 @@ Line = tuple[CodeType, int]
 
 def is_chapters(code: CodeType) -> bool:
     path = Path(code.co_filename)
-    return path.is_relative_to(ROOT / "solutions") or path.is_relative_to(ROOT / "chapters")
+    return path.is_relative_to(ROOT / "solutions") or path.is_relative_to(ROOT / MINE)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What is generated is up to date with what it is generated from.
 
-The manifest is compared always. Files in chapters/ are a learner's to edit, and notebooks to run, so these are compared
-only where the environment variable CI is set.
+The manifest is compared always. Files in chapters/ may hold edits from before there was my/, and notebooks are run, so
+these are compared only where the environment variable CI is set.
 """
 
 import os

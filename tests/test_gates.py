@@ -1,6 +1,6 @@
 """The double gate: every exercise fails as shipped with its own message (here) and every solution passes (all tests).
 
-Fresh stubs are what is tested, so a learner's edits in chapters/ change nothing.
+Fresh stubs are what is tested, so a learner's edits in my/ change nothing.
 """
 
 import pytest

@@ -8,7 +8,7 @@ from toolkit.errors import UserError
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STRUCTURE = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
-CODE = "\nclass A:\n\n    def b(self):\n        self.run(1, 2)\n"
+CODE = "\nclass A:\n\n    def b(self):\n        self.run(1, 2)\n\n    async def c(self): ...\n"
 
 
 def test_the_pages_name_places_in_the_code():
@@ -27,8 +27,9 @@ def test_line_numbers_are_up_to_date(page):
 def test_a_place_that_moved_is_found(tmp_path):
     (tmp_path / "solutions").mkdir()
     (tmp_path / "solutions/a.py").write_text(CODE, encoding="utf-8")
-    link, quote = "[`A.b`](../solutions/a.py#L{})", "at solutions/a.py:{}  `self.run(...)`"
-    assert refreshed(link.format(1) + quote.format(9), tmp_path) == link.format(4) + quote.format(5)
+    link, quote = "[`A.{}`](../solutions/a.py#L{})", "at solutions/a.py:{}  `self.run(...)`"
+    moved = link.format("b", 1) + link.format("c", 1) + quote.format(9)
+    assert refreshed(moved, tmp_path) == link.format("b", 4) + link.format("c", 7) + quote.format(5)
 
 
 def test_a_place_that_is_gone_is_an_error(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+MINE = "my"  # the learner's copy, a folder of the repository (toolkit/commands/learner makes it)
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Choice:
     def rooms(self, package: str) -> list[Path]:
         """The folders in which the files of a chapter are looked for; the first that has a file wins."""
         solutions = self.root / "solutions"
-        return [self.root / "chapters", solutions] if self.is_mine(package) else [solutions]
+        return [self.root / MINE, solutions] if self.is_mine(package) else [solutions]
 
     def describe(self) -> str:
         """Whose code runs, as the end of a sentence."""
         if self.code == "solutions":
             return "the reference solutions, in solutions/"
-        folder = "chapters/" if self.chapter is None else f"chapters/{self.chapter}/"
+        folder = f"{MINE}/" if self.chapter is None else f"{MINE}/{self.chapter}/"
         others = "all other files and what is not solved yet" if self.fill else "all other files"
         return f"your code, in {folder} ({others} run as the reference)"

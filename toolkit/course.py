@@ -1,13 +1,14 @@
-"""Which code runs: the learner's (chapters/) or the reference (solutions/).
+"""Which code runs: the learner's (my/) or the reference (solutions/).
 
 Every chapter is a package such as `ch02_continuous_batching` that is imported by its bare name. Its files with
-exercises exist twice, and which of the two is meant is decided once per process and in one place:
+exercises exist twice, complete in solutions/ and as the learner writes them in my/. Which of the two is meant is
+decided once per process and in one place:
 
     use("solutions")                       # every chapter is the reference solution (the default of `make test`)
     use("mine", "ch02", fill=True)         # chapter 2 is the learner's, all others are the reference
     open_chapter("ch02")                   # what a lesson calls: the same, as COURSE_CODE says
 
-Of a chapter that is the learner's, every file in chapters/ runs from there and every other file from solutions/ (see
+Of a chapter that is the learner's, every file in my/ runs from there and every other file from solutions/ (see
 toolkit/finder.py). With `fill`, exercises that are not solved yet run as the reference, so that no learner is blocked
 (see toolkit/fill.py).
 """
@@ -60,7 +61,7 @@ def use(
     Args:
         code: "solutions" or "mine".
         chapter: such as "ch02": with code "mine" only this chapter is the learner's. None: all chapters. What is not
-            in chapters/ runs as the reference in any case, save a file with exercises: that is an error when imported.
+            in my/ runs as the reference in any case, save a file with exercises: that is an error when imported.
         fill: unsolved exercises of the learner's files run as the reference, after a printed message.
 
     Raises:

@@ -89,11 +89,18 @@ def now_ms() -> float:
 def new_timeline() -> "Timeline":
     """A `toolkit.timeline.Timeline` for the accelerator: on the simulated GPU both its clocks are the virtual one."""
     from toolkit.timeline import Timeline
+    from toolkit.timeline.simulated import with_details
 
     if not is_simulated():
         return Timeline("cuda")
     simgpu = _accelerator()
-    return Timeline("sim", accelerator=simgpu, now=lambda: simgpu.now_ms() / 1e3, clock="simulated")
+    return Timeline(
+        "sim",
+        accelerator=simgpu,
+        now=lambda: simgpu.now_ms() / 1e3,
+        clock="simulated",
+        finishing=functools.partial(with_details, simgpu),
+    )
 
 
 def name_tensors(tensors: Mapping[str, torch.Tensor], of: str) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
+from toolkit.choice import MINE
+
 # In solutions/, where the lines of an exercise begin. A file that has such a line is the learner's to write.
 BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"(ch\d\d exercise \d+): .*", re.DOTALL)
@@ -91,7 +93,7 @@ def fill_unsolved(module: ModuleType, path: Path, reference: Path) -> None:
         names = ", ".join(item.qualname for item in items)
         print(
             f"{exercise} ({path.name}, {names}) is not solved yet; the reference solution stands in. "
-            f"Open chapters/{path.parent.name}/{path.name}, line {items[0].function_line}."
+            f"Open {MINE}/{path.parent.name}/{path.name}, line {items[0].function_line}."
         )
 
 

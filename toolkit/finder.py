@@ -1,7 +1,7 @@
-"""Finds and loads the files of chapters, one by one: a learner's file in chapters/, any other in solutions/.
+"""Finds and loads the files of chapters, one by one: a learner's file in my/, any other in solutions/.
 
-chapters/ holds the files with exercises, and whatever else a learner has put there: a copy of any other file of
-solutions/ runs in its place, and a new file can be imported too. So one package's files may come from both folders.
+my/ holds the files with exercises, and whatever else a learner has put there: a copy of any other file of solutions/
+runs in its place, and a new file can be imported too. So one package's files may come from both folders.
 """
 
 import functools
@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from toolkit.choice import Choice
+from toolkit.choice import MINE, Choice
 from toolkit.errors import UserError
 from toolkit.fill import BEGIN, fill_unsolved
 
@@ -54,14 +54,14 @@ class ChapterLoader(importlib.machinery.SourceFileLoader):
 
     @property
     def is_learners(self) -> bool:
-        return Path(self.path).is_relative_to(self.choice.root / "chapters")
+        return Path(self.path).is_relative_to(self.choice.root / MINE)
 
     def get_code(self, fullname: str) -> CodeType:
         linecache.cache.pop(self.path, None)  # messages quote the text that runs, not what was read before an edit
         text = self.get_data(self.path)
         if self.choice.is_mine(self.package) and not self.is_learners and BEGIN.search(text.decode()):
             # The reference must not run where the learner's code is asked for, least of all one with a bug mended.
-            raise missing(f"chapters/{self.inside(self.path)}")
+            raise missing(f"{MINE}/{self.inside(self.path).as_posix()}")
         return compiled(text, self.path)
 
     def get_data(self, path: str) -> bytes:
@@ -73,7 +73,7 @@ class ChapterLoader(importlib.machinery.SourceFileLoader):
         return planted.encode()
 
     def inside(self, path: str) -> Path:
-        """A file's place inside the folder, chapters/ or solutions/, that it lies in."""
+        """A file's place inside the folder, my/ or solutions/, that it lies in."""
         room = next(room for room in self.choice.rooms(self.package) if Path(path).is_relative_to(room))
         return Path(path).relative_to(room)
 
@@ -89,5 +89,5 @@ def compiled(text: bytes, path: str) -> CodeType:
 
 
 def missing(name: str) -> UserError:
-    """A learner's file, such as chapters/ch02_continuous_batching/scheduler.py, is not there, and holds an exercise."""
-    return UserError(f"{name} is not there; make it with: python -m toolkit.commands.exercises.generate")
+    """A learner's file, such as my/ch02_continuous_batching/scheduler.py, is not there, and holds an exercise."""
+    return UserError(f"{name} is not there; bring it back with: make start (python -m toolkit.commands.learner.start)")

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.course import ROOT, Choice, current
 
-_CHAPTER = re.compile(r"(chapters|solutions)/(ch(\d\d)_\w+)/.+")
+_CHAPTER = re.compile(rf"({MINE}|solutions)/(ch(\d\d)_\w+)/.+")
 _ranks: dict[str, int] = {}
 _choice: Choice | None = None  # under which they were found
 
@@ -29,5 +30,5 @@ def _rank(path: Path, root: Path) -> int:
     found = _CHAPTER.fullmatch(path.relative_to(root).as_posix()) if path.is_relative_to(root) else None
     if found is None:
         return 0
-    mine = found[1] == "chapters" and _choice is not None and _choice.is_mine(found[2])
+    mine = found[1] == MINE and _choice is not None and _choice.is_mine(found[2])
     return int(found[3]) + 1 + 100 * mine

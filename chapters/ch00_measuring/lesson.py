@@ -40,7 +40,7 @@ open_chapter("ch00")  # whose code runs (COURSE_CODE); switches autoreload on
 # %% [markdown]
 # The line above says whose code runs: yours for this chapter, and the reference solution for what is not solved yet.
 # The environment variable `COURSE_CODE` changes that for notebooks and checks alike: `mine` takes your code for all
-# chapters, `solutions` the reference for all. The files with exercises are in `chapters/`, for you to edit. In later
+# chapters, `solutions` the reference for all. The files with exercises are in `my/`, for you to edit. In later
 # chapters there are others beside them, which are given: those are in `solutions/`.
 
 # %%
@@ -102,7 +102,7 @@ print(f"the 100 ms that it took: idle {idle_share(work, (0.0, 100.0)):.0%}")
 #
 # ### Exercise 0.1: the idle share of a window (15 minutes)
 #
-# In `chapters/ch00_measuring/intervals.py`, write `clip`, `merge` and `idle_share`, 11 lines in all. Then, in a
+# In `my/ch00_measuring/intervals.py`, write `clip`, `merge` and `idle_share`, 11 lines in all. Then, in a
 # terminal at the repository's root:
 #
 #     make check CH=0       # says what is tested, and what is still wrong
@@ -210,7 +210,7 @@ print("   ".join(f"{row['ms']:.2f} ms" for row in behind["rows"]))
 #
 # ### Exercise 0.2: time a launch and the work it starts (15 minutes)
 #
-# In `chapters/ch00_measuring/timing.py`, write `measure`, about 15 lines: warm up, then time each call on both clocks,
+# In `my/ch00_measuring/timing.py`, write `measure`, about 15 lines: warm up, then time each call on both clocks,
 # and return the medians. `make check CH=0`, `make hint EX=0.2`.
 
 # %%
@@ -245,7 +245,7 @@ for form in ("operation by operation", "graph"):
 #
 # ### Exercise 0.3: put device events on the host's clock (15 minutes)
 #
-# In `chapters/ch00_measuring/timing.py`, write `DeviceClock.__init__` and `DeviceClock.interval`, about 13 lines.
+# In `my/ch00_measuring/timing.py`, write `DeviceClock.__init__` and `DeviceClock.interval`, about 13 lines.
 # `make check CH=0`, `make hint EX=0.3`. The docstring says how: read the host's clock before and after, and mistrust a
 # reading that took long.
 #

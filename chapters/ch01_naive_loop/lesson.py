@@ -77,7 +77,7 @@ print(loaded.description)
 #
 # ### Exercise 1.1: pad ragged prompts on the left (10 minutes)
 #
-# In `chapters/ch01_naive_loop/padding.py`, write `pad_left` and `position_ids`, 5 lines in all.
+# In `my/ch01_naive_loop/padding.py`, write `pad_left` and `position_ids`, 5 lines in all.
 #
 #     make check CH=1       # says what is tested, and what is still wrong
 #     make hint EX=1.1      # the next hint, three in all
@@ -107,7 +107,7 @@ print("position_ids  ", position_ids(mask).tolist())
 #
 # ### Exercise 1.2: the decode loop and its end (15 minutes)
 #
-# In `chapters/ch01_naive_loop/naive_engine.py`, write the body of the loop in `_generate_batch`, and `is_done`, 7 lines
+# In `my/ch01_naive_loop/naive_engine.py`, write the body of the loop in `_generate_batch`, and `is_done`, 7 lines
 # in all. `_forward` is given: read it first, it says what it takes and what it returns. `make hint EX=1.2`.
 #
 # The cell below generates for three prompts in one batch and asks the library's own `generate` for each prompt alone.
@@ -135,7 +135,7 @@ for prompt, answer in zip(prompts, answers, strict=True):
 #
 # ### Exercise 1.3: count what padding wastes (10 minutes)
 #
-# In `chapters/ch01_naive_loop/naive_engine.py`, write `_count` and `padding_share`, 5 lines in all. A computed place is
+# In `my/ch01_naive_loop/naive_engine.py`, write `_count` and `padding_share`, 5 lines in all. A computed place is
 # useful if it holds a real token *and* its row is not done yet. `make hint EX=1.3`.
 
 # %%

@@ -38,7 +38,7 @@
 # | `engine.py` | the loop: prepare, launch, commit | |
 # | `build.py` | how the parts are put together | |
 #
-# Your files are the four with exercises, in `chapters/ch02_continuous_batching/`. The others are given; read them in
+# Your files are the four with exercises, in `my/ch02_continuous_batching/`. The others are given; read them in
 # `solutions/ch02_continuous_batching/`. About two and a half hours with the five exercises.
 
 # %%
@@ -166,7 +166,7 @@ watch(engine, [add(engine, name, 4, 5) for name in NAMES])
 #
 # ### Exercise 2.1: hand out the blocks of the KV cache (15 minutes)
 #
-# In `chapters/ch02_continuous_batching/block_manager.py`, write `num_missing_blocks`, `allocate` and `free`, 7 lines in
+# In `my/ch02_continuous_batching/block_manager.py`, write `num_missing_blocks`, `allocate` and `free`, 7 lines in
 # all. A block that is handed out twice mixes two answers into each other; a block that is not given back is lost until
 # the engine is started again.
 #
@@ -208,7 +208,7 @@ print("position 5 of a is in slot", blocks.slot(a, 5))
 #
 # ### Exercise 2.2: share the token budget, cut prompts into chunks (15 minutes)
 #
-# In `chapters/ch02_continuous_batching/scheduler.py`, write `num_tokens_for` and `_row`, 7 lines in all. Note when a
+# In `my/ch02_continuous_batching/scheduler.py`, write `num_tokens_for` and `_row`, 7 lines in all. Note when a
 # token counts as computed: when it is *scheduled*, not when its result is there. In this chapter that makes no
 # difference. From chapter 5 on, the next step is scheduled before this one is done. `make hint EX=2.2`.
 #
@@ -272,7 +272,7 @@ for device in ("h100", "cpu"):
 #
 # ### Exercise 2.3: preempt when blocks run out (30 minutes)
 #
-# In `chapters/ch02_continuous_batching/scheduler.py`, write `make_room` and `preempt`, 16 lines in all: the hardest
+# In `my/ch02_continuous_batching/scheduler.py`, write `make_room` and `preempt`, 16 lines in all: the hardest
 # exercise of this chapter. `make hint EX=2.3`. Below, three requests in a pool for 24 tokens, though they need 36. A
 # `.` in the middle of a line is a preempted request that waits:
 
@@ -304,7 +304,7 @@ assert [request.output_ids for request in requests] == [requests[0].output_ids] 
 #
 # ### Exercise 2.4: pack a ragged batch (20 minutes)
 #
-# In `chapters/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 8 lines. The `Packer` in
+# In `my/ch02_continuous_batching/batch.py`, write the body of the loop in `pack_tokens`, 8 lines. The `Packer` in
 # the same file calls it. `make hint EX=2.4`. The cell packs two steps; the second one is a decode and the second chunk
 # of a prompt:
 
@@ -394,7 +394,7 @@ print(inspect.getsource(build), end="")
 #
 # ### Exercise 2.5: commit a step: append, drop, finish (20 minutes)
 #
-# In `chapters/ch02_continuous_batching/request_book.py`, write the body of the loop in `commit_tokens`, and
+# In `my/ch02_continuous_batching/request_book.py`, write the body of the loop in `commit_tokens`, and
 # `finish_reason`, 16 lines in all. Both are methods of `RequestBook`: the engine's `commit` waits for the ids and hands
 # them to the book. `make hint EX=2.5`. The cell preempts a request while its row is in flight. The row's token must be
 # dropped, and the answer must be the right one all the same. Then it asks for a stop string:

@@ -28,7 +28,7 @@
 # | `host_prices.py` | what the host's work costs on the virtual clock: an observer | |
 # | `build.py` | how the parts are put together | |
 #
-# The first and the third are your files, in `chapters/ch03_streams/`; read the others in `solutions/ch03_streams/`.
+# The first and the third are your files, in `my/ch03_streams/`; read the others in `solutions/ch03_streams/`.
 #
 # About an hour with the three exercises. From here on the code is device code. It runs unchanged on an NVIDIA GPU and,
 # where there is none, on a **simulated GPU**, which section 1 introduces.
@@ -198,7 +198,7 @@ print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
 #
 # A batch goes through **IO buffers**: an object that holds every input twice, in pinned memory, where the host writes,
 # and on the device, where the forward reads. The sampled ids have two sides as well. All of these tensors are made once
-# and used for every batch. In `chapters/ch03_streams/io_buffers.py`, fill `IOBuffers.allocate_inputs`, three lines.
+# and used for every batch. In `my/ch03_streams/io_buffers.py`, fill `IOBuffers.allocate_inputs`, three lines.
 # Then, in a terminal at the repository's root:
 #
 #     make check CH=3       # says what is tested, and what is still wrong
@@ -322,7 +322,7 @@ print(source_diff(build_before, build))
 #
 # ### Exercise 3.3: a stream for each direction (10 minutes)
 #
-# In `chapters/ch03_streams/stream_executor.py`, fill `StreamExecutor.queue`, six lines. Its own `copy_in`, `run` and
+# In `my/ch03_streams/stream_executor.py`, fill `StreamExecutor.queue`, six lines. Its own `copy_in`, `run` and
 # `copy_out` queue the three pieces of work; you say on which streams. Add no waits. `make check CH=3`,
 # `make hint EX=3.3`.
 #
@@ -441,7 +441,18 @@ if is_simulated():
 # 4. **Missing edge**: what to add. An *edge* is an order between two queues. The words "event", "record" and
 #    "wait_event" are those of chapter 4.
 #
-# The other kinds, one line each:
+# The same for one step, drawn. A dashed red line joins two operations that nothing orders; a red arrow is the edge
+# that is missing between them, from the end of the first to the start of the second:
+
+# %%
+one_step = (first_step, first_step)
+plot_timeline(streams.recording, title="Three edges are missing", steps=one_step, edges=True, races=True)
+
+# %% [markdown]
+# When a check of chapters 3 to 9 finds a race, `make check` writes this picture of your run, and a page to zoom into,
+# and says where they are.
+#
+# The other kinds of race, one line each:
 
 # %%
 if is_simulated():

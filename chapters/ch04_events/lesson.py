@@ -84,24 +84,25 @@ first, second = new_stream("first"), new_stream("second")
 a_done, b_done = accelerator.Event(), accelerator.Event()
 timeline = new_timeline()
 with accelerator.stream(first):
-    with timeline.device("A", lane="stream 'first'"):
+    with timeline.device("A", lane="first"):
         sleep(10)
     a_done.record()
 with accelerator.stream(second):
     start = now_ms()
     second.wait_event(a_done)
     print(f"wait_event kept the host for  {now_ms() - start:6.3f} ms")
-    with timeline.device("B", lane="stream 'second'"):
+    with timeline.device("B", lane="second"):
         sleep(4)
     b_done.record()
 start = now_ms()
 with timeline.host("wait"):
     b_done.synchronize()
 print(f"synchronize kept the host for {now_ms() - start:6.3f} ms")
-plot_timeline(timeline.finish(), title="B waits for an event behind A")
+plot_timeline(timeline.finish(), title="B waits for an event behind A", edges=True)
 
 # %% [markdown]
-# `wait_event` is an order to the *device*, and the host goes on. Only `synchronize` stops the host.
+# `wait_event` is an order to the *device*, and the host goes on. Only `synchronize` stops the host. (An arrow leads
+# from where an event was recorded to who waits for it. Only the simulated GPU tells of them.)
 #
 # ## 2. Three edges
 #
@@ -132,7 +133,7 @@ print(source_diff(build_before, build))
 #
 # ### Exercise 4.1: say what must come first on the device (15 minutes)
 #
-# In `chapters/ch04_events/event_executor.py`, fill `EventExecutor.queue`, eleven lines. In a terminal at the
+# In `my/ch04_events/event_executor.py`, fill `EventExecutor.queue`, eleven lines. In a terminal at the
 # repository's root:
 #
 #     make check CH=4
@@ -177,7 +178,7 @@ if is_simulated():
     for pair in (("h2d", "host"), ("compute", "h2d"), ("d2h", "compute")):
         print(edge(*pair), "   (from one batch to the next)")
 print(f"wrong tokens: {served.wrong_share(right):.1%}")
-plot_timeline(served.recording, title="Three streams and events")
+plot_timeline(served.recording, title="Three streams and events", edges=True)
 
 # %% [markdown]
 # Look for the edges in the picture: each copy in ends where its forward starts, each forward ends where its copy out
@@ -337,8 +338,8 @@ class TidyExecutor(EventExecutor):
 
 if is_simulated():
     for policy in ("eager", "lazy"):
-        wrong = serve(engine_with(TidyExecutor), load, policy).wrong_share(right)
-        print(f"{policy}: {wrong:.0%} of the tokens wrong")
+        tidy = serve(engine_with(TidyExecutor), load, policy)
+        print(f"{policy}: {tidy.wrong_share(right):.0%} of the tokens wrong")
 
 # %% [markdown]
 # Write down your answer. Then ask the detector:
@@ -346,6 +347,14 @@ if is_simulated():
 # %%
 if is_simulated():
     print(accelerator.races()[0])
+
+# %% [markdown]
+# And look at it. Where does the arrow to the forward begin, and where should it?
+
+# %%
+tidy = serve(engine_with(TidyExecutor), load)
+middle = tidy.recording.steps()[3]
+plot_timeline(tidy.recording, title="What is wrong here?", steps=(middle, middle), edges=True, races=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>

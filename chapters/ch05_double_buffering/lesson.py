@@ -58,7 +58,7 @@ from toolkit.machine import Machine
 from toolkit.models import load_model
 from toolkit.predictions import guess, list_guesses
 from toolkit.source_diff import source_diff
-from toolkit.timeline import plot_timeline
+from toolkit.timeline import in_turns, owners, plot_timeline
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 model = load_model("tiny", device="cpu" if is_simulated() else "cuda").model
@@ -82,7 +82,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 #
 # ### Exercise 5.1: half of the requests (5 minutes)
 #
-# In `chapters/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the
+# In `my/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the
 # requests that could run go into one batch. Chapter 2's scheduler passes over those in flight anyway (they have no
 # token to compute), so two groups that take turns form by themselves. In a terminal at the repository's root:
 #
@@ -157,7 +157,7 @@ draw(trace([4] * 7))
 #
 # ### Exercise 5.2: buffers that no batch uses (5 minutes)
 #
-# In `chapters/ch05_double_buffering/buffer_ring.py`, fill `BufferRing.buffers_for`, one line. It chooses one of
+# In `my/ch05_double_buffering/buffer_ring.py`, fill `BufferRing.buffers_for`, one line. It chooses one of
 # `self.buffers` for a new batch. At most two batches are in flight, the new one and the one before it.
 # `make hint EX=5.2`.
 
@@ -169,7 +169,7 @@ print("IO buffers  " + " ".join(f"{number:2}" for number in seen.used))
 # %% [markdown]
 # ### Exercise 5.3: launch the next before you commit the last (20 minutes)
 #
-# In `chapters/ch05_double_buffering/pipelined_engine.py`, fill `PipelinedEngine.advance`, six lines. The three
+# In `my/ch05_double_buffering/pipelined_engine.py`, fill `PipelinedEngine.advance`, six lines. The three
 # functions stay what they are. Only their order changes:
 #
 #     one batch in flight:    prepare 0, launch 0, commit 0, prepare 1, launch 1, commit 1, ...
@@ -217,12 +217,33 @@ step_guess.compare(two_batches.ms_per_step, "ms")
 print(f"wrong tokens: {two_batches.wrong_share(one_batch.outputs):.1%}")
 if is_simulated():
     print(f"races: {len(accelerator.races())}")
-plot_timeline(two_batches.recording, title="Two batches in flight")
+recording = in_turns(two_batches.recording, 2)  # a GPU's recording does not say which IO buffers a step went through
+plot_timeline(recording, title="Two batches in flight", edges=True)
 
 # %% [markdown]
-# Follow one batch. It is prepared and launched while the device still works on the batch before; its forward starts the
-# moment that one ends; the host commits the older batch in the shade of it. Every prepare and every commit lies *under*
-# a forward. The gap is closed, the tokens are right, and nothing is reported.
+# The colour says through which set of IO buffers a batch goes. Follow one batch. It is prepared and launched while the
+# device still works on the batch before; its forward starts the moment that one ends; the host commits the older batch
+# in the shade of it. Every prepare and every commit lies *under* a forward. The gap is closed, the tokens are right,
+# and nothing is reported.
+#
+# **Predict first.** Which batch has which set when? Draw a row for each of the two: when is it copied in, computed
+# with, copied out? And for which share of the time does a set belong to no batch?
+
+# %%
+free_guess = guess("share of the time in which a set of IO buffers belongs to no batch, %", ...)
+
+# %%
+loaded = {span.step: span.start for span in recording.spans if span.name == "copy in"}
+left = {span.step: span.end for span in recording.spans if span.name == "copy out"}
+pairs = [(left[step], loaded[step], loaded[step + 2]) for step in loaded if step in left and step + 2 in loaded]
+free = sum(next_load - end for end, _, next_load in pairs) / sum(next_load - load for _, load, next_load in pairs)
+free_guess.compare(round(100 * free, 1), "%")
+plot_timeline(owners(recording), title="Which batch has which IO buffers when")
+
+# %% [markdown]
+# A set belongs to one batch at a time, from the load (in `launch`, right before the copy in) to the end of the copy
+# out. The host loads batch N + 2 into the set of batch N only after that. From copy in to forward a batch waits for
+# its turn; from copy out to the next copy in the set is free.
 #
 # Recorded with an 8B shape (random weights) and 32 requests; the title names the device:
 #
@@ -464,7 +485,7 @@ plot_timeline(safe.recording, title="Better safe than sorry")
 #
 # ### Exercise 5.4: forecast the pace of a pipeline (15 minutes)
 #
-# In `chapters/ch05_double_buffering/forecast.py`, fill `pace` and `fewest_in_flight`, five lines. How long is a step
+# In `my/ch05_double_buffering/forecast.py`, fill `pace` and `fewest_in_flight`, five lines. How long is a step
 # once the loop has settled down, for which share of it is the device idle, and how long does a request wait for its
 # next token? And from how many batches in flight on does one more change nothing? The check compares your forecast with
 # sums done by hand and with the virtual clock. `make check EX=5.4`, `make hint EX=5.4`.

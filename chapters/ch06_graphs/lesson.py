@@ -23,7 +23,7 @@
 # - `graph_forward.py`: the **forward**: capture, launch, one pool (exercises 6.2 to 6.4)
 # - `build.py`: chapter 5's parts, with your forward in the place of the given one (nothing to fill in)
 #
-# The first two are yours, in `chapters/ch06_graphs/`. The third is given; read it in `solutions/ch06_graphs/`.
+# The first two are yours, in `my/ch06_graphs/`. The third is given; read it in `solutions/ch06_graphs/`.
 #
 # About an hour and a half with the four exercises.
 
@@ -212,7 +212,7 @@ for recording in recorded("roofline_step"):
 #
 # ### Exercise 6.1: a few sizes for all batches (10 minutes)
 #
-# In `chapters/ch06_graphs/buckets.py`, fill `bucket_sizes` and `bucket_for`. In a terminal at the repository's root:
+# In `my/ch06_graphs/buckets.py`, fill `bucket_sizes` and `bucket_for`. In a terminal at the repository's root:
 #
 #     make check CH=6
 #     make hint EX=6.1
@@ -246,7 +246,7 @@ for rows in range(1, 13):
 #
 # ### Exercise 6.2: capture a step (20 minutes)
 #
-# In `chapters/ch06_graphs/graph_forward.py`, fill `GraphForward.capture`, seven lines. `self.step(...)` queues one
+# In `my/ch06_graphs/graph_forward.py`, fill `GraphForward.capture`, seven lines. `self.step(...)` queues one
 # forward on the current stream; `self.capturing` is the stream and `self.pool` the pool to use. `make hint EX=6.2`.
 #
 # The next cell captures a step of a small forward and prints what your code called.

@@ -22,7 +22,7 @@
 # - `carry_packer.py`: your map as one input more, from the packer through the IO buffers into the forward (given)
 # - `build.py`: all of it put together; the loop is that of chapter 5 (given)
 #
-# The first two are yours, in `chapters/ch07_carry_over/`. The others are given; read them in
+# The first two are yours, in `my/ch07_carry_over/`. The others are given; read them in
 # `solutions/ch07_carry_over/`. About 75 minutes with the three exercises.
 
 # %%
@@ -121,7 +121,7 @@ for recording in recorded("ch07_engines"):
 #
 # ### Exercise 7.1: which token comes from the batch before (20 minutes)
 #
-# In `chapters/ch07_carry_over/carry.py`, fill `carry_index`, seven lines. In a terminal at the repository's root:
+# In `my/ch07_carry_over/carry.py`, fill `carry_index`, seven lines. In a terminal at the repository's root:
 #
 #     make check CH=7
 #     make hint EX=7.1

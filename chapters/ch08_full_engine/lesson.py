@@ -27,7 +27,7 @@
 #   `build.py`, all of it put together
 # - `museum/`: twelve engines with one bug each, for you to find
 #
-# What has an exercise is yours, in `chapters/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
+# What has an exercise is yours, in `my/ch08_full_engine/`; the rest is in `solutions/ch08_full_engine/`. And then
 # there is `solutions/engine_in_one_file.py`, the whole engine from chapter 2 on, to be read from front to back.
 #
 # About three hours: two for the five exercises, one to read and run the rest. Reading the whole engine (section 12)
@@ -320,7 +320,7 @@ books("C is let in")
 #
 # ### Exercise 8.1: share the blocks of a common beginning (40 minutes)
 #
-# In `chapters/ch08_full_engine/prefix_blocks.py`, fill `share_prefix`, `mark_written` and `free` of
+# In `my/ch08_full_engine/prefix_blocks.py`, fill `share_prefix`, `mark_written` and `free` of
 # `PrefixBlockManager`, about 25 lines. Its tests keep a list that plays the KV cache, and check after every move that
 # each name tells the truth. In a terminal at the repository's root:
 #
@@ -398,7 +398,7 @@ first_gains.compare("yes" if shared_ms[0] < plain_ms[0] else "no")
 #
 # ### Exercise 8.2: end a request wherever it is (15 minutes)
 #
-# In `chapters/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
+# In `my/ch08_full_engine/service_book.py`, fill `ServiceBook.end`, eight lines. `FullEngine.cancel` calls it by
 # way of `ServiceBook.cancel`, and the book is the only part that ends a request, whatever the reason. `make hint
 # EX=8.2`.
 #

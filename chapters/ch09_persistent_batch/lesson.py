@@ -26,7 +26,7 @@
 # - given: `array_texts.py`, `array_metrics.py`, `build.py`, `persistent_engine.py`
 # - `forecast.py`: at how many rows the host becomes the bottleneck on a given machine (9.8)
 #
-# What has an exercise is yours, in `chapters/ch09_persistent_batch/`; the rest is in
+# What has an exercise is yours, in `my/ch09_persistent_batch/`; the rest is in
 # `solutions/ch09_persistent_batch/`.
 #
 # About two and a half hours: 110 minutes for the eight exercises, and 40 to read this page and the modules that are
@@ -216,7 +216,7 @@ print("tokens to compute:  ", ((seats.promised - seats.computed) * (seats.promis
 #
 # ### Exercise 9.1: leave a seat (10 minutes)
 #
-# In `chapters/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
+# In `my/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
 #
 # **Predict first.** A request had an epoch of its own in chapter 2. Now a *seat* has one. Request b leaves seat 1, and
 # a new request d takes it. How many times has the seat's epoch advanced by then?
@@ -667,7 +667,7 @@ if sys.platform == "linux":
 #
 # ### Exercise 9.8: forecast where the lines cross (15 minutes)
 #
-# In `chapters/ch09_persistent_batch/forecast.py`, fill `synchronous_ms`, `asynchronous_ms` and `rows_to_cross`, seven
+# In `my/ch09_persistent_batch/forecast.py`, fill `synchronous_ms`, `asynchronous_ms` and `rows_to_cross`, seven
 # lines. The check compares the steps with the virtual clock. `make check EX=9.8`, `make hint EX=9.8`.
 #
 # **Predict first.** A machine whose host takes 1 + 0.05·n ms and whose forward takes 4 + 0.01·n. How long is a step of
@@ -797,8 +797,8 @@ for row in forwards:
 #
 # </details>
 #
-# <details><summary><code>num_blocks[owner] += 1</code>, where a seat occurs three times in the array <code>owner</code>: how much is added to
-# it? Where does that matter in this chapter?</summary>
+# <details><summary><code>num_blocks[owner] += 1</code>, where a seat occurs three times in the array
+# <code>owner</code>: how much is added to it? Where does that matter in this chapter?</summary>
 #
 # One. numpy reads all values, adds, and writes them back. So counts are raised with an array in which each seat occurs
 # once (`seats` in 9.3, not `owner`), or with `np.add.at`.

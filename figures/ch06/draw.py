@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 
 from figures import Recorded, figure
 from figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline, steady
+from toolkit.timeline import Recording, in_turns, plot_timeline, steady
 
 
 def _steps(recording: Recorded, title: str) -> Figure:
-    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
+    timeline = in_turns(steady(Recording.from_rows(recording["rows"], recording["device"])), 2)
     numbers = timeline.steps()
     first = numbers[len(numbers) // 2]
     return plot_timeline(timeline, title=title, steps=(first, first + 4))

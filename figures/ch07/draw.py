@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from figures import Recorded, figure
 from figures.style import BLUE, COMPARED_MS, EDGE, GREEN, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline, steady
+from toolkit.timeline import Recording, in_turns, plot_timeline, steady
 from toolkit.timeline.picture import Picture
 
 LOOKS = {
@@ -22,7 +22,7 @@ GROUND = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.0}}  # un
 @figure("ch07_steps")
 def steps(recording: Recorded) -> Figure:
     """Everybody in each batch, and one forward right behind the other."""
-    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
+    timeline = in_turns(steady(Recording.from_rows(recording["rows"], recording["device"])), 2)
     numbers = timeline.steps()
     first = numbers[len(numbers) // 2 - 2]
     title = "Carry-over: every request in each batch"

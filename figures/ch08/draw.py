@@ -4,14 +4,14 @@ from matplotlib.figure import Figure
 
 from figures import Recorded, diagram, figure
 from figures.style import BLUE, EDGE, GREEN, GREY, clock_note, new_chart
-from toolkit.timeline import Recording, plot_timeline
+from toolkit.timeline import Recording, in_turns, plot_timeline
 from toolkit.timeline.picture import Picture
 
 
 @figure("ch08_phases")
 def phases(recording: Recorded) -> Figure:
     """Cold start, steady state, drain; a cancel in between leaves no gap."""
-    timeline = Recording.from_rows(recording["rows"], recording["device"])
+    timeline = in_turns(Recording.from_rows(recording["rows"], recording["device"]), 2)
     # Not timeline.steps(): the last prepare finds nothing to do.
     steps = [span.step for span in timeline.spans if span.name == "forward" and span.step is not None]
     title = "From cold start to drain, one of three requests cancelled after three steps"

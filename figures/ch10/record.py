@@ -1,4 +1,4 @@
-"""Chapter 10's measurements: what HTTP costs the engine, with no client streaming and with all of them.
+"""Chapter 10's measurements: what HTTP costs the engine, and how full its steps are offline (offline.py).
 
 The same requests are served in process, where a loop calls `step`; over HTTP with answers as a whole; and over HTTP as
 streams. The clients are a process of their own. All times are on the real clock, also where the GPU is simulated: what
@@ -23,7 +23,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from figures.ch10 import offline
 from figures.ch10.clients import prompt
+from figures.ch10.notes import noted
 from toolkit import device
 from toolkit.course import use
 from toolkit.garbage import release_memory, short_collections
@@ -33,7 +35,7 @@ from toolkit.recordings import ROOT, Row
 
 CALLS = 64
 PROMPT_LENGTH = 32
-ROUNDS = 3
+ROUNDS = 5
 BLOCK_SIZE = 16
 NEW_TOKENS = {"simulated": 96, "cuda": 2048}
 MODELS = {"simulated": ("tiny",), "cuda": ("1b", "8b")}
@@ -46,7 +48,7 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     for name in MODELS[kind]:
         rows += compare(name, CALLS, NEW_TOKENS[kind])
         release_memory()  # the engine's graphs and cache, before the next one is made
-    return {"ch10_http": rows}
+    return {"ch10_http": rows, "ch10_offline": offline.compare()}
 
 
 def compare(name: str, calls: int, new_tokens: int) -> list[Row]:
@@ -92,18 +94,6 @@ def make_engine(name: str, calls: int, new_tokens: int) -> tuple[Any, Any]:
     engine = PersistentEngine(loaded.model, tokenizer, **limits)
     engine.step = noted(engine.step)  # type: ignore[method-assign]
     return engine, tokenizer
-
-
-def noted(step: Callable[[], Any]) -> Callable[[], Any]:
-    """A `step` that keeps, for each of its calls, when it returned and how many tokens it has brought: `notes`."""
-
-    def wrapper() -> Any:  # noqa: ANN401 (see Engine.step)
-        outputs = step()
-        wrapper.notes.append((time.perf_counter(), len(outputs)))  # type: ignore[attr-defined]
-        return outputs
-
-    wrapper.notes = []  # type: ignore[attr-defined]
-    return wrapper
 
 
 def speeds(engine: Any, calls: int, tokens: int, seconds: float) -> Row:  # noqa: ANN401

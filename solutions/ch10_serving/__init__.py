@@ -1,7 +1,9 @@
-"""Chapter 10, serving: chapter 9's engine behind the OpenAI API, over HTTP.
+"""Chapter 10, serving: chapter 9's engine behind the OpenAI API, over HTTP; then several engines.
 
 Read in this order: not_here, wire, api_errors, prompts, choices, admission, mailbox, call, leaving, chunk_text,
-answers, streaming, metrics, service, guard, app, settings, connections, serve.
+answers, streaming, metrics, service, guard, app, settings, connections, serve. Several engines as one server, on Ray:
+local_ray, asgi_call, ingress, affinity, affine_router, watchdog, replicas. Offline: offline_job, answers_file,
+offline_engine, offline. One model on several GPUs: tensor_parallel.
 """
 
 from ch10_serving.admission import Admission

@@ -3,6 +3,9 @@
 Nothing is counted twice: the engine's own figures (chapter 8's Metrics) are read when they are asked for. What only the
 server can know is counted here: answers by status, and the times as clients see them, on the real clock. Where the GPU
 is simulated, the engine's idle share is that of the virtual clock.
+
+All figures are of one engine. Through Ray Serve (replicas.py) a call of /metrics goes to one replica, whichever the
+router takes, and shows that one's. A Prometheus that watches all replicas needs a way to each, and there is none here.
 """
 
 from collections.abc import Iterable

@@ -96,6 +96,7 @@ def test_copies_arrive_where_they_belong(buffers: IOBuffers):
 
 
 @pytest.mark.exercise("3.2")
+@pytest.mark.overlap
 def test_copies_do_not_make_the_host_wait(buffers: IOBuffers):
     """Queueing the copies returns at once: neither direction makes the host wait for the device."""
     before = len(waits())
@@ -109,6 +110,7 @@ def test_copies_do_not_make_the_host_wait(buffers: IOBuffers):
 
 
 @pytest.mark.exercise("3.2")
+@pytest.mark.overlap
 def test_large_copies_do_not_make_the_host_wait_either():
     """Inputs of more than 64 KB are copied without waiting too: their source is the pinned tensor itself."""
     large = fresh_buffers(tokens=10_000)

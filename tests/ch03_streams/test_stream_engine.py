@@ -106,6 +106,7 @@ def test_inputs_travel_on_their_own_stream():
 
 
 @pytest.mark.exercise("3.3")
+@pytest.mark.overlap
 def test_the_host_never_waits(seen: Seen):
     """No step makes the host wait for the device, neither by name nor hidden in another call."""
     assert not seen.waits, (
@@ -115,6 +116,7 @@ def test_the_host_never_waits(seen: Seen):
 
 
 @pytest.mark.exercise("3.3")
+@pytest.mark.overlap
 def test_the_three_lanes_start_together(seen: Seen):
     """The copy out does not wait for the forward: nobody has told it to."""
     recording = seen.recording
@@ -144,6 +146,7 @@ def test_the_three_lanes_start_together(seen: Seen):
         ("D2H copy on d2h", "tolist on host", "event.synchronize() on the host"),
     ],
 )
+@pytest.mark.overlap
 def test_the_detector_names_every_missing_edge(seen: Seen, first: str, second: str, edge: str):
     """The race detector reports each pair of operations that nothing orders, and the edge that is missing."""
     found = [race for race in seen.races if first in race and second in race.split("2nd")[1] and edge in race]

@@ -108,6 +108,7 @@ def test_a_launched_batch_has_no_race():
 
 
 @pytest.mark.exercise("4.1")
+@pytest.mark.overlap
 def test_launching_does_not_make_the_host_wait():
     """Queueing a batch returns at once: streams wait for each other on the device, not by way of the host."""
     _, waits = queue_one_batch()
@@ -141,6 +142,7 @@ def test_d2h_done_stands_behind_the_copy_out():
 
 
 @pytest.mark.exercise("4.1")
+@pytest.mark.overlap
 def test_nothing_waits_for_more_than_it_needs():
     """Two batches, each in buffers of its own: the second one waits for neither ids nor copies of the first.
 
@@ -225,6 +227,7 @@ def test_the_host_waits_for_d2h_done(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.exercise("4.2")
+@pytest.mark.overlap
 def test_the_host_waits_for_nothing_else():
     """With the next batch queued behind it, the first batch's ids are waited for, and not the next batch's work."""
     from toolkit import simgpu
@@ -243,6 +246,7 @@ def test_the_host_waits_for_nothing_else():
 
 
 @pytest.mark.exercise("4.2")
+@pytest.mark.overlap
 def test_the_host_waits_for_an_event_and_for_nothing_more(seen: Seen):
     """Over the whole run the host waits for events only."""
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]

@@ -306,6 +306,7 @@ def test_every_batch_is_committed(seen: Seen):
 
 
 @pytest.mark.exercise("5.3")
+@pytest.mark.overlap
 def test_the_host_works_while_the_device_computes(seen: Seen):
     """On the simulated timeline, preparing and committing overlap with forwards, and the device hardly idles."""
     overlap = overlap_ms(seen.recording, ("prepare", "commit"))

@@ -109,6 +109,7 @@ def test_sampled_requests_get_the_tokens_of_chapter_2():
 
 
 @needs_simulator
+@pytest.mark.overlap
 def test_the_host_still_works_while_the_device_computes(seen: Seen):
     """Chapter 5's overlap is kept: no capture, no launch and no replay makes the host wait."""
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]

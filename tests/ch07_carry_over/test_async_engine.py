@@ -238,6 +238,7 @@ def test_a_name_may_be_used_again_at_once():
 
 
 @needs_simulator
+@pytest.mark.overlap
 def test_there_is_no_gap(seen: Seen):
     """The device hardly idles, host work overlaps with forwards, and a step serves everybody: faster than chapter 5."""
     assert overlap_ms(seen.recording, ("prepare", "commit")) > 0

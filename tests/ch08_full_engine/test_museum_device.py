@@ -82,6 +82,7 @@ def test_the_pinned_inputs_stay_the_same():
 
 
 @pytest.mark.exercise("8.6")
+@pytest.mark.overlap
 def test_lean_buffers_overlap():
     """The engine with half of the pinned memory is as fast as the one with all of it."""
     assert_overlap(run_simulated(exhibit("lean_buffers")), chapter7)
@@ -134,6 +135,7 @@ def test_a_bad_id_is_refused():
 
 
 @pytest.mark.exercise("8.7")
+@pytest.mark.overlap
 def test_guarded_ids_overlap():
     """Checking the ids costs nothing: the host waits for the ids, and for nothing else."""
     assert_overlap(run_simulated(exhibit("guarded_ids")), chapter7)
@@ -143,6 +145,7 @@ def test_guarded_ids_overlap():
 
 
 @pytest.mark.exercise("8.8")
+@pytest.mark.overlap
 def test_the_meter_makes_nobody_wait():
     """With the meter the engine is as fast as without, and the host waits for the sampled ids only."""
     assert_overlap(run_simulated(exhibit("context_meter")), chapter7)
@@ -180,6 +183,7 @@ def test_the_meter_remembers_the_longest():
 
 
 @pytest.mark.exercise("8.9")
+@pytest.mark.overlap
 def test_poison_makes_nobody_wait():
     """Over poisoned buffers the engine is as fast as over clean ones, and the host waits for the sampled ids only."""
     assert_overlap(run_simulated(exhibit("poisoned_ids")), chapter7)
@@ -297,6 +301,7 @@ def test_the_archive_holds_the_requests_own_keys_and_values(policy: str):
 
 
 @pytest.mark.exercise("8.10")
+@pytest.mark.overlap
 def test_the_archive_overlaps():
     """Saving keeps nobody waiting: the run takes hardly longer than one without an archive."""
     assert_overlap(run_simulated(exhibit("kv_archive")), chapter7)
@@ -315,6 +320,7 @@ def test_narrow_ids_arrive_whole(policy: str):
 
 
 @pytest.mark.exercise("8.11")
+@pytest.mark.overlap
 def test_narrow_ids_overlap():
     """Narrowing costs nothing: the host waits for the ids, and for nothing else."""
     assert_overlap(run_simulated(exhibit("narrow_ids")), chapter7)

@@ -108,6 +108,7 @@ def test_a_preempted_request_carries_nothing_over(step: int):
 
 
 @pytest.mark.exercise("8.14")
+@pytest.mark.overlap
 def test_the_short_map_overlaps():
     """Tokens in flight are still carried over: the engine is as fast as chapter 7's, and its tokens are right."""
     seen = run_simulated(exhibit("short_map"))
@@ -264,6 +265,7 @@ def test_a_request_of_one_token_is_alone():
 
 
 @pytest.mark.exercise("8.16")
+@pytest.mark.overlap
 def test_the_warm_start_overlaps():
     """The warm start is kept: two batches in flight after the first step, and no time lost."""
     engine = engine_on(exhibit("warm_start"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_stream_is_the_whole_answer_in_pieces(live):
     reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
     assert reasons[-1] == "length" and set(reasons[:-1]) <= {None}
     assert all("usage" not in chunk for chunk in chunks)
+
+
+def test_no_chunk_waits_until_the_one_before_is_acknowledged(live):
+    """The system sends each write at once: TCP_NODELAY is set on the server's side of a connection."""
+    connection = live.connect()
+    until(lambda: live.server.server_state.connections, "the server has the connection")
+
+    def options():
+        sockets = [each.transport.get_extra_info("socket") for each in live.server.server_state.connections]
+        return [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets]
+
+    found = live.in_loop(options)
+    connection.close()
+    assert found and all(found), f"TCP_NODELAY of each connection: {found}"
 
 
 def test_a_stream_of_a_chat(live):

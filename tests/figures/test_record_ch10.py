@@ -1,7 +1,8 @@
-"""Chapter 10's measurement: the same tokens by all three ways, and one wake-up a step at most."""
+"""Chapter 10's measurements: the same tokens by all three ways, one wake-up a step at most; fuller steps offline."""
 
 import pytest
 
+from figures.ch10 import offline
 from figures.ch10 import record as ch10
 from tests.simulated import needs_simulator
 
@@ -17,3 +18,14 @@ def test_http_is_measured_against_in_process(monkeypatch):
         assert row["simulated"] and row["clock"] == "real"
     for row in rows[1:]:
         assert 0 < row["wake_ups_per_step"] <= 1.1 and 0 < row["loop_share"] < 1
+
+
+@pytest.mark.long
+@needs_simulator
+def test_two_slices_at_a_time_fill_the_steps():
+    """The same answers in fewer steps; the first step's tokens are those of the first rows."""
+    one, two = offline.compare(calls=(1, 2), rows=64, max_tokens=40)
+    assert one["tokens"] == two["tokens"] > 0 and one["same_answers"] and two["same_answers"]
+    assert two["steps"] < one["steps"] and two["tokens_per_step"] > one["tokens_per_step"]
+    by_step = [int(count) for count in one["tokens_by_step"].split()]
+    assert len(by_step) == min(one["steps"], offline.SHOWN) and max(by_step) == offline.ENGINE_ROWS

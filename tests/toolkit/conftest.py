@@ -6,6 +6,7 @@ import pytest
 
 from toolkit import course
 from toolkit.commands.exercises import generate
+from toolkit.commands.learner import start
 
 SOLUTION = '''"""A counter."""
 
@@ -108,7 +109,7 @@ says = "assert 1 == -1"
 """
 
 FILES = {
-    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["exercise(id): an exercise"]\n',
+    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["exercise(id): an exercise", "overlap: about one"]\n',
     "toolkit/commands/exercises/exercises.toml": TOML,
     "solutions/ch90_first/__init__.py": '"""First."""\n',
     "solutions/ch90_first/step.py": "STEP = 1\n",
@@ -131,13 +132,14 @@ def restore_choice():
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch, restore_choice):
-    """The root of the toy course, its chapters/ freshly generated."""
+    """The root of the toy course, its chapters/ freshly generated, and my/ just made."""
     monkeypatch.delenv("COURSE_CODE", raising=False)
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     generate.generate(tmp_path, may_replace=lambda path: False)
+    start.make(tmp_path)
     return tmp_path
 
 
@@ -146,7 +148,7 @@ def edit(toy):
     """Replace text in the learner's counter.py; the old text must be there."""
 
     def replace(old, new):
-        path = toy / "chapters/ch91_second/counter.py"
+        path = toy / "my/ch91_second/counter.py"
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))

@@ -3,12 +3,12 @@
 import pytest
 
 from toolkit import course
-from toolkit.commands.exercises import generate
 from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.hint import next_hint
 from toolkit.commands.exercises.metadata import load, validate
 from toolkit.commands.exercises.mutants import Mutant, find_escape, find_gap
 from toolkit.commands.exercises.progress import table
+from toolkit.commands.learner.update import update
 
 MEAN = '''"""The mean, in a sub-package."""
 
@@ -63,7 +63,7 @@ SHIPPED = MEAN.partition("    # BEGIN")[0] + (
     "    if len(numbers) == 1:\n        return 0\n    return sum(numbers) / len(numbers)\n"
 )
 TOML = "toolkit/commands/exercises/exercises.toml"
-FILE = "chapters/ch91_second/museum/mean.py"
+FILE = "my/ch91_second/museum/mean.py"
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def museum(toy):
         (toy / name).write_text(text)
     metadata = toy / TOML
     metadata.write_text(metadata.read_text() + ENTRY)
-    generate.generate(toy, may_replace=lambda path: False)
+    update(toy)
     return toy
 
 
@@ -97,7 +97,7 @@ def test_a_missing_line_is_a_bug_too(museum):
     """`# BUG` with nothing behind it ships the text without the region."""
     source = museum / "solutions/ch91_second/museum/mean.py"
     source.write_text(MEAN.replace("# BUG if len(numbers) == 1:", "# BUG").replace("    # BUG     return 0\n", ""))
-    generate.generate(museum, may_replace=lambda path: False)
+    update(museum)
     assert (museum / FILE).read_text() == SHIPPED.replace("    if len(numbers) == 1:\n        return 0\n", "")
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from toolkit.commands.exercises import generate
 from toolkit.commands.exercises.check import check
+from toolkit.commands.learner.update import update
 from toolkit.errors import UserError
 
 UP = '        """Count one step up."""\n        raise NotImplementedError("ch91 exercise 1: Count")\n'
@@ -16,13 +16,13 @@ def test_untouched_chapter_names_what_to_open(toy, capsys):
     """Nothing is run; each exercise says not started, which file, function and line, and how to get a hint."""
     assert check("91", toy) == 1
     assert capsys.readouterr().out == (
-        "Testing your code, in chapters/ch91_second/ (all other files and what is not solved yet run as "
+        "Testing your code, in my/ch91_second/ (all other files and what is not solved yet run as "
         "the reference).\n\n91.1 Count: not started\n"
-        "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
+        "  open my/ch91_second/counter.py, Counter.up (line 12)\n"
         "  hint: make hint EX=91.1\n\n91.2 Add up: not started\n"
-        "  open chapters/ch91_second/counter.py, total (line 21)\n"
+        "  open my/ch91_second/counter.py, total (line 21)\n"
         "  hint: make hint EX=91.2\n\n0 of 2 exercises solved; next: 91.1 Count\n"
-        "  open chapters/ch91_second/counter.py, Counter.up (line 12)\n"
+        "  open my/ch91_second/counter.py, Counter.up (line 12)\n"
     )
 
 
@@ -50,9 +50,9 @@ def test_stages_of_work(toy, edit, capsys):
     assert check("91", toy) == 1
     out = capsys.readouterr().out
     assert "91.2 Add up: started, but not tested, for the placeholder still stands\n" in out
-    assert "  chapters/ch91_second/counter.py, total (line 24)\n" in out
+    assert "  my/ch91_second/counter.py, total (line 24)\n" in out
     assert out.endswith(
-        "1 of 2 exercises solved; next: 91.2 Add up\n  open chapters/ch91_second/counter.py, total (line 21)\n"
+        "1 of 2 exercises solved; next: 91.2 Add up\n  open my/ch91_second/counter.py, total (line 21)\n"
     )
 
     edit(TOTAL, "")
@@ -72,7 +72,7 @@ def test_an_exception_names_the_learners_line(toy, edit, capsys):
     edit(TOTAL, "    result += numbers[7]\n")
     assert check("91.2", toy) == 1
     out = capsys.readouterr().out
-    assert "IndexError: list index out of range\n      in your code: chapters/ch91_second/counter.py:24\n" in out
+    assert "IndexError: list index out of range\n      in your code: my/ch91_second/counter.py:24\n" in out
 
 
 def test_an_exception_in_the_test_says_so(toy, edit, capsys):
@@ -121,14 +121,14 @@ def test_a_lost_function_is_named(toy, edit):
         check("91", toy)
 
 
-MISSING = "is not there; make it with: python -m toolkit.commands.exercises.generate"
+MISSING = r"is not there; bring it back with: make start \(python -m toolkit.commands.learner.start\)"
 
 
 def test_a_missing_file_is_one_line(toy):
     """The learner's file of the exercise itself: its name, and the command that brings it back."""
-    (toy / "chapters/ch91_second/counter.py").unlink()
+    (toy / "my/ch91_second/counter.py").unlink()
     for what in ("91", "91.2"):
-        with pytest.raises(UserError, match=f"^chapters/ch91_second/counter.py {MISSING}$"):
+        with pytest.raises(UserError, match=f"^my/ch91_second/counter.py {MISSING}$"):
             check(what, toy)
 
 
@@ -141,20 +141,20 @@ def test_another_missing_file_with_an_exercise_is_one_line(toy, edit, monkeypatc
     edit(TOTAL, "    return sum(numbers)\n")
     if setting:
         monkeypatch.setenv("COURSE_CODE", setting)
-    with pytest.raises(UserError, match=f"^chapters/{step} {MISSING}$"):
+    with pytest.raises(UserError, match=f"^my/{step} {MISSING}$"):
         check("91.2", toy)
 
 
-def test_given_files_run_from_solutions_and_copies_of_them_from_chapters(toy, edit, capsys):
+def test_given_files_run_from_solutions_and_copies_of_them_from_my(toy, edit, capsys):
     """A given file that the learner has copied and edited is what is tested, and a failure names its line, too."""
     (toy / "solutions/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b\n")
     edit("from ch90_first.step import STEP", "from ch90_first.step import STEP\nfrom ch91_second.adding import add")
     edit(TOTAL, "    for number in numbers:\n        result = add(result, number)\n")
     assert check("91.2", toy) == 0
-    (toy / "chapters/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b + []\n")
+    (toy / "my/ch91_second/adding.py").write_text("def add(a, b):\n    return a + b + []\n")
     capsys.readouterr()
     assert check("91.2", toy) == 1
-    own, further = "chapters/ch91_second/counter.py:26", "chapters/ch91_second/adding.py:2"
+    own, further = "my/ch91_second/counter.py:26", "my/ch91_second/adding.py:2"
     assert f"in your code: {own}, and further in: {further}\n" in capsys.readouterr().out
 
 
@@ -170,11 +170,11 @@ def double(number):
 
 
 @pytest.mark.parametrize("own_file", [True, False])
-def test_a_file_that_is_as_it_was_generated_is_not_called_the_learners(toy, edit, monkeypatch, capsys, own_file):
-    """With COURSE_CODE=mine it runs from chapters/, and an error in it is shown where the exercise's file led there."""
+def test_a_file_that_is_as_it_was_shipped_is_not_called_the_learners(toy, edit, monkeypatch, capsys, own_file):
+    """With COURSE_CODE=mine it runs from my/, and an error in it is shown where the exercise's file led there."""
     monkeypatch.setenv("COURSE_CODE", "mine")
     (toy / "solutions/ch90_first/other.py").write_text(OTHER)
-    generate.generate(toy, may_replace=lambda path: False)
+    update(toy)
     if own_file:
         edit("from ch90_first.step import STEP", "from ch90_first.step import STEP\nfrom ch90_first.other import half")
         edit(TOTAL, "    half('x')\n")
@@ -186,12 +186,9 @@ def test_a_file_that_is_as_it_was_generated_is_not_called_the_learners(toy, edit
     assert check("91.2", toy) == 1
     out = capsys.readouterr().out
     if own_file:
-        assert "in your code: chapters/ch91_second/counter.py:25\n" in out
+        assert "in your code: my/ch91_second/counter.py:25\n" in out
     else:
-        assert (
-            "raised at chapters/ch90_first/other.py:2, in a file that you have not changed, which the test called"
-            in out
-        )
+        assert "raised at my/ch90_first/other.py:2, in a file that you have not changed, which the test called" in out
         assert "in your code" not in out
 
 

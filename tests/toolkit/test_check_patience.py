@@ -13,7 +13,7 @@ from toolkit.commands.exercises.places import places_in
 from toolkit.commands.exercises.runner import ENDLESS_LOOP, ENDLESS_WAIT
 from toolkit.errors import UserError
 
-FILE = "chapters/ch91_second/counter.py"
+FILE = "my/ch91_second/counter.py"
 TESTS = "tests/ch91_second/test_counter.py"
 PLACEHOLDER = '        raise NotImplementedError("ch91 exercise 1: Count")\n'
 UP = '        """Count one step up."""\n'
@@ -120,14 +120,14 @@ def test_computing_and_sleeping_are_told_apart():
 
 def test_the_line_of_the_thread_that_is_stuck(tmp_path):
     """Of several threads in the learner's code, a loop is where none sleeps, and a wait where the main thread is."""
-    a, b = tmp_path / "chapters" / "a.py", tmp_path / "chapters" / "b.py"
+    a, b = tmp_path / "my" / "a.py", tmp_path / "my" / "b.py"
     asleep = 'File "/lib/threading.py", line 9 in wait'
     dump = (
         f'Thread 0x1 (most recent call first):\n  File "{a}", line 1 in loop\n  {asleep}\n\n'
         f'Current thread 0x2 (most recent call first):\n  {asleep}\n  File "{b}", line 2 in up\n'
     )
-    assert places_in("chapters", tmp_path, dump, computing=True) == ["chapters/a.py:1"]
-    assert places_in("chapters", tmp_path, dump, computing=False) == ["chapters/b.py:2"]
+    assert places_in("my", tmp_path, dump, computing=True) == ["my/a.py:1"]
+    assert places_in("my", tmp_path, dump, computing=False) == ["my/b.py:2"]
     assert places_in("tests", tmp_path, dump, computing=True) == []
 
 

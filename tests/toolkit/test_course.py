@@ -89,14 +89,14 @@ def helper():
 @pytest.fixture
 def root(tmp_path, restore_choice):
     """A course of two chapters; each file says where it stands."""
-    for folder in ("solutions", "chapters"):
+    for folder in ("solutions", "my"):
         for chapter in ("ch90_first", "ch91_second"):
             package = tmp_path / folder / chapter
             package.mkdir(parents=True)
             (package / "__init__.py").write_text("")
             (package / "place.py").write_text(f"PLACE = {folder!r}\n")
     (tmp_path / "solutions/ch91_second/box.py").write_text(SOLUTION)
-    (tmp_path / "chapters/ch91_second/box.py").write_text(STUB)
+    (tmp_path / "my/ch91_second/box.py").write_text(STUB)
     return tmp_path
 
 
@@ -108,9 +108,9 @@ def places():
     ("code", "chapter", "expected"),
     [
         ("solutions", None, ["solutions", "solutions"]),
-        ("mine", None, ["chapters", "chapters"]),
-        ("mine", "ch91", ["solutions", "chapters"]),
-        ("mine", "90", ["chapters", "solutions"]),
+        ("mine", None, ["my", "my"]),
+        ("mine", "ch91", ["solutions", "my"]),
+        ("mine", "90", ["my", "solutions"]),
     ],
 )
 def test_each_chapter_comes_from_the_chosen_folder(root, code, chapter, expected):
@@ -126,34 +126,34 @@ def write(path, text):
 
 @pytest.fixture
 def mixed(root):
-    """Chapter 91 with files and a sub-package, of which chapters/ holds some only, and no __init__.py."""
+    """Chapter 91 with files and a sub-package, of which my/ holds some only, and no __init__.py."""
     for name in ("both", "given", "deep/__init__", "deep/both", "deep/given"):
         write(root / f"solutions/ch91_second/{name}.py", "PLACE = 'solutions'\n")
     for name in ("both", "new", "deep/both", "deep/new"):
-        write(root / f"chapters/ch91_second/{name}.py", "PLACE = 'chapters'\n")
-    (root / "chapters/ch91_second/__init__.py").unlink()
+        write(root / f"my/ch91_second/{name}.py", "PLACE = 'my'\n")
+    (root / "my/ch91_second/__init__.py").unlink()
     write(root / "solutions/ch91_second/__init__.py", "from ch91_second.both import PLACE\n")
     return root
 
 
 @pytest.mark.parametrize("within", ["ch91_second", "ch91_second.deep"])
 def test_the_files_of_one_package_come_from_both_folders(mixed, within):
-    """A file in chapters/ runs from there, also a new one, and any other one from solutions/: packages and all."""
+    """A file in my/ runs from there, also a new one, and any other one from solutions/: packages and all."""
     course.use("mine", "ch91", root=mixed)
     seen = {name: importlib.import_module(f"{within}.{name}") for name in ("both", "given", "new")}
     assert {name: module.PLACE for name, module in seen.items()} == {
-        "both": "chapters",
+        "both": "my",
         "given": "solutions",
-        "new": "chapters",
+        "new": "my",
     }
     for module in seen.values():
         assert Path(module.__file__).is_relative_to(mixed / module.PLACE)
     assert Path(importlib.import_module(within).__file__).is_relative_to(mixed / "solutions")
-    assert importlib.import_module("ch91_second").PLACE == "chapters", "its __init__ imports what is the learner's"
+    assert importlib.import_module("ch91_second").PLACE == "my", "its __init__ imports what is the learner's"
 
 
 def test_the_reference_takes_nothing_from_the_learners_folder(mixed):
-    """With the reference, and for a chapter that is not the learner's, a file in chapters/ is not seen."""
+    """With the reference, and for a chapter that is not the learner's, a file in my/ is not seen."""
     for choice in (("solutions", None), ("mine", "ch90")):
         course.use(*choice, root=mixed)
         assert importlib.import_module("ch91_second.both").PLACE == "solutions"
@@ -165,25 +165,25 @@ def test_a_copy_runs_as_soon_as_it_lies_there(mixed):
     """A learner who copies a file of solutions/ changes what runs, an __init__.py too; deleting it takes that back."""
     for name in ("given", "__init__"):
         module = "ch91_second" + f".{name}" * (name == "given")
-        copy = mixed / f"chapters/ch91_second/{name}.py"
+        copy = mixed / f"my/ch91_second/{name}.py"
         write(copy, "PLACE = 'my copy'\n")
         course.use("mine", root=mixed)
         assert importlib.import_module(module).PLACE == "my copy"
         assert importlib.import_module("ch91_second.deep.given").PLACE == "solutions"
         copy.unlink()
         course.use("mine", root=mixed)
-        assert importlib.import_module(module).PLACE == ("solutions" if name == "given" else "chapters")
+        assert importlib.import_module(module).PLACE == ("solutions" if name == "given" else "my")
 
 
 @pytest.mark.parametrize("fill", [True, False])
 def test_a_missing_file_with_an_exercise_is_an_error(root, fill):
     """The reference does not stand in unsaid: one line names the file and what brings it back."""
-    (root / "chapters/ch91_second/box.py").unlink()
+    (root / "my/ch91_second/box.py").unlink()
     course.use("mine", fill=fill, root=root)
     with pytest.raises(UserError) as caught:
         importlib.import_module("ch91_second.box")
     assert str(caught.value) == (
-        "chapters/ch91_second/box.py is not there; make it with: python -m toolkit.commands.exercises.generate"
+        "my/ch91_second/box.py is not there; bring it back with: make start (python -m toolkit.commands.learner.start)"
     )
     course.use("mine", "ch90", fill=fill, root=root)
     assert importlib.import_module("ch91_second.box").Box, "a chapter that is the reference anyway needs no file"
@@ -194,7 +194,7 @@ def test_a_new_choice_forgets_what_was_imported(root):
     course.use("solutions", root=root)
     assert places() == ["solutions", "solutions"]
     course.use("mine", root=root)
-    assert places() == ["chapters", "chapters"]
+    assert places() == ["my", "my"]
 
 
 def test_unknown_code_and_chapter_are_one_line(root):
@@ -214,7 +214,7 @@ def test_unsolved_functions_are_filled_and_call_the_learners_code(root, capsys):
     assert (Box.put(1), Box().name) == (4, "box")
     assert capsys.readouterr().out.splitlines()[0] == (
         "ch91 exercise 1 (box.py, Box.get) is not solved yet; the reference solution stands in. "
-        "Open chapters/ch91_second/box.py, line 16."
+        "Open my/ch91_second/box.py, line 16."
     )
 
 
@@ -231,7 +231,7 @@ def test_reload_takes_the_edit_and_fills_the_rest_again(root, capsys):
     """After an edit and a reload the edited function is the learner's, the unsolved one the reference's."""
     course.use("mine", fill=True, root=root)
     box = importlib.import_module("ch91_second.box")
-    path = root / "chapters/ch91_second/box.py"
+    path = root / "my/ch91_second/box.py"
     path.write_text(STUB.replace('raise NotImplementedError("ch91 exercise 1: get")', 'return "mine"'))
     capsys.readouterr()
     importlib.reload(box)
@@ -241,7 +241,7 @@ def test_reload_takes_the_edit_and_fills_the_rest_again(root, capsys):
 
 def test_a_syntax_error_is_the_learners_own(root):
     """A broken file shows as the ordinary SyntaxError of that file and line."""
-    path = root / "chapters/ch91_second/box.py"
+    path = root / "my/ch91_second/box.py"
     path.write_text(STUB + "def broken(:\n")
     course.use("mine", fill=True, root=root)
     with pytest.raises(SyntaxError) as caught:
@@ -288,11 +288,11 @@ def test_an_overlay_stands_in_for_the_file(root):
 @pytest.mark.parametrize(
     ("setting", "expected", "line"),
     [
-        (None, ["solutions", "chapters"], "your code, in chapters/ch91_second/ (all other files and what is"),
+        (None, ["solutions", "my"], "your code, in my/ch91_second/ (all other files and what is"),
         (
             "mine",
-            ["chapters", "chapters"],
-            "your code, in chapters/ (all other files and what is not solved yet run as",
+            ["my", "my"],
+            "your code, in my/ (all other files and what is not solved yet run as",
         ),
         ("solutions", ["solutions", "solutions"], "the reference solutions, in solutions/"),
     ],
@@ -312,7 +312,7 @@ import os, pathlib
 from IPython.core.interactiveshell import InteractiveShell
 
 shell = InteractiveShell.instance()
-path = pathlib.Path("chapters/ch91_second/box.py")
+path = pathlib.Path("my/ch91_second/box.py")
 
 
 def cell(source):
@@ -342,7 +342,7 @@ cell("print(box.get(), Box.put(1), Box().name)")
 
 def test_edits_take_effect_in_a_running_notebook(root):
     """With autoreload, an edited function is the learner's at once, and the unsolved rest stays filled."""
-    (root / "chapters/ch91_second/__init__.py").unlink()  # as in the course: it has no exercise
+    (root / "my/ch91_second/__init__.py").unlink()  # as in the course: it has no exercise
     environment = {name: value for name, value in os.environ.items() if name != "COURSE_CODE"}
     environment |= {"PYTHONPATH": str(course.ROOT), "IPYTHONDIR": str(root / "ipython")}
     command = [sys.executable, "-c", NOTEBOOK]

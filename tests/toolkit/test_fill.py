@@ -18,7 +18,7 @@ def untouched(tmp_path, restore_choice):
     """The course as a learner first has it, with freshly generated exercise files."""
     shutil.copytree(course.ROOT / "solutions", tmp_path / "solutions")
     for name, text in fresh_files().items():
-        path = tmp_path / "chapters" / name
+        path = tmp_path / "my" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path

@@ -1,6 +1,5 @@
 """Generation of chapters/: what a stub looks like, and that a learner's edits survive."""
 
-import importlib
 import re
 
 import pytest
@@ -12,10 +11,23 @@ from toolkit.commands.exercises.regions import find_regions
 from toolkit.errors import UserError
 
 COUNTER = "chapters/ch91_second/counter.py"
+NOT_RUN = "it has no exercise; no command runs it"
 
 
 def no(path):
     return False
+
+
+@pytest.fixture
+def edit(toy):
+    """Replace text in chapters/, as learners did before they had my/."""
+
+    def replace(old, new):
+        text = (toy / COUNTER).read_text()
+        assert old in text
+        (toy / COUNTER).write_text(text.replace(old, new))
+
+    return replace
 
 
 def test_stub_keeps_everything_but_the_solution(toy):
@@ -99,34 +111,33 @@ def test_files_that_are_gone_go_unless_edited(toy, edit):
     for name in ("counter.py", "other.py"):
         (toy / "solutions/ch91_second" / name).unlink()
     assert generate(toy, may_replace=no) == [
-        f"kept     {COUNTER} (edited; the course no longer has this file)",
+        f"kept     {COUNTER} (edited; it has no exercise any more)",
         "removed  chapters/ch91_second/other.py",
     ]
 
 
 def test_files_that_have_no_exercise_any_more_go_unless_edited(toy, edit):
-    """An edited file whose exercise has gone elsewhere is kept and named each time, since it still runs."""
+    """An edited file whose exercise has gone elsewhere is kept."""
     add_exercise_file(toy, "other.py")
     edit("result = 0", "result = 0  # mine")
     for name in ("counter.py", "other.py"):
         (toy / "solutions/ch91_second" / name).write_text("def total(numbers):\n    return sum(numbers)\n")
-    kept = f"kept     {COUNTER} (it has no exercise, and runs instead of solutions/ch91_second/counter.py)"
+    kept = f"kept     {COUNTER} (edited; it has no exercise any more)"
     assert generate(toy, may_replace=no) == [kept, "removed  chapters/ch91_second/other.py"]
-    assert generate(toy, may_replace=lambda path: True) == [kept]
+    assert generate(toy, may_replace=lambda path: True) == [
+        kept.replace("edited; it has no exercise any more", NOT_RUN)
+    ]
     assert find_drift(toy) == [f"{COUNTER} is not generated: it has no exercise"]
     assert find_drift(toy, on_disk=False) == []
-    course.use("mine", "ch91", root=toy)
-    assert importlib.import_module("ch91_second.counter").__file__ == str(toy / COUNTER)
 
 
 def test_a_learners_own_files_are_left_alone(toy):
-    """A copy of a given file is named, for it runs; a new file is the learner's own affair."""
+    """Other files are kept and named."""
     for name in ("ch90_first/step.py", "ch91_second/notes.py"):
         (toy / "chapters" / name).parent.mkdir(exist_ok=True)
         (toy / "chapters" / name).write_text("STEP = 3\n")
-    assert generate(toy, may_replace=no) == [
-        "kept     chapters/ch90_first/step.py (it has no exercise, and runs instead of solutions/ch90_first/step.py)"
-    ]
+    others = ("ch90_first/step.py", "ch91_second/notes.py")
+    assert generate(toy, may_replace=no) == [f"kept     chapters/{name} ({NOT_RUN})" for name in others]
     assert len(find_drift(toy)) == 2 and find_drift(toy, on_disk=False) == []
 
 

@@ -29,9 +29,9 @@ def test_unknown_exercise_is_one_line(toy):
 @pytest.mark.parametrize("text", ["{", "[]", '{"hints": {"91.1": "x"}, "checks": {}}', "null"])
 def test_a_broken_progress_file_is_put_aside(toy, capsys, text):
     """A file that cannot be understood is kept under another name, said so, and hints start over."""
-    (toy / ".progress.json").write_text(text)
+    (toy / "my/.progress.json").write_text(text)
     assert "hint 1 of 3" in next_hint("91.1", toy)
-    assert (toy / ".progress.json.broken").read_text() == text
+    assert (toy / "my/.progress.json.broken").read_text() == text
     assert ".progress.json could not be read" in capsys.readouterr().err
 
 

@@ -1,10 +1,10 @@
-"""`make lab`: JupyterLab opens on the first lesson, and reaches every lesson and every picture of them."""
+"""`make lab`: JupyterLab opens on the learner's first lesson, and reaches every lesson and every picture of them."""
 
 import json
 import os
 import posixpath
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -13,22 +13,33 @@ import urllib.request
 
 import pytest
 
+from toolkit.choice import MINE
 from toolkit.course import ROOT
 
 START_SECONDS = 120
-FIRST = "chapters/ch00_measuring/lesson.ipynb"
+FIRST = "my/ch00_measuring/lesson.ipynb"
+LAUNCH = """
+import sys, pathlib
+from toolkit.commands.learner.lab import launch
+launch(pathlib.Path(sys.argv[1]), sys.argv[2:])
+"""
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def root(tmp_path_factory):
+    """The course in a folder of its own, without my/: the one in the repository, if there is one, is a learner's."""
+    root = tmp_path_factory.mktemp("course")
+    for name in ("chapters", "docs", "figures", "solutions", "toolkit"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "data", "local"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, root):
     """The address and token of a server started as `make lab` does, without a browser, on a free port."""
     folder = tmp_path_factory.mktemp("jupyter")
-    # As from a shell of its own: below `make test`, make would also print which folder it enters and leaves.
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "-n", "--no-print-directory", "lab"]
-    dry_run = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
-    arguments = shlex.split(dry_run.splitlines()[-1].partition("-m jupyter ")[2])
-    command = [sys.executable, "-m", "jupyter", *arguments, "--no-browser", "--allow-root", "--ServerApp.port=0"]
+    flags = ["--no-browser", "--allow-root", "--ServerApp.port=0"]
+    command = [sys.executable, "-c", LAUNCH, str(root), *flags]
     private = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | private, stdout=log, stderr=log)
@@ -63,21 +74,21 @@ def fetch(server, path):
         return error.code, error.url
 
 
-def pictures_of(lesson):
+def pictures_of(lesson, root):
     """The pictures that a notebook's text refers to, as paths from the repository's root."""
     cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     links = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"", text)
-    folder = lesson.parent.relative_to(ROOT).as_posix()
+    folder = lesson.parent.relative_to(root).as_posix()
     return [posixpath.normpath(posixpath.join(folder, one or other)) for one, other in links]
 
 
-def test_every_lesson_and_every_picture_is_reached(server):
-    """The server's own interface finds each lesson, and the pictures at the places that the lessons name."""
-    lessons = sorted((ROOT / "chapters").glob("*/lesson.ipynb"))
-    pictures = {picture for lesson in lessons for picture in pictures_of(lesson)}
+def test_every_lesson_and_every_picture_is_reached(server, root):
+    """The server's own interface finds each lesson of my/, and the pictures at the places that the lessons name."""
+    lessons = sorted((root / MINE).glob("*/lesson.ipynb"))
+    pictures = {picture for lesson in lessons for picture in pictures_of(lesson, root)}
     assert len(lessons) >= 9 and len(pictures) >= 20, "the lessons are there, and their pictures are recognised"
-    wanted = [f"api/contents/{lesson.relative_to(ROOT).as_posix()}?content=0" for lesson in lessons]
+    wanted = [f"api/contents/{lesson.relative_to(root).as_posix()}?content=0" for lesson in lessons]
     wanted += [f"files/{picture}" for picture in sorted(pictures)]
     missing = [path for path in wanted if fetch(server, path)[0] != 200]
     assert not missing, f"not found: {missing}"

@@ -86,6 +86,7 @@ def small_repository(root: Path, modules: dict[str, str]) -> Path:
     given = {
         start: f"import {'.'.join(Path(next(iter(modules))).with_suffix('').parts)}\n",
         start.parent / "run.py": "",
+        start.parent / "serve.py": "",
     }
     given[start.parent / "course.py"] = "ROOT = 1\n"
     for name, text in {**given, **modules}.items():
@@ -113,6 +114,7 @@ def test_what_is_reached_through_imports_is_found(tmp_path):
     assert {name_in_package(name) for name in found} == {
         "stepahead",
         "stepahead.run",
+        "stepahead.serve",
         "stepahead.toolkit",
         "stepahead.toolkit.a",
         "stepahead.toolkit.course",

@@ -4,11 +4,13 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
 import textwrap
 import tomllib
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -165,6 +167,40 @@ def test_bad_input_is_one_line(installed, tmp_path, arguments, words):
     done = run(installed, tmp_path, installed / "bin" / "stepahead-run", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {words}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.long
+def test_the_command_serves(installed, model_folder, tmp_path):
+    """It says where it listens, answers as `generate` does, and ends with Ctrl-C."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, installed / "bin" / "stepahead-serve", "--model", str(model_folder), "--port", "0"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        said = ""
+        while "Ctrl-C" not in said:
+            said = server.stderr.readline()
+            assert said, "it has ended"
+        address = re.search(r"http://\S+", said)[0]
+        body = {"model": "model", "prompt": "The sea is", "max_tokens": 8, "temperature": 0}
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}/completions", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=120) as answered:
+            (choice,) = json.load(answered)["choices"]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(120) == 0
+    finally:
+        server.kill()
+        server.communicate()
+    whole = load_model(str(model_folder))
+    assert choice["text"] == answer(whole, "The sea is", 8)
+
+
+def test_without_the_extra_the_server_says_what_is_missing(installed, tmp_path):
+    """One line; the interface and the other command need none of it."""
+    code = "import sys; sys.modules['fastapi'] = None; from stepahead.serve import main; sys.argv = ['x']; main()"
+    done = run(installed, tmp_path, "-c", code)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: stepahead-serve needs fastapi; ") and done.stderr.count("\n") == 1
 
 
 def backend(hook: str, folder: Path) -> subprocess.CompletedProcess:

@@ -1,11 +1,12 @@
 """The picture of a timeline: what is drawn, and what is written on it."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from matplotlib.patches import Rectangle
 
-from toolkit.timeline import Recording, Span, plot_timeline
+from toolkit.timeline import Edge, FoundRace, Recording, Span, plot_timeline
 
 
 def steps(n: int, clock: str = "host") -> Recording:
@@ -88,11 +89,11 @@ def test_kinds_of_work_differ_without_colour():
 
 
 def test_short_spans_do_not_vanish():
-    """A span of a microsecond in a picture of 100 ms is still more than a pixel wide."""
+    """A span of a microsecond in a picture of 100 ms is still two pixels wide."""
     figure = plot_timeline(Recording((Span("h2d", "h2d", 0, 1e-6, 0), Span("forward", "compute", 0, 0.1, 0))))
     axes = figure.axes[0]
     pixels = axes.get_window_extent().width / (axes.get_xlim()[1] - axes.get_xlim()[0])
-    assert bars(figure, "h2d")[0].get_width() * pixels > 1
+    assert bars(figure, "h2d")[0].get_width() * pixels >= 2 - 1e-9
 
 
 def test_names_nobody_foresaw():
@@ -125,3 +126,110 @@ def test_saving(tmp_path):
 def test_a_notebook_can_show_it():
     """The figure carries its own PNG for notebooks."""
     assert plot_timeline(steps(1))._repr_png_().startswith(b"\x89PNG")
+
+
+def patches(figure, gid: str) -> list:
+    return [patch for patch in figure.axes[0].patches if patch.get_gid() == gid]
+
+
+def test_every_edge_is_an_arrow():
+    """From the lower edge of the first lane's bar, when it was passed, to the upper one of the second's; or none."""
+    edges = (Edge("host", "compute", 0.003, 0.004), Edge("compute", "host", 0.008, 0.0085), Edge("h2d", "host", 0, 1))
+    recording = replace(steps(3), edges=edges)
+    assert patches(plot_timeline(recording), "edge") == []
+    arrows = patches(plot_timeline(recording, edges=True), "edge")
+    ends = [tuple(map(tuple, arrow._posA_posB)) for arrow in arrows]
+    half = 0.31
+    assert ends == [
+        (pytest.approx((3, half)), pytest.approx((4, 1 - half))),
+        (pytest.approx((8, 1 - half)), pytest.approx((8.5, half))),
+    ]
+
+
+def race(first: Span, second: Span, memory: str = "ids") -> FoundRace:
+    return FoundRace(first, second, memory, "an edge", f"RACE on {memory}")
+
+
+FORWARD, AT_ONCE = Span("forward", "compute", 0.003, 0.008), Span("fill_", "host", 0.009, 0.009)
+LATER = Span("forward", "compute", 0.013, 0.018)
+
+
+@pytest.mark.parametrize(
+    ("races", "joined", "missing"),
+    [
+        ((), 0, 0),
+        ((race(FORWARD, AT_ONCE),), 1, 1),
+        ((race(FORWARD, AT_ONCE), race(FORWARD, AT_ONCE, "lengths")), 1, 1),
+        ((race(FORWARD, AT_ONCE), race(LATER, AT_ONCE)), 2, 1),
+    ],
+)
+def test_each_two_bars_that_race_are_joined_by_a_dashed_line(races, joined, missing):
+    """However many bytes they race on; the missing edge is drawn once for each two lanes."""
+    recording = replace(steps(3), races=races)
+    figure = plot_timeline(recording, races=True)
+    lines = [line for line in figure.axes[0].lines if line.get_gid() == "race"]
+    assert len(lines) == joined and all(line.get_linestyle() == "--" for line in lines)
+    assert len(patches(figure, "missing edge")) == missing
+    assert len(patches(figure, "racing")) == 2 * joined
+    if races:
+        assert lines[0].get_xdata() == pytest.approx([5.5, 9]) and list(lines[0].get_ydata()) == [1, 0]
+    figure = plot_timeline(recording)
+    assert not [line for line in figure.axes[0].lines if line.get_gid() == "race"]
+
+
+def test_of_chosen_steps_only_their_races_are_drawn():
+    """The one whose other half belongs to a later step is left out."""
+    races = (race(FORWARD, AT_ONCE), race(FORWARD, Span("fill_", "host", 0.0195, 0.0195)))
+    recording = replace(steps(3), races=races)
+
+    def count(**options):
+        return len(patches(plot_timeline(recording, races=True, **options), "missing edge")), len(
+            [line for line in plot_timeline(recording, races=True, **options).axes[0].lines if line.get_gid() == "race"]
+        )
+
+    assert count() == (1, 2)
+    assert count(steps=(0, 0)) == (1, 1)
+
+
+def test_two_buffers_have_two_colours():
+    """Where spans go through two IO buffers the colour says which, on every lane; waiting stays white."""
+    recording = steps(4)
+    spans = tuple(replace(span, buffers=span.step % 2) for span in recording.spans)
+    figure = plot_timeline(replace(recording, spans=spans))
+    for name in ("forward", "prepare"):
+        colours = [bar.get_facecolor() for bar in bars(figure, name)]
+        assert colours[0] == colours[2] != colours[1] == colours[3]
+    assert bars(figure, "forward")[0].get_facecolor() == bars(figure, "commit")[0].get_facecolor()
+    assert {bar.get_facecolor() for bar in bars(figure, "wait")} == {(1, 1, 1, 1)}
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[:2] == ["IO buffers 0", "IO buffers 1"]
+    first, second = (bar.get_facecolor() for bar in bars(figure, "forward")[:2])
+    lightness = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue, _ in (first, second)]
+    assert abs(lightness[0] - lightness[1]) > 0.2, "in greyscale, too"
+
+
+def test_one_buffer_changes_nothing():
+    recording = steps(2)
+    spans = tuple(replace(span, buffers=0) for span in recording.spans)
+    colours = [bar.get_facecolor() for bar in bars(plot_timeline(recording))]
+    assert [bar.get_facecolor() for bar in bars(plot_timeline(replace(recording, spans=spans)))] == colours
+
+
+def test_idle_time_is_hatched():
+    gaps = patches(plot_timeline(steps(3)), "idle")
+    assert [(gap.get_x(), gap.get_width()) for gap in gaps] == [
+        (pytest.approx(start), pytest.approx(length)) for start, length in ((0, 3), (8, 5), (18, 5), (28, 2))
+    ]
+    assert all(gap.get_hatch() for gap in gaps)
+
+
+def test_a_long_legend_gets_a_second_row():
+    """All of it is inside the picture, which is higher by that."""
+    edges, races = (Edge("host", "compute", 0.003, 0.004),), (race(FORWARD, AT_ONCE),)
+    short = plot_timeline(steps(3))
+    spans = tuple(replace(span, name=f"{span.name} of a long name") for span in steps(3).spans)
+    recording = replace(steps(3), spans=spans, edges=edges, races=races)
+    figure = plot_timeline(recording, edges=True, races=True)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "it would be cut off"
+    assert figure.get_figheight() > short.get_figheight()

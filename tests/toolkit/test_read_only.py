@@ -32,7 +32,7 @@ def read_only(toy, monkeypatch):
 def test_a_hint_is_shown_all_the_same(read_only, capsys):
     """The hint comes, and one line says that it is not remembered."""
     assert next_hint("91.1", read_only).startswith("91.1 Count: hint 1 of 3\n")
-    said = f"cannot write {read_only / '.progress.json'}: {REASON}; so the next command does not know of this one\n"
+    said = f"cannot write {read_only / 'my/.progress.json'}: {REASON}; so the next command does not know of this one\n"
     assert capsys.readouterr().err == said
 
 
@@ -47,10 +47,10 @@ def test_a_check_gives_its_result_all_the_same(toy, edit, read_only, monkeypatch
 
 def test_a_broken_memory_that_cannot_be_put_aside_is_one_line(read_only, capsys):
     """The table of progress comes without what was remembered."""
-    with (read_only / ".progress.json").open("w") as file:
+    with (read_only / "my/.progress.json").open("w") as file:
         file.write("{")
     assert "0 of 2 exercises solved" in table(read_only)
-    assert capsys.readouterr().err == f".progress.json can neither be read nor be put aside: {REASON}\n"
+    assert capsys.readouterr().err == f"my/.progress.json can neither be read nor be put aside: {REASON}\n"
 
 
 def test_what_must_write_says_so_in_one_line(read_only, tmp_path, monkeypatch):

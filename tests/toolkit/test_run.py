@@ -87,6 +87,7 @@ def test_all_engines_answer_alike(run_of_all: RunOfAll):
         )
         file = run_of_all.pictures / f"{entry.name.replace(' ', '_')}.png"
         assert file.read_bytes().startswith(b"\x89PNG")
+        assert f"<h1>{entry.name}" in file.with_suffix(".html").read_text(encoding="utf-8")
         assert json.loads(file.with_suffix(".json").read_text())["traceEvents"]
     streams = [line for line in printed.splitlines() if re.match(r"ch0[345] .*%", line)]
     assert all(line.split()[-4:-2] == ["-", "-"] for line in streams), "simulated figures stand in columns of their own"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from toolkit.timeline import Recording, Span, export_chrome_trace
+from toolkit.timeline import Edge, FoundRace, Recording, Span, export_chrome_trace
 
 RECORDING = Recording(
     (
@@ -51,3 +51,44 @@ def test_steps_are_arguments(trace):
     events = complete(trace)
     assert events["forward"]["args"] == {"step": 7}
     assert events["load"]["args"] == {}
+
+
+COPY, FORWARD = Span("copy in", "h2d", 0.001, 0.002, 0), Span("forward", "compute", 0.0015, 0.009, 0)
+COMMIT = Span("commit", "host", 0.0095, 0.011, 0)
+
+
+def flows(recording, tmp_path) -> list[dict]:
+    export_chrome_trace(recording, tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    return [event for event in events if event["ph"] in "sf"], [event for event in events if event["ph"] == "X"]
+
+
+def slice_of(flow, slices):
+    """The slice that encloses a flow event, as Perfetto looks for it."""
+    around = [s for s in slices if (s["pid"], s["tid"]) == (flow["pid"], flow["tid"])]
+    [found] = [s["name"] for s in around if s["ts"] <= flow["ts"] < s["ts"] + s["dur"]]
+    return found
+
+
+def test_edges_and_races_are_flow_arrows(tmp_path):
+    """Each has two events of one id, a start and an end, and each of the two lies inside a slice."""
+    race = FoundRace(COPY, FORWARD, "ids", "record an event", "RACE on ids")
+    edges = (Edge("compute", "host", 0.009, 0.0095, "a.py:1", "a.py:2"), Edge("h2d", "compute", 0.0005, 0.0015))
+    recording = Recording((COPY, FORWARD, COMMIT), "simulated", edges=edges, races=(race,))
+    events, slices = flows(recording, tmp_path)
+    pairs = {}
+    for event in events:
+        pairs.setdefault(event["id"], []).append(event)
+    assert all([event["ph"] for event in pair] == ["s", "f"] for pair in pairs.values())
+    seen = [(pair[0]["cat"], *(slice_of(event, slices) for event in pair)) for pair in pairs.values()]
+    assert seen == [("edge", "forward", "commit"), ("race", "copy in", "forward")]
+    for first, last in pairs.values():
+        assert (first["name"], first["cat"]) == (last["name"], last["cat"]) and last["bp"] == "e"
+    assert pairs[events[0]["id"]][0]["args"] == {"recorded": "a.py:1", "waited for": "a.py:2"}
+    assert events[-1]["args"] == {"missing edge": "record an event"}
+
+
+def test_details_are_arguments(tmp_path):
+    span = Span("copy in", "h2d", 0, 1, 3, 1, "writes ids", "a.py:7")
+    _, [event] = flows(Recording((span,)), tmp_path)
+    assert event["args"] == {"step": 3, "IO buffers": 1, "memory": "writes ids", "line": "a.py:7"}

@@ -14,6 +14,8 @@ from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.files import write_whole
 
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
 LINK = re.compile(r"\[`(?P<name>[\w.]+)`\]\((?P<up>[./]*)(?P<path>solutions/[\w/]+\.py)#L(?P<line>\d+)\)")
 QUOTE = re.compile(r"at (?P<path>solutions/[\w/]+\.py):(?P<line>\d+)  `(?P<code>[^`]*)`")
 
@@ -27,11 +29,11 @@ def line_of_definition(path: Path, name: str) -> int:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     node: ast.AST | None = None
     for part in name.split("."):
-        found = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part]
+        found = [n for n in body if isinstance(n, Definition) and n.name == part]
         if not found:
             raise UserError(f"{path} does not define {name}")
         node, body = found[0], found[0].body
-    assert isinstance(node, ast.FunctionDef | ast.ClassDef)
+    assert isinstance(node, Definition)
     return node.lineno
 
 

@@ -20,7 +20,7 @@ from toolkit.errors import UserError, exit_cleanly
 from toolkit.models import LoadedModel, load_model
 from toolkit.paged_attention import PagedKVCache, attention_kernel_name
 from toolkit.prompts import Prompt, load_prompts
-from toolkit.timeline import export_chrome_trace, plot_timeline
+from toolkit.timeline import export_chrome_trace, export_html, plot_timeline
 
 PICTURES = course.ROOT / "figures" / "local"
 ANSWERS_SHOWN = 3
@@ -122,13 +122,15 @@ def print_table(runs: dict[str, Run], device: str) -> None:
 
 
 def draw(runs: dict[str, Run]) -> None:
-    """Write a picture of a few steps, and a trace of all of them, for every engine."""
-    print("\nTimelines (a few steps from the middle; the .json holds all steps, open it at https://ui.perfetto.dev):")
+    """Write a picture of a few steps, and a page and a trace of all of them, for every engine."""
+    print("\nTimelines, a few steps from the middle; the page and the trace beside a picture hold all of them.")
+    print("A browser shows the page (.html), and https://ui.perfetto.dev the trace (.json).")
     for name, run in runs.items():
         path = PICTURES / f"{name.replace(' ', '_')}.png"
         plot_timeline(run.recording, path, title=name)
+        export_html(run.recording, path.with_suffix(".html"), title=name)
         export_chrome_trace(run.recording, path.with_suffix(".json"))
-        print(f"  {shown(path)}  {path.with_suffix('.json').name}")
+        print(f"  {shown(path)}  {path.with_suffix('.html').name}  {path.with_suffix('.json').name}")
 
 
 def shown(path: Path) -> Path:

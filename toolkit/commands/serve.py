@@ -26,8 +26,9 @@ CACHE_SHARE = 0.8  # of the GPU's free memory; the rest is for graphs and what a
 MOST_CACHE_TOKENS = 2**20
 
 
-def main() -> None:
-    options = parse_arguments()
+def main(prog: str = "python -m toolkit.commands.serve") -> None:
+    """`prog`: the command's name in its help."""
+    options = parse_arguments(prog)
     course.use(os.environ.get("COURSE_CODE") or "solutions", fill=True)
     from ch10_serving import Limits, Service, check_host, listen, serve, server_for
 
@@ -82,8 +83,8 @@ def name_of(loaded: LoadedModel) -> str:
     return folder.resolve().name if folder.is_dir() else loaded.name
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.commands.serve", description="Serve the OpenAI API.")
+def parse_arguments(prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description="Serve the OpenAI API.")
     parser.add_argument("--model", default="default", help="default, tiny, a model folder, or a name on the Hub")
     parser.add_argument("--host", default="127.0.0.1", help=f"another than this machine's own needs a key in {KEY}")
     parser.add_argument("--port", default="8000", help="0 takes a free one")

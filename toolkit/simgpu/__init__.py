@@ -37,6 +37,7 @@ from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.control import (
     current_device,
     device_count,
+    edges,
     empty_cache,
     forget,
     get_device_name,
@@ -55,6 +56,7 @@ from toolkit.simgpu.control import (
     spans,
     synchronisations,
 )
+from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceError
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.hostops import write_on_host
@@ -79,6 +81,7 @@ __all__ = [
     "CaptureError",
     "Costs",
     "DeviceError",
+    "Edge",
     "Event",
     "Party",
     "Race",
@@ -91,6 +94,7 @@ __all__ = [
     "current_stream",
     "default_stream",
     "device_count",
+    "edges",
     "empty_cache",
     "forget",
     "get_device_name",

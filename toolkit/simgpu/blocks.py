@@ -27,10 +27,11 @@ class Block:
         readers: for each stream given to record_stream, the point its queue had reached when the block was freed.
         unwritten: what its tensor has not written yet; None if it has written everything.
         names, owner: see names.py; the names by their region's key.
+        set: the number of the set that it belongs to, see buffer_sets.py; None before it was named.
     """
 
     __slots__ = (
-        *("data", "free", "generation", "history", "kind", "names", "nbytes", "owner", "readers", "run"),
+        *("data", "free", "generation", "history", "kind", "names", "nbytes", "owner", "readers", "run", "set"),
         "unwritten",
     )
 
@@ -44,12 +45,13 @@ class Block:
         self.unwritten: Unwritten | None = None
         self.names: dict[tuple, tuple[Region, str]] = {}
         self.owner = ""
+        self.set: int | None = None
 
     def next_tensor(self) -> None:
         """The block changes hands."""
         self.generation += 1
         self.readers, self.free, self.unwritten = [], False, None
-        self.names, self.owner = {}, ""
+        self.names, self.owner, self.set = {}, "", None
 
     def as_tensor(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A plain CPU tensor over this block's bytes."""

@@ -10,6 +10,9 @@ All figures are milliseconds of *simulated* time. They come from the prices belo
 
 import bisect
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from toolkit.simgpu.sites import Site
 
 ENGINES = ("compute", "h2d", "d2h")
 
@@ -38,14 +41,35 @@ class Costs:
         return self.copy_ms + nbytes / self.copy_bytes_per_ms
 
 
+class Touched(NamedTuple):
+    """What an operation does to memory, for a timeline.
+
+    Attributes:
+        reads, writes: in words.
+        owner: what the IO buffers among it belong to at that time, such as "the buffers of batch 3"; or "".
+        buffers: the number of this set of IO buffers, which no other set has; None if it touches none.
+    """
+
+    reads: str
+    writes: str
+    owner: str = ""
+    buffers: int | None = None
+
+
 @dataclass(frozen=True)
 class Span:
-    """One bar of a timeline: what, in which lane (a stream's name, or "host"), from when to when in ms."""
+    """One bar of a timeline: what, in which lane (a stream's name, or "host"), from when to when in ms.
+
+    `touched`: what work of the device does to memory. `site`: the line that launched it, or that waits. None where
+    there is no such thing.
+    """
 
     name: str
     lane: str
     start: float
     end: float
+    touched: Touched | None = None
+    site: Site | None = None
 
 
 class _Engine:
@@ -92,19 +116,22 @@ class Clock:
         self.spans.append(Span(name, "host", self.now, self.now + ms))
         self.now += ms
 
-    def host_waits(self, until: float) -> float:
-        """The host waits until `until`; returns for how long that was."""
+    def host_waits(self, until: float, site: Site) -> float:
+        """The host waits until `until`, in this line; returns for how long that was."""
         waited = max(0.0, until - self.now)
         if waited:
-            self.spans.append(Span("wait", "host", self.now, until))
+            self.spans.append(Span("wait", "host", self.now, until, site=site))
         self.now += waited
         return waited
 
-    def device_work(self, name: str, lane: str, engine: str, ready: float, duration: float) -> float:
-        """Queue an operation whose stream is ready at `ready`; returns the time at which the operation ends."""
+    def device_work(
+        self, name: str, lane: str, engine: str, ready: float, duration: float, touched: Touched, site: Site
+    ) -> Span:
+        """Queue an operation whose stream is ready at `ready`; returns its bar."""
         self.now += self.costs.launch_ms
         start = max(ready, self.now)
         if engine != "none":
             start = self._engines[engine].book(start, duration, self.now)
-        self.spans.append(Span(name, lane, start, start + duration))
-        return start + duration
+        span = Span(name, lane, start, start + duration, touched, site)
+        self.spans.append(span)
+        return span

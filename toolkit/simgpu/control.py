@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from toolkit.simgpu.clock import Costs, Span
+from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import Race
 from toolkit.simgpu.runtime import Synchronisation, runtime
 from toolkit.simgpu.tensors import Shell
@@ -46,17 +47,24 @@ def name_tensors(tensors: Mapping[str, torch.Tensor], of: str = "") -> None:
             footprint = tensor.footprint()
             footprint.block.names[footprint.region.key] = footprint.region, name
             footprint.block.owner = of
+            runtime.buffer_sets.join(footprint.block, of)
 
 
 def forget() -> None:
-    """Drop the spans and synchronisations seen so far, which a long run would fill the memory with."""
+    """Drop the spans, edges and synchronisations seen so far, which a long run would fill the memory with."""
     runtime.clock.spans.clear()
+    runtime.edges.clear()
     runtime.synchronisations.clear()
 
 
 def spans() -> list[Span]:
     """What the virtual clock has seen since `reset`: lanes are stream names and "host"; in ms."""
     return list(runtime.clock.spans)
+
+
+def edges() -> list[Edge]:
+    """Every wait for an event or a stream since `reset`, with what it waited for."""
+    return list(runtime.edges)
 
 
 def now_ms() -> float:

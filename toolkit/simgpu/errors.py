@@ -7,12 +7,14 @@ from toolkit.simgpu.sites import Site
 
 @dataclass(frozen=True)
 class Party:
-    """One of the two operations of a race."""
+    """One of the two operations of a race. `start` and `end`: when, in ms of the virtual clock."""
 
     name: str
     lane: str  # a stream's name, or "host"
     site: Site
     writes: bool
+    start: float = 0.0
+    end: float = 0.0
 
     def __str__(self) -> str:
         return f"{'writes' if self.writes else 'reads'}: {self.name} on {self.lane} at {self.site}"

@@ -26,7 +26,7 @@ class Mark:
         stream.must_be_current_run()
         runtime.clock.host_call()
         self._run, self._captured = runtime.run, runtime.capture is not None
-        record = stream.make_record(self._number, runtime.next_place(), caller_site())
+        record = stream.make_record(self._number, runtime.next_place(), caller_site(), stream.next_ms)
         if not self.enable_timing and runtime.capture is None:
             stream.keep(record, runtime.host.knows.get(stream, 0))
         self._moment = stream.moment(record)

@@ -4,7 +4,11 @@ A name belongs to the bytes of the tensor that was named, until it is freed: vie
 (its owner, such as a batch) may change while it stays the same memory.
 """
 
+from collections.abc import Sequence
+
 from toolkit.simgpu.blocks import Footprint
+
+MOST_NAMES = 3  # of one owner are spelled out in a list
 
 
 def name_of(footprint: Footprint) -> str:
@@ -40,3 +44,22 @@ def shared_name(first: Footprint, second: Footprint, owner_then: str) -> str:
     owner = narrow.block.owner
     changed = f", in use for {owner_then} when the first was queued" if owner_then and owner_then != owner else ""
     return f"{label(narrow)}{changed} ({narrow.description}, {narrow.block.kind})"
+
+
+def in_words(footprints: Sequence[Footprint]) -> str:
+    """Some tensors: "pinned input_ids, position_ids, slot_mapping and 8 more of the buffers of batch 3; ..."."""
+    by_owner: dict[tuple[str, str], list[str]] = {}
+    for each in footprints:
+        named = each.block.names.get(each.region.key) if not each.freed else None
+        name = named[1] if named else name_of(each)
+        group = (
+            "pinned " * (each.block.kind == "pinned"),
+            f" of {each.block.owner}" if name and each.block.owner else "",
+        )
+        by_owner.setdefault(group, []).append(name or each.description)
+    return "; ".join(kind + _listed(names) + owner for (kind, owner), names in by_owner.items())
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"

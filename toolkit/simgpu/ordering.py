@@ -25,6 +25,7 @@ class Record(NamedTuple):
         when: the record's place in the program.
         last_work: the place of the stream's last operation before it.
         site: the line that recorded it.
+        ms: when it is passed, on the virtual clock.
     """
 
     stream: "Actor"
@@ -34,6 +35,7 @@ class Record(NamedTuple):
     when: int
     last_work: int
     site: Site
+    ms: float
 
     def is_first_behind(self, number: int) -> bool:
         """Is this the event recorded next behind operation `number` of its stream?"""
@@ -88,10 +90,10 @@ class Actor:
             if mine.get(actor, 0) < number:
                 mine[actor] = number
 
-    def make_record(self, event: int | None, when: int, site: Site) -> Record:
-        """The point behind all operations so far."""
+    def make_record(self, event: int | None, when: int, site: Site, ms: float) -> Record:
+        """The point behind all operations so far, passed at `ms`."""
         covers, (last, earlier) = self.knows.get(self, 0), self._covered
-        return Record(self, event, covers, last if last < covers else earlier, when, self.last_work, site)
+        return Record(self, event, covers, last if last < covers else earlier, when, self.last_work, site, ms)
 
     def keep(self, record: Record, past: int) -> None:
         """Remember an event's record on this actor, and forget those of its first `past` operations."""

@@ -58,11 +58,15 @@ class Queue(Actor):
                 f"stream {self.name!r} was made before reset(); make streams, events and graphs after it"
             )
 
+    @property
+    def next_ms(self) -> float:
+        """When what is queued next could start, on the virtual clock."""
+        return max(self.ready_ms, self._clock.now)
+
     def moment(self, record: Record | None = None) -> Moment:
         """The point behind everything queued so far."""
         self.learn(self._host.knows)
-        ms = max(self.ready_ms, self._clock.now)
-        return Moment(self._dependencies(), dict(self.knows), ms, self._clock, self._policy, record)
+        return Moment(self._dependencies(), dict(self.knows), self.next_ms, self._clock, self._policy, record)
 
     def wait_for(self, moment: Moment) -> None:
         """What is queued here from now on starts after `moment`."""

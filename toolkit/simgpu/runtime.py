@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from toolkit.simgpu.blocks import Footprint, fill_unwritten
+from toolkit.simgpu.buffer_sets import BufferSets
 from toolkit.simgpu.captures import Capture
-from toolkit.simgpu.clock import Clock, Costs
+from toolkit.simgpu.clock import Clock, Costs, Span
+from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
@@ -57,6 +59,8 @@ class Runtime:
         self.run += 1
         self.host = Actor("host")
         self.synchronisations: list[Synchronisation] = []
+        self.edges: list[Edge] = []
+        self.buffer_sets = BufferSets()
         self.sync_debug_mode = "default"
         self.streams.clear()
         self.detector = Detector(self.host, self.streams, self.run)
@@ -106,9 +110,11 @@ class Runtime:
         site = caller_site()
         stream.learn(self.host.knows)  # whatever the host did or waited for comes before what it launches now
         stream.count_operation()
-        self._check(reads, writes, stream, name, site)
+        touched = self.buffer_sets.touched(reads, writes)
+        span = self.clock.device_work(name, stream.name, engine, stream.ready_ms, cost_ms, touched, site)
+        self._check(reads, writes, stream, span, site)
         work = fill_unwritten(reads, writes, work, self.detector.is_in_use(stream))
-        stream.ready_ms = self.clock.device_work(name, stream.name, engine, stream.ready_ms, cost_ms)
+        stream.ready_ms = span.end
         operation = Operation(name, stream.name, site, next(self.numbers), work, stream.take_dependencies())
         stream.last = operation
         self.policy.submit(operation, stream)
@@ -116,7 +122,8 @@ class Runtime:
     def host_touch(self, name: str, reads: Sequence[Footprint], writes: Sequence[Footprint]) -> None:
         """The host reads or writes pinned memory, now."""
         self.policy.host_step()
-        self._check(reads, writes, self.host, name, caller_site())
+        site, now = caller_site(), self.clock.now
+        self._check(reads, writes, self.host, Span(name, "host", now, now), site)
 
     def host_wait(self, moment: Moment, what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
@@ -128,7 +135,7 @@ class Runtime:
         moment.finish()
         self.host.learn(moment.knows)
         self.clock.host_call()
-        waited = self.clock.host_waits(moment.ms)
+        waited = self.clock.host_waits(moment.ms, site)
         self.synchronisations.append(Synchronisation(what, site, hidden, waited))
         self.raise_device_error()
 
@@ -139,6 +146,10 @@ class Runtime:
     def note_wait(self, waiter: Actor, wait: Wait) -> None:
         """Remember what `waiter` has just waited for: later reports say so, and earlier ones that it came too late."""
         waiter.waits[None if wait.record is None else wait.record.stream] = wait
+        if wait.record is not None:
+            reached = waiter.next_ms if isinstance(waiter, Queue) else self.clock.now
+            first = wait.record
+            self.edges.append(Edge(first.stream.name, waiter.name, first.ms, reached, first.site, wait.site))
         self.detector.explain_late(waiter, wait)
 
     def refuse_in_capture(self, what: str) -> None:
@@ -168,10 +179,10 @@ class Runtime:
             raise self.device_error
 
     def _check(
-        self, reads: Sequence[Footprint], writes: Sequence[Footprint], actor: Actor, name: str, site: Site
+        self, reads: Sequence[Footprint], writes: Sequence[Footprint], actor: Actor, span: Span, site: Site
     ) -> None:
         when = self.next_place()
-        reader, writer = (Party(name, actor.name, site, is_write) for is_write in (False, True))
+        reader, writer = (Party(span.name, actor.name, site, each, span.start, span.end) for each in (False, True))
         touched = [*((each, reader) for each in reads), *((each, writer) for each in writes)]
         found = self.detector.check(touched, actor, when)
         actor.last_work = when

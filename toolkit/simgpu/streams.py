@@ -39,7 +39,7 @@ class Stream(Queue):
         stream.must_be_current_run()
         self._refuse_fork(stream)
         runtime.clock.host_call()
-        record = stream.make_record(None, runtime.next_place(), caller_site())
+        record = stream.make_record(None, runtime.next_place(), caller_site(), stream.next_ms)
         self.wait_for(stream.moment(record))
         runtime.note_wait(self, Wait(record, None, runtime.next_place(), record.site))
 

@@ -7,7 +7,8 @@ counted twice, the gaps between steps count, and nothing is left out at the edge
 from dataclasses import dataclass, replace
 from statistics import median
 
-from toolkit.timeline.recording import WAIT, Recording
+from toolkit.timeline.recording import Recording
+from toolkit.timeline.spans import WAIT
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Intervals of work, pairs (start, end) with start <= end, and what they leave idle. Chapter 0 builds them.
 
-The toolkit has its own, so that every timeline is right whatever is in chapters/; a test compares the two.
+The toolkit has its own, so that every timeline is right whatever is in my/; a test compares the two.
 """
 
 from collections.abc import Iterable

@@ -23,7 +23,8 @@ import torch
 from toolkit.recordings import device_name
 from toolkit.timed_device import Accelerator, TimingEvent
 from toolkit.timeline.device_clock import DeviceClock
-from toolkit.timeline.recording import WAIT, Recording, Span
+from toolkit.timeline.recording import Recording
+from toolkit.timeline.spans import WAIT, Span
 
 
 class Timeline:
@@ -36,6 +37,7 @@ class Timeline:
         accelerator: Accelerator | None = None,
         now: Callable[[], float] = time.perf_counter,
         clock: str | None = None,
+        finishing: Callable[[Recording], Recording] = lambda recording: recording,
     ) -> None:
         """
         Args:
@@ -45,6 +47,7 @@ class Timeline:
             now: the host's clock, seconds.
             clock: what the recording says of its times. Default: "cuda" for a CUDA device, else "host"; whoever passes
                 a virtual clock as `now` says "simulated".
+            finishing: adds to what `finish` returns, such as `simulated.with_details`.
         """
         kind = torch.device(device).type
         if accelerator is None and kind == "cuda":
@@ -53,6 +56,7 @@ class Timeline:
             raise ValueError(f"the host's clock cannot time work on {device!r}: pass its accelerator")
         self._accelerator = accelerator
         self._now = now
+        self._finishing = finishing
         self._clock = clock or ("cuda" if kind == "cuda" else "host")
         # A device that torch itself cannot name, such as the simulated GPU, is named by its accelerator.
         name = getattr(accelerator, "get_device_name", None)
@@ -95,7 +99,7 @@ class Timeline:
                 start, end = self._device_clock.interval(first, last)
                 self._spans.append(Span(name, lane, start, end, step))
             self._pending.clear()
-        return Recording(tuple(self._spans), clock=self._clock, device=self._device)
+        return self._finishing(Recording(tuple(self._spans), clock=self._clock, device=self._device))
 
 
 NO_SPAN: AbstractContextManager[None] = nullcontext()

@@ -13,36 +13,27 @@ from typing import Any
 from toolkit.errors import UserError
 from toolkit.files import write_whole
 from toolkit.timeline.intervals import Interval, clip, idle_share, merge
+from toolkit.timeline.spans import WAIT, Edge, FoundRace, Span
 
-LANES = ("host", "h2d", "compute", "d2h")  # from top to bottom in a picture; "h2d": copies from host to device
 CLOCKS = ("host", "cuda", "simulated")
-WAIT = "wait"  # a host span of this name is time in which the host waited for the device, not work
 EDGE_STEPS = 2  # so many steps at either end are left out of a steady recording's numbers
-
-
-@dataclass(frozen=True)
-class Span:
-    """One stretch of work on one lane. `start` and `end` in seconds of one common clock; `step` None: outside any
-    step."""
-
-    name: str
-    lane: str
-    start: float
-    end: float
-    step: int | None = None
 
 
 @dataclass(frozen=True)
 class Recording:
     """Spans in order of their start, and the clock and the device that they come from.
 
-    `steady_window`, where given, is the stretch of time that the numbers are taken over; see `window`.
+    Attributes:
+        steady_window: where given, the stretch of time that the numbers are taken over; see `window`.
+        edges, races: in the order in which the program came to them; only the simulated GPU tells of them.
     """
 
     spans: tuple[Span, ...]
     clock: str = "host"
     device: str = "cpu"
     steady_window: Interval | None = None
+    edges: tuple[Edge, ...] = ()
+    races: tuple[FoundRace, ...] = ()
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:
@@ -145,6 +136,11 @@ class Recording:
                 clock=data["clock"],
                 device=data["device"],
                 steady_window=None if window is None else (window[0], window[1]),
+                edges=tuple(Edge(**edge) for edge in data["edges"]),
+                races=tuple(
+                    FoundRace(**(race | {"first": Span(**race["first"]), "second": Span(**race["second"])}))
+                    for race in data["races"]
+                ),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read as a saved timeline: {error}") from None
@@ -164,7 +160,7 @@ def clip_spans(spans: Iterable[Span], window: Interval) -> list[Span]:
     clipped = []
     for span in spans:
         for start, end in clip([(span.start, span.end)], window):
-            clipped.append(Span(span.name, span.lane, start, end, span.step))
+            clipped.append(replace(span, start=start, end=end))
     return clipped
 
 

@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from toolkit.choice import MINE
+from toolkit.commands.exercises.generate import edited_modules
 from toolkit.commands.exercises.learner import Standing, look_at, read_file
 from toolkit.commands.exercises.metadata import Exercise, find, load, of_chapter
 from toolkit.commands.exercises.order import LIMIT, Order, TestResult
 from toolkit.commands.exercises.report import print_exercise, print_waiting
 from toolkit.commands.exercises.runner import ENDED, MOST_ENDED, run
 from toolkit.commands.exercises.state import Checked, load_state, save_state
+from toolkit.commands.learner.start import ensure
 from toolkit.course import ROOT, find_chapter, use
 from toolkit.errors import UserError, exit_cleanly
 
@@ -40,13 +43,18 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
         raise UserError(f"{chapter} has no exercises; nothing to check")
     setting = os.environ.get("COURSE_CODE") or None
     own_code = setting != "solutions"
+    if own_code:
+        ensure(root)
     # One choice for what is printed here and for what the test process runs.
     choice = use(setting or "mine", None if setting else chapter, fill=own_code, root=root)
     print(f"Testing {choice.describe()}.\n")
     standings = {exercise.id: look_at(exercise, root) for exercise in asked} if own_code else {}
     if own_code:
-        for path in sorted((root / "chapters" / chapter).glob("*.py")):
+        for path in sorted((root / MINE / chapter).glob("*.py")):
             read_file(path, path.relative_to(root).as_posix())
+        for name in sorted(edited_modules(root)):
+            if name.startswith(f"{chapter}/"):
+                print(f"There are edits in chapters/{name}, which does not run: what runs is {MINE}/{name}.\n")
     run_now = [
         exercise
         for exercise in asked
@@ -61,6 +69,7 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
         choice.fill,
         exercises=(*(exercise.id for exercise in run_now), *([""] if whole_chapter else [])),
         limit=limit,
+        timelines=True,
     )
     results = collect(order) if run_now else []
     broken = [result for result in results if result.outcome == "not loaded" or result.test == ""]

@@ -6,7 +6,7 @@
 Only files with an exercise are copied; the others run from solutions/. Each solution region becomes one `raise
 NotImplementedError("ch02 exercise 1: ...")`, and a region with `# BUG` lines becomes these lines, uncommented, without
 a trace. chapters/.generated.json holds the sha256 of every file as generated. A file on disk with another sum was
-edited by a learner and is never replaced without asking.
+edited (learners wrote there before they had my/) and is never replaced without asking.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def modules_on_disk(root: Path = ROOT) -> set[str]:
 
 
 def edited_modules(root: Path = ROOT) -> set[str]:
-    """Those of them that are not as they were generated: a learner has written there."""
+    """Those of them that are not as they were generated: somebody has written there."""
     manifest = read_manifest(root)
     texts = {name: (root / "chapters" / name).read_text("utf-8", "replace") for name in modules_on_disk(root)}
     return {name for name, text in texts.items() if digest(text) != manifest.get(name)}
@@ -105,10 +105,10 @@ def generate(root: Path = ROOT, *, may_replace: Callable[[str], bool]) -> list[s
         if name in manifest and digest(path.read_text(encoding="utf-8")) == manifest[name]:
             path.unlink()
             report.append(f"removed  chapters/{name}")
-        elif (root / "solutions" / name).is_file():
-            report.append(f"kept     chapters/{name} (it has no exercise, and runs instead of solutions/{name})")
         elif name in manifest:
-            report.append(f"kept     chapters/{name} (edited; the course no longer has this file)")
+            report.append(f"kept     chapters/{name} (edited; it has no exercise any more)")
+        else:
+            report.append(f"kept     chapters/{name} (it has no exercise; no command runs it)")
     sums = {name: digest(text) for name, text in fresh.items()}
     if sums != manifest:
         write_whole(root / "chapters" / MANIFEST, json.dumps(sums, indent=1) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toolkit.commands.exercises.metadata import find, load
 from toolkit.commands.exercises.state import load_state, save_state
+from toolkit.commands.learner.start import ensure
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 
@@ -17,6 +18,7 @@ from toolkit.errors import UserError, exit_cleanly
 def next_hint(id_: str, root: Path = ROOT) -> str:
     """The text to show for this call; remembers that it was shown."""
     exercise = find(load(root), id_)
+    ensure(root)
     state = load_state(root)
     shown = state.hints.get(exercise.id, 0)
     total = len(exercise.hints)

@@ -5,8 +5,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.generate import make_stub
 from toolkit.commands.exercises.metadata import Exercise, load
+from toolkit.commands.learner.folder import BASE, read
+from toolkit.commands.learner.texts import YOURS, marked_line
 from toolkit.course import ROOT
 from toolkit.errors import UserError
 from toolkit.fill import find_unsolved, functions_in
@@ -18,9 +21,9 @@ class Standing:
     """Where one exercise stands.
 
     Attributes:
-        state: "not started": as generated. "begun": edited, but every placeholder still stands. "partly": some of its
+        state: "not started": as shipped. "begun": edited, but every placeholder still stands. "partly": some of its
             functions are written. "written": all are, rightly or wrongly. A bug has no placeholder and may be mended
-            anywhere in its file: it is "written" as soon as that file's code differs from the generated one.
+            anywhere in its file: it is "written" as soon as that file's code differs from the shipped one.
         function: the function to work on: the first that is not written, or the first of all.
         line: where that function starts in the learner's file; `raise_line` is the line of its placeholder, if any.
         waiting: the functions in which the placeholder still stands.
@@ -58,13 +61,13 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
     unsolved = {item.qualname: item for item in find_unsolved(text, Path(exercise.path))}
     waiting = tuple(name for name in exercise.functions if name in unsolved)
     function = waiting[0] if waiting else exercise.functions[0]
-    as_generated = _dumps(_stub(exercise, root), exercise.functions)
+    as_shipped = _dumps(_stub(exercise, root), exercise.functions)
     if not waiting:
         state = "written"
     elif len(waiting) < len(exercise.functions):
         state = "partly"
     else:
-        state = "not started" if _dumps(text, exercise.functions) == as_generated else "begun"
+        state = "not started" if _dumps(text, exercise.functions) == as_shipped else "begun"
     return Standing(
         exercise,
         state,
@@ -95,6 +98,11 @@ def read_file(path: Path, name: str) -> str:
     except FileNotFoundError:
         raise missing(name) from None
     except SyntaxError as error:
+        if marked := marked_line(text):
+            raise UserError(
+                f"{name}, line {marked}: make update has left two versions there, from {YOURS.strip()!r} on; choose "
+                "between them, and delete the marks"
+            ) from None
         line = (error.text or "").strip()
         raise UserError(f"{name}, line {error.lineno}: Python cannot read this: {error.msg}: {line}") from None
     except UnicodeDecodeError as error:
@@ -103,6 +111,10 @@ def read_file(path: Path, name: str) -> str:
 
 
 def _stub(exercise: Exercise, root: Path) -> str:
+    """The exercise's file as my/ got it; as this release has it, where it is newer than my/."""
+    shipped = root / MINE / BASE / exercise.chapter / exercise.file
+    if shipped.is_file():
+        return read(shipped)
     source = root / "solutions" / exercise.chapter / exercise.file
     return make_stub(source.read_text(encoding="utf-8"), load(root), str(source))
 

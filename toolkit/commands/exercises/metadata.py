@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.regions import find_regions
 from toolkit.course import ROOT, chapter_names
 from toolkit.errors import UserError
@@ -56,7 +57,7 @@ class Exercise:
     @property
     def path(self) -> str:
         """The learner's file, seen from the repository root."""
-        return f"chapters/{self.chapter}/{self.file}"
+        return f"{MINE}/{self.chapter}/{self.file}"
 
 
 def load(root: Path = ROOT) -> dict[str, Exercise]:

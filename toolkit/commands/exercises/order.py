@@ -20,6 +20,7 @@ class Order:
         first_failure: stop after one failing test.
         limit: a test that takes longer is given up, in seconds of an ordinary machine with a free core (`patience`);
             loading all tests may take four times as long.
+        timelines: draw the run of a failing test that is about a race or an overlap.
     """
 
     root: Path
@@ -32,6 +33,7 @@ class Order:
     done: frozenset[str] = frozenset()
     first_failure: bool = False
     limit: float = LIMIT
+    timelines: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class TestResult:
         says: the first sentence of its docstring.
         outcome: "passed", "failed", "skipped", "hung", "crashed" or "not loaded".
         message: why it did not pass.
-        where: the line of the learner's files that was running, such as "chapters/.../x.py:41"; or "". (See places.py.)
+        where: the line of the learner's files that was running, such as "my/.../x.py:41"; or "". (See places.py.)
         printed: what the test and the code under it wrote to stdout and stderr; of much, only the end.
+        timeline: a line that says where its run is drawn (see timelines.py); or "".
     """
 
     __test__ = False  # not a test class, whatever pytest makes of the name
@@ -57,6 +60,7 @@ class TestResult:
     message: str = ""
     where: str = ""
     printed: str = ""
+    timeline: str = ""
 
 
 def read_end(path: Path, start: int = 0, most: int = 20_000) -> str:
@@ -64,3 +68,10 @@ def read_end(path: Path, start: int = 0, most: int = 20_000) -> str:
     with path.open("rb") as file:
         file.seek(max(start, path.stat().st_size - most))
         return file.read().decode(errors="replace")
+
+
+def essence(message: str) -> list[str]:
+    """A failure's own words; the comparison that pytest adds is shown only where there are no others."""
+    lines = [line for line in message.splitlines() if line.strip()] or ["no message"]
+    added = next((number for number, line in enumerate(lines) if line.startswith("assert ")), 0)
+    return lines[:added] if added else lines

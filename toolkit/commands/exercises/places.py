@@ -4,15 +4,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.commands.exercises.generate import edited_modules
+from toolkit.choice import MINE
 from toolkit.commands.exercises.metadata import load
+from toolkit.commands.learner.folder import edited_modules
 
 # A thread whose innermost frame lies in one of these files sleeps there.
 WAITING = ("threading.py", "queue.py", "selectors.py", "thread.py", "connection.py")
 
 
 def place_in(folder: str, root: Path, file: str, line: int) -> str:
-    """Such as "chapters/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in that folder."""
+    """Such as "my/ch02_continuous_batching/scheduler.py:41"; "" for a file that is not in that folder."""
     path = Path(file)
     return f"{path.relative_to(root).as_posix()}:{line}" if path.is_relative_to(root / folder) else ""
 
@@ -21,7 +22,7 @@ def learners_place(places: Sequence[str], exercise: str, root: Path) -> str:
     """The line to show a learner of those that a call went through, or "" if none is theirs.
 
     It is in the exercise's own file where that is on the way; a line further in, in another file that they have edited,
-    is named behind it. A file of chapters/ that is as it was generated is not theirs.
+    is named behind it. A file of my/ that is as it was shipped is not theirs.
 
     Args:
         places: the innermost first.
@@ -31,7 +32,7 @@ def learners_place(places: Sequence[str], exercise: str, root: Path) -> str:
         return ""
     exercises = load(root)
     own = exercises[exercise].path if exercise in exercises else ""
-    edited = {f"chapters/{name}" for name in edited_modules(root)}
+    edited = {f"{MINE}/{name}" for name in edited_modules(root)}
     theirs = [place for place in places if place.rpartition(":")[0] in {own, *edited}]
     first = next((place for place in theirs if place.startswith(f"{own}:")), "")
     if first and first != theirs[0]:

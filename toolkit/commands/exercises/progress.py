@@ -9,6 +9,7 @@ from pathlib import Path
 from toolkit.commands.exercises.learner import look_at
 from toolkit.commands.exercises.metadata import Exercise, load
 from toolkit.commands.exercises.state import State, load_state
+from toolkit.commands.learner.start import ensure
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 
@@ -30,6 +31,7 @@ def describe(exercise: Exercise, state: State, root: Path = ROOT) -> str:
 
 
 def table(root: Path = ROOT) -> str:
+    ensure(root)
     exercises, state = load(root), load_state(root)
     if not exercises:
         return "There are no exercises yet."

@@ -4,7 +4,7 @@ import sys
 
 from toolkit.commands.exercises.learner import Standing
 from toolkit.commands.exercises.metadata import Exercise
-from toolkit.commands.exercises.order import TestResult
+from toolkit.commands.exercises.order import TestResult, essence
 from toolkit.commands.exercises.runner import ENDED, MOST_ENDED
 
 _MAX_LINES = 8
@@ -90,6 +90,7 @@ def print_test(cases: list[TestResult]) -> None:
         if bad[0].where:
             # What keeps a loop from ending may lie elsewhere than where it was when it was given up.
             lines.append(f"{'it was then at' if bad[0].outcome == 'hung' else 'in your code'}: {bad[0].where}")
+        lines += [case.timeline for case in bad if case.timeline][:1]
         lines += last_lines(bad[0].printed)
         print("\n".join(f"      {line}" for line in lines))
 
@@ -104,10 +105,3 @@ def last_lines(printed: str) -> list[str]:
         "it printed:" if len(lines) <= _MAX_PRINTED else f"it printed, at the end of {len(lines)} lines or more:",
         *shown,
     ]
-
-
-def essence(message: str) -> list[str]:
-    """A failure's own words; the comparison that pytest adds is shown only where there are no others."""
-    lines = [line for line in message.splitlines() if line.strip()] or ["no message"]
-    added = next((number for number, line in enumerate(lines) if line.startswith("assert ")), 0)
-    return lines[:added] if added else lines

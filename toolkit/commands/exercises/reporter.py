@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.places import learners_place, place_in
+from toolkit.commands.exercises.timelines import FOLDER, write_timeline
 
 
 class Reporter:
@@ -22,6 +24,7 @@ class Reporter:
         self.sender = sender
         self.printed = printed
         self.result: TestResult | None = None
+        self.drawn: set[str] = set()  # exercises
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -59,6 +62,8 @@ class Reporter:
         elif report.failed and call.excinfo is not None and self.result and self.result.outcome == "passed":
             message, where = self.explain(call.excinfo.value)
             self.result = TestResult(item.nodeid, exercise_of(item), sentence(item), "failed", message, where)
+            if self.order.timelines:
+                self.result = replace(self.result, timeline=self.timeline(item, call.excinfo.value, message))
         return report
 
     def pytest_exception_interact(self, node: pytest.Collector | pytest.Item, call: pytest.CallInfo) -> None:
@@ -74,7 +79,7 @@ class Reporter:
             return self.explain(error.exceptions[0])
         message = "\n".join([str(error), *getattr(error, "__notes__", [])]).strip()
         exercise = self.result.exercise if self.result else ""
-        where = learners_place(self.places("chapters", error), exercise, self.order.root)
+        where = learners_place(self.places(MINE, error), exercise, self.order.root)
         if not isinstance(error, AssertionError | pytest.fail.Exception):
             message = f"{type(error).__name__}: {message}"
             is_race = hasattr(error, "race")  # its report names the lines that matter
@@ -82,12 +87,24 @@ class Reporter:
                 message += self.elsewhere(error)
         return message, where
 
+    def timeline(self, item: pytest.Item, error: BaseException, message: str) -> str:
+        """Draw the test's run, if that shows what is wrong: once for each exercise, the first time."""
+        exercise = exercise_of(item)
+        if exercise in self.drawn:
+            return ""
+        folder = self.order.root / FOLDER / (exercise or "whole_chapter")
+        about_overlap = item.get_closest_marker("overlap") is not None
+        line = write_timeline(folder, error, message, sentence(item), about_overlap)
+        if line:
+            self.drawn.add(exercise)
+        return line
+
     def elsewhere(self, error: BaseException) -> str:
         """Where an exception came from that passed through no line of the learner's: one more line for its message."""
         test = next(iter(self.places("tests", error)), "")
         if not test:
             return ""
-        for folder, what in (("solutions", "the reference"), ("chapters", "a file that you have not changed")):
+        for folder, what in (("solutions", "the reference"), (MINE, "a file that you have not changed")):
             for place in self.places(folder, error)[:1]:
                 return f"\nraised at {place}, in {what}, which the test called ({test})"
         return f"\nraised by the test itself ({test}): perhaps your code returned something else than it should"

@@ -18,6 +18,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.order import Order, TestResult, read_end
 from toolkit.commands.exercises.patience import TICK, Patience
 from toolkit.commands.exercises.places import learners_place, places_in
@@ -83,7 +84,7 @@ def _receive(
         message = ENDLESS_LOOP if computed else ENDLESS_WAIT
         _stop(process)
     dump = read_end(stacks)
-    where = learners_place(places_in("chapters", order.root, dump, computed), running.exercise, order.root)
+    where = learners_place(places_in(MINE, order.root, dump, computed), running.exercise, order.root)
     if dump.startswith("Fatal"):
         message += f": {dump.splitlines()[0]}"
     elif not where and (tests := places_in("tests", order.root, dump, computed)):

@@ -1,6 +1,6 @@
 """What is remembered about a learner between commands: hints taken and the results of the last checks.
 
-It lies in .progress.json at the repository root, which git ignores. Losing it loses no work.
+It lies in my/.progress.json. Losing it loses no work.
 """
 
 import json
@@ -8,11 +8,12 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.course import ROOT
 from toolkit.errors import UserError
 from toolkit.files import write_whole
 
-FILE = ".progress.json"
+FILE = f"{MINE}/.progress.json"
 
 
 @dataclass
@@ -44,7 +45,7 @@ def load_state(root: Path = ROOT) -> State:
         }
         return State(hints, checks)
     except (ValueError, KeyError, TypeError, AttributeError):
-        aside = path.with_name(f"{FILE}.broken")
+        aside = path.with_name(f"{path.name}.broken")
         try:
             path.replace(aside)
             print(f"{FILE} could not be read and is now {aside.name}; hints and results start again.", file=sys.stderr)

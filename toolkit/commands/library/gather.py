@@ -10,7 +10,7 @@ from toolkit.errors import UserError
 
 PACKAGE = "stepahead"
 OWN = f"toolkit.commands.library.{PACKAGE}"  # written for the package; all others are the course's
-STARTS = (OWN, f"{OWN}.run")
+STARTS = (OWN, f"{OWN}.run", f"{OWN}.serve")
 STAND_INS = {"toolkit.course": f"{OWN}.course"}
 
 

@@ -18,7 +18,12 @@ from toolkit.errors import UserError
 IMPORT = re.compile(r"^(\s*(?:from|import) )((?:toolkit|ch\d\d_\w+)(?:\.\w+)*)", re.MULTILINE)
 MODULE_NAME = re.compile(r"ch\d\d_\w+|(?:toolkit|ch\d\d_\w+)(?:\.\w+)+")
 BY_NAME = ("import_module", "__import__")
-BROUGHT_BY_TORCH = {"triton"}  # where there is an NVIDIA GPU
+BROUGHT_ALONG = {
+    "triton",  # by torch, where there is an NVIDIA GPU
+    "pydantic",  # this and the next two by fastapi
+    "pydantic_core",
+    "starlette",
+}
 
 
 def rewritten(module: Module, allowed: Collection[str]) -> str:
@@ -35,7 +40,7 @@ def rewritten(module: Module, allowed: Collection[str]) -> str:
     text = "\n".join(without_markers(module.lines)) + "\n" * bool(module.lines)
     text = IMPORT.sub(lambda match: match[1] + name_in_package(match[2]), text)
     for name in imported(ast.parse(text)):
-        if name not in sys.stdlib_module_names and name not in (PACKAGE, *BROUGHT_BY_TORCH, *allowed):
+        if name not in sys.stdlib_module_names and name not in (PACKAGE, *BROUGHT_ALONG, *allowed):
             ours = "write the import on a line of its own" if is_ours(name) else "pyproject.toml does not ask for it"
             raise UserError(f"{module.name} imports {name}: {ours}")
     return text
