@@ -11,10 +11,10 @@ A figure is a function that gets the recordings it names and returns a matplotli
     @figure("ch00_two_clocks")                       # from figures/data/<device>/ch00_two_clocks.json
     def two_clocks(recording: Recorded) -> Figure: ...
 
-A diagram explains and measures nothing; its function has no arguments:
+What explains and shows no measurement is in a folder's diagrams.py, each a function of no arguments:
 
-    @diagram("ch08_states")
-    def states() -> Figure: ...
+    @diagram("ch03_memory")
+    def memory() -> Figure: ...
 
 Where a recording exists for several devices, the first of h100, other GPUs, simulated, cpu that has all of a figure's
 recordings is taken; each figure names its device.
@@ -28,8 +28,8 @@ from matplotlib.figure import Figure
 
 Recorded = dict[str, Any]  # what toolkit.recordings.read_recording returns
 
-DIAGRAMS: dict[str, Callable[[], Figure]] = {}
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Figure]]] = {}
+DIAGRAMS: dict[str, Callable[[], Figure]] = {}
 
 
 def figure(name: str, *recordings: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
@@ -48,7 +48,11 @@ def figure(name: str, *recordings: str) -> Callable[[Callable[..., Figure]], Cal
 
 
 def diagram(name: str) -> Callable[[Callable[[], Figure]], Callable[[], Figure]]:
-    """Register a picture that is drawn from nothing but its code; `name` is without the ending."""
+    """Register a picture that explains something and shows no measurement. Such pictures are in a folder's diagrams.py.
+
+    Args:
+        name: of the picture, without its ending.
+    """
 
     def register(draw: Callable[[], Figure]) -> Callable[[], Figure]:
         DIAGRAMS[name] = draw

@@ -1,4 +1,4 @@
-"""Redraw every figure of the chapters from the recordings in figures/data: `make figures`.
+"""Redraw every figure of the chapters from the recordings in figures/data, and every diagram: `make figures`.
 
 Without make: python -m figures.draw
 """
@@ -14,13 +14,10 @@ from toolkit.timeline.picture import png_bytes
 
 
 def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
-    """Draw all diagrams, and the figures that there are recordings for; return a line for each."""
+    """Draw what there are recordings for and return a line for each figure."""
     for room in rooms("draw"):
         load(room, "draw")
     report = []
-    for name, diagram in sorted(DIAGRAMS.items()):
-        write_whole(target / f"{name}.png", png_bytes(diagram()))
-        report.append(f"drew      {name}.png  a diagram")
     for name, (recordings, draw) in sorted(FIGURES.items()):
         device = choose_device(recordings, data)
         if device is None:
@@ -33,8 +30,17 @@ def draw_all(data: Path = DATA, target: Path = ROOT / "figures") -> list[str]:
     return report
 
 
+def draw_diagrams(target: Path = ROOT / "figures") -> list[str]:
+    """Draw what shows no measurement and return a line for each picture."""
+    for room in rooms("diagrams"):
+        load(room, "diagrams")
+    for name, draw in sorted(DIAGRAMS.items()):
+        write_whole(target / f"{name}.png", png_bytes(draw()))
+    return [f"drew      {name}.png" for name in sorted(DIAGRAMS)]
+
+
 def main() -> None:
-    print("\n".join(draw_all()))
+    print("\n".join([*draw_all(), *draw_diagrams()]))
 
 
 if __name__ == "__main__":

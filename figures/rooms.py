@@ -1,7 +1,8 @@
 """The folders of figures/: one for each chapter (ch04), and one for each measurement that belongs to none (roofline).
 
-In each, record.py measures and draw.py draws. What a lesson only prints has no draw.py. The comparison with the
-transformers library, peers/, has no record.py: `make bench` measures.
+In each, record.py measures and draw.py draws. What a lesson only prints has no draw.py. Pictures that show no
+measurement are in diagrams.py. The comparison with the transformers library, peers/, has no record.py: `make bench`
+measures.
 """
 
 import importlib
@@ -11,13 +12,13 @@ from types import ModuleType
 
 
 def rooms(part: str) -> list[str]:
-    """The folders that have this part, "record" or "draw", the chapters first."""
+    """The folders that have this part, "record", "draw" or "diagrams", the chapters first."""
     names = [path.parent.name for path in Path(__file__).parent.glob(f"*/{part}.py")]
     return sorted(names, key=lambda name: (not re.fullmatch(r"ch\d\d", name), name))
 
 
 def load(room: str, part: str) -> ModuleType:
-    """A folder's record.py or draw.py."""
+    """A folder's record.py, draw.py or diagrams.py."""
     return importlib.import_module(f"figures.{room}.{part}")
 
 

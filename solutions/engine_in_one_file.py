@@ -1264,7 +1264,7 @@ class IOBuffers:
         self.host_ids.copy_(self.device_ids, non_blocking=True)
 
     def read_ids(self, samples: int) -> Sequence[int]:
-        """Host: the sampled ids as they stand in the pinned tensor at this moment. Waits for nothing."""
+        """Host: the sampled ids as they are in the pinned tensor at this moment. Waits for nothing."""
         return self.host_ids[:samples].tolist()
 
 
@@ -1278,7 +1278,7 @@ def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
         query_start_loc=tensors["query_start_loc"][: sizes.rows + 1],
         seq_lens=tensors["seq_lens"][: sizes.rows],
         block_table=tensors["block_table"][: sizes.rows, : sizes.width],
-        # Clamped, since in this chapter an older batch may still stand there: an index too large would kill CUDA.
+        # Clamped, since in this chapter an older batch may still be there: an index too large would kill CUDA.
         logits_indices=tensors["logits_indices"][samples].clamp_max(sizes.tokens - 1),
         temperature=tensors["temperature"][samples],
         top_k=tensors["top_k"][samples],

@@ -64,6 +64,38 @@ EXPRESSION = """        return (
         )
 """
 ANSWERS = {
+    "the event is recorded on a named stream": Answer(
+        "4.3",
+        (("        # BUG\n        loaded.record()\n", ""), ("# BUG loaded.record()", "loaded.record(streams.h2d)")),
+    ),
+    "a whole stream is waited for": Answer(
+        "4.4",
+        (
+            (
+                "        streams.d2h.wait_event(doubled)\n        numbers",
+                "        streams.d2h.wait_stream(streams.compute)\n        numbers",
+            ),
+        ),
+    ),
+    "the event is told to wait": Answer("4.5", (("streams.h2d.wait_event(doubled)", "doubled.wait(streams.h2d)"),)),
+    "one event, waited for twice": Answer(
+        "4.6",
+        (
+            (
+                "    loaded, filled = accelerator.Event(), accelerator.Event()",
+                "    loaded = filled = accelerator.Event()",
+            ),
+            (
+                "        # BUG ready.record()\n        loaded.record()",
+                "        loaded.record()\n        streams.compute.wait_event(loaded)",
+            ),
+            (
+                "        streams.compute.wait_event(loaded)\n        streams.compute.wait_event(filled)",
+                "        streams.compute.wait_event(filled)",
+            ),
+        ),
+    ),
+    "the host waits for the stream": Answer("4.7", (("    fetched.synchronize()", "    streams.d2h.synchronize()"),)),
     "the inputs' stream is waited for": Answer(
         "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)
     ),

@@ -114,7 +114,7 @@ class IOBuffers:
         """Tell the allocator which streams use the device's side.
 
         It knows of the stream only on which the memory was asked for. An engine may be dropped while it has batches in
-        flight; without this, its buffers would at once be given to somebody else, and the batches would read and write
+        flight; without this, its buffers would be given away again at once, and the batches would read and write
         there. (PyTorch's documentation, `torch.Tensor.record_stream`.)
         """
         for tensor in (*self.forward_inputs.values(), self.device_ids):
@@ -148,7 +148,7 @@ class IOBuffers:
         raise NotImplementedError("ch03 exercise 2: Copies that do not wait")
 
     def read_ids(self, samples: int) -> Sequence[int]:
-        """Host: the sampled ids as they stand in the pinned tensor at this moment. Waits for nothing."""
+        """Host: the sampled ids as they are in the pinned tensor at this moment. Waits for nothing."""
         return self.host_ids[:samples].tolist()
 
 
@@ -162,7 +162,7 @@ def cut(tensors: Tensors, sizes: Sizes) -> BatchInputs:
         query_start_loc=tensors["query_start_loc"][: sizes.rows + 1],
         seq_lens=tensors["seq_lens"][: sizes.rows],
         block_table=tensors["block_table"][: sizes.rows, : sizes.width],
-        # Clamped, since in this chapter an older batch may still stand there: an index too large would kill CUDA.
+        # Clamped, since in this chapter an older batch may still be there: an index too large would kill CUDA.
         logits_indices=tensors["logits_indices"][samples].clamp_max(sizes.tokens - 1),
         temperature=tensors["temperature"][samples],
         top_k=tensors["top_k"][samples],

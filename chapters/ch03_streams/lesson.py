@@ -30,8 +30,9 @@
 #
 # The first and the third are your files, in `my/ch03_streams/`; read the others in `solutions/ch03_streams/`.
 #
-# About an hour with the three exercises. From here on the code is device code. It runs unchanged on an NVIDIA GPU and,
-# where there is none, on a **simulated GPU**, which section 1 introduces.
+# About an hour: 20 minutes of reading, 30 for the three exercises, 10 for predictions and questions; the cells run in
+# less than one. From here on the code is device code. It runs unchanged on an NVIDIA GPU and, where there is none, on a
+# **simulated GPU**, which section 1 introduces.
 
 # %%
 import sys
@@ -48,11 +49,14 @@ from ch02_continuous_batching.build import build as build_before
 from ch03_streams import BufferSizes, IOBuffers, StreamExecutor, padding
 from ch03_streams.build import build
 from figures.accelerated import SIMULATED_KERNELS, SIMULATED_LAUNCH_MS, engine_with, one_stream_engine
-from figures.ch03.record import default_stream, host_waits
+from figures.ch03.copies import copy_speeds
+from figures.ch03.default_stream import default_stream
+from figures.ch03.record import host_waits
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, new_timeline, sleep
 from toolkit.models import load_model
+from toolkit.predictions import guess, list_guesses
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
@@ -77,7 +81,11 @@ print("this notebook runs on:", accelerator.get_device_name())
 # Below, three pieces of work go to two streams. Their work is to sleep, which keeps a stream busy and nothing else: 20
 # ms on the first stream, 3 ms on the second, and then 3 ms on the first again.
 #
-# **Predict first.** When does each of the three start?
+# **Predict first.** When does each of the three start? Put your number for C, the last one, in place of the dots below.
+# (The dots mean "no guess"; the lesson runs with them as well. A later cell compares.)
+
+# %%
+start_of_c = guess("after A has started, C starts after, ms", ...)
 
 # %%
 if is_simulated():
@@ -89,10 +97,17 @@ timeline = new_timeline()
 for stream, name, ms in ((first, "A", 20), (second, "B", 3), (first, "C", 3)):
     with accelerator.stream(stream), timeline.device(name, lane=f"stream '{stream.name}'"):
         sleep(ms)
-plot_timeline(timeline.finish(), title="Launched in the order A, B, C")
+recording = timeline.finish()
+starts = {span.name: span.start for span in recording.spans}
+start_of_c.compare((starts["C"] - starts["A"]) * 1e3, "ms")
+plot_timeline(recording, title="Launched in the order A, B, C")
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # B overtakes A, which is in another stream. C is behind A in the same stream and has to wait.
+#
+# </details>
 #
 # ### The simulated GPU
 #
@@ -126,7 +141,10 @@ plot_timeline(timeline.finish(), title="Launched in the order A, B, C")
 # sleeps for 150 ms; a short kernel goes to another stream, three times in a row. Three combinations, each with a kernel
 # that nothing has used before.
 #
-# **Predict first.** If the articles are right, which of the three rows show 150 ms?
+# **Predict first.** In how many of the three combinations does the third call wait for the sleep, 150 ms?
+
+# %%
+waiting = guess("combinations of streams, of three, in which the third call waits for the sleep", ...)
 
 # %%
 rows = default_stream()
@@ -134,12 +152,13 @@ print(f"{'first call':>62} {'second':>11} {'third':>11}")
 for name in dict.fromkeys(row["streams"] for row in rows):
     calls = [f"{row['done_ms']:8.3f} ms" for row in rows if row["streams"] == name]
     print(f"{name:50} {' '.join(calls)}")
-print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
+print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}\n")
+waiting.compare(sum(row["done_ms"] > row["sleep_ms"] / 2 for row in rows if row["call"] == 2))
 
 # %% [markdown]
-# Apart from the first calls on a real GPU, no row says 150 ms. In PyTorch the default stream waits for no other stream,
-# and no other stream waits for it: PyTorch creates its streams so (CUDA calls them *non-blocking*). The articles
-# describe streams made in another way.
+# Apart from the first calls on a real GPU, no call takes 150 ms. In PyTorch the default stream waits for no other
+# stream, and no other stream waits for it: PyTorch creates its streams so (CUDA calls them *non-blocking*). The
+# articles describe streams made in another way.
 #
 # **The warm-up trap.** And the first calls? Here is the experiment on a real GPU:
 #
@@ -155,14 +174,30 @@ for recording in recorded("ch03_default_stream"):
     print(f"    first calls came back to the host after {', '.join(f'{ms:.1f}' for ms in launched)} ms")
 
 # %% [markdown]
-# The first call waits for the whole sleep, so whoever measures once has "proved" that the articles are right. But look
-# at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
+# The first call waits for the whole sleep, and a single measurement seems to prove that the articles are right. But
+# look at the third row: neither of its streams is the default stream, and its first call waits as well. It is not the
 # stream, it is the first time. The first use of a kernel loads its code, and that waits until the whole device is idle.
 # (In the third row the launch came back long before the sleep's end, and the kernel waited on the device all the same.
 # So loading is not all that a first use waits for; what else there is, this measurement does not say.)
 #
-# The simulated GPU has nothing to load, so it has no such trap. The other measurements of this chapter use everything
-# once before they measure.
+# The explanation can be put to the test. CUDA loads a kernel's code at its first use only to save time and memory at
+# the start; the environment variable `CUDA_MODULE_LOADING=EAGER` makes a process load everything before it runs
+# anything. If loading is what the first calls wait for, that wait must be gone then:
+
+# %%
+for recording in recorded("ch03_module_loading"):
+    print(recording["device"])
+    for loading in ("LAZY", "EAGER"):
+        firsts = [row["done_ms"] for row in recording["rows"] if row["loading"] == loading and row["call"] == 0]
+        print(
+            f"    CUDA_MODULE_LOADING={loading:5} first calls done after {', '.join(f'{ms:.2f}' for ms in firsts)} ms"
+        )
+if not recorded("ch03_module_loading"):
+    print("Not recorded yet. On a machine with an NVIDIA GPU: make record CH=3")
+
+# %% [markdown]
+# The simulated GPU has no code to load, so it has no such trap, and the variable changes nothing there. The other
+# measurements of this chapter use everything once before they measure.
 
 # %% [markdown]
 # ## 3. What makes the host wait
@@ -170,26 +205,81 @@ for recording in recorded("ch03_default_stream"):
 # Launching returns at once. But some calls need a *result* on the host, and wait until the device has got there. The
 # device below is busy for 150 ms, and then the host makes one call.
 #
-# One word first. Ordinary host memory is **pageable**: the operating system may move it at any time. **Pinned** memory
-# stays where it is, so the GPU's copy engine can read and write it without the host's help.
+# One word first. Ordinary host memory is **pageable**: the operating system may move it to another place, or out to
+# disk, at any time. **Pinned** memory stays where it is. That matters because the GPU's **copy engine**, a part of the
+# device that does nothing but copy, reads host memory while the host does something else. It cannot read what may move.
+# So the driver has a **staging area**, which is pinned, and through it every pageable copy goes, piece by piece:
 #
-# **Predict first.** Which of these eleven calls keep the host for 150 ms?
+# ![From a pageable tensor the host copies each piece into a pinned staging area, from which the copy engine fetches it;
+# from a pinned tensor the copy engine reads all by itself](../../figures/ch03_memory.png)
+#
+# (Back to the host it is the same in reverse.)
+#
+# **Predict first.** How many of these eleven calls keep the host for 150 ms? Which?
 
 # %%
 rows = host_waits()
 print("\n".join(row["call"] for row in rows))
 
 # %%
+waiting_calls = guess("calls, of eleven, that keep the host until the device is done", ...)
+
+# %%
 for row in rows:
     print(f"{row['call']:45} {row['ms']:9.3f} ms   {'WAITS' if row['ms'] > row['sleep_ms'] / 2 else 'returns'}")
-print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}")
+print(f"on: {accelerator.get_device_name()}, clock: {rows[0]['clock']}\n")
+waiting_calls.compare(sum(row["ms"] > row["sleep_ms"] / 2 for row in rows))
 
 # %% [markdown]
 # ![What makes the host wait](../../figures/ch03_host_waits.png)
 #
 # `non_blocking=True` alone is a wish. With pageable memory it is not granted, and nothing tells you so. (A pageable
-# copy *to* the device of up to 64 KB is put aside by the driver and returns at once. That makes it worse: a test with
-# small tensors passes.)
+# copy *to* the device of up to 64 KB fits into the staging area as a whole, and the call returns at once. That makes it
+# worse: a test with small tensors passes.)
+#
+# Waiting is one price of pageable memory. The other is speed, since every byte is copied twice.
+#
+# **Predict first.** On an H100, how many times as long does a copy of 64 MB to the device take from pageable as from
+# pinned memory? (The picture holds a hint: two of its bars end later than the 150 ms of work, and one hardly does.)
+
+# %%
+times_slower = guess("a copy of 64 MB from pageable memory takes so many times as long as from pinned memory", ...)
+
+
+# %%
+def show_speeds(name, rows):
+    print(f"{name}, clock {rows[0]['clock']}: GB/s")
+    print(f"{'':12} {'to the device':>22} {'to the host':>22}")
+    print(f"{'size':>12} {'pinned':>11} {'pageable':>10} {'pinned':>11} {'pageable':>10}")
+    for nbytes in dict.fromkeys(row["bytes"] for row in rows):
+        size = f"{nbytes // 2**20} MB" if nbytes >= 2**20 else f"{nbytes // 2**10} KB"
+        print(f"{size:>12} " + " ".join(f"{row['gb_per_s']:>11.2f}" for row in rows if row["bytes"] == nbytes))
+
+
+show_speeds(accelerator.get_device_name(), copy_speeds())
+if is_simulated():
+    costs = accelerator.Costs()
+    print(f"by declaration: {costs.copy_ms} ms for any copy, and {costs.copy_bytes_per_ms / 1e6:.0f} GB/s")
+gpus = [each for each in recorded("ch03_copies") if each["rows"][0]["clock"] == "cuda"]
+for recording in gpus:
+    show_speeds(recording["device"], recording["rows"])
+if not gpus:
+    print("\nNo GPU's copies are recorded by themselves yet (make record CH=3 on a machine with one).")
+
+# %%
+for recording in recorded("ch03_host_waits"):
+    if recording["rows"][0]["clock"] == "cuda":
+        behind = {row["call"]: row["ms"] - row["sleep_ms"] for row in recording["rows"]}
+        pinned_ms = behind["pinned to device, 64 MB, blocking"]
+        pageable_ms = behind["pageable to device, 64 MB, non_blocking"]
+        print(f"{recording['device']}, behind the {recording['rows'][0]['sleep_ms']:.0f} ms of work:", end=" ")
+        print(f"pinned {pinned_ms:.1f} ms, pageable {pageable_ms:.1f} ms\n")
+        times_slower.compare(pageable_ms / pinned_ms)
+
+# %% [markdown]
+# If the table above is the simulated GPU's, it shows nothing but the two declared prices, which are the same
+# for both kinds of memory. It knows who waits; it does not know how fast a copy is. The bars of the
+# picture are measured, if roughly: what a call takes longer than the work in front of it is the copy itself.
 #
 # So an engine that never waits needs all of this: inputs and outputs in pinned memory, `non_blocking=True`, and none of
 # `.item()`, `.cpu()`, boolean indices.
@@ -256,7 +346,11 @@ if is_simulated():
 # section 5 describes. (`engine_with(executor)` is this chapter's `build` with another executor; `serve` runs the engine
 # that it builds.)
 #
-# **Predict first.** What does that cost?
+# **Predict first.** What does that cost? How many times as long does a step take with the log? (Chapter 2's picture
+# helps: how much of a step was the host's?)
+
+# %%
+price_of_a_log = guess("with the log, a step takes so many times as long", ...)
 
 
 # %%
@@ -268,13 +362,18 @@ class LoggingExecutor(StreamExecutor):
         self.largest_id = buffers.device_ids.max().item()
 
 
+step_ms = []
 for executor in (StreamExecutor, LoggingExecutor):
     served = serve(engine_with(executor), load)
+    step_ms.append(served.ms_per_step)
     print(f"{executor.__name__:15} {served.ms_per_step:6.2f} ms per step, {len(served.hidden_waits)} hidden waits")
 print(f"on: {accelerator.get_device_name()}, clock: {served.recording.clock}")
 if is_simulated():
     last = served.hidden_waits[-1]
-    print(f"the last one: {last.what} at {last.site}, the host lost {last.waited_ms:.2f} ms")
+    inside = str(last.site).partition("inside: ")[2]
+    print(f"the last one: {last.what} at {inside}, the host lost {last.waited_ms:.2f} ms")
+print()
+price_of_a_log.compare(step_ms[1] / step_ms[0])
 
 # %% [markdown]
 # One line for a log, and host and device take turns again, as in chapter 2. On CUDA the line is found with
@@ -308,17 +407,26 @@ print(f"(simulated: {SIMULATED_KERNELS} kernels that keep the host for {SIMULATE
 # How does an engine with this executor differ from chapter 2's? That can be read off the two `build` functions. The
 # next cell prints what differs: lines of chapter 2 with a minus, lines of this chapter with a plus.
 #
-# **Predict first.** The executor is one part that has changed. Which of the others in chapter 2's table have?
+# **Predict first.** An engine's parts are `entrance`, `scheduler`, `packer`, `executor`, `book` and `observers`. Which
+# of them are of another class than in chapter 2? Write names in quotes, such as `["packer", "book"]`.
+
+# %%
+changed_parts = guess("parts of the engine that are of another class than in chapter 2", ...)
 
 # %%
 print(source_diff(build_before, build))
+if is_simulated():
+    accelerator.reset()
+before, after = build_before(model), build(model)
+names = ("entrance", "scheduler", "packer", "executor", "book", "observers")
+changed_parts.compare([name for name in names if type(getattr(before, name)) is not type(getattr(after, name))])
 
 # %% [markdown]
-# One, and only by an addition: the observers have `HostPrices` among them, which tells the virtual clock what the
-# host's work costs. All else belongs to the executor and to what it is made of: a `forward` that is one launch (section
-# 4), and a `pool` with one set of IO buffers. The handle that `launch` returns is an `IOBuffers` object now, as the
-# return type says. The other parts are the same, and know nothing of streams. **The difference of two builds is the
-# chapter's idea**; each of the following chapters shows it.
+# The executor alone. One other part has got something more to do: the observers have `HostPrices` among them, which
+# tells the virtual clock what the host's work costs. All else belongs to the executor and to what it is made of: a
+# `forward` that is one launch (section 4), and a `pool` with one set of IO buffers. The handle that `launch` returns is
+# an `IOBuffers` object now, as the return type says. The other parts are the same, and know nothing of streams. **The
+# difference of two builds is the chapter's idea**; each of the following chapters shows it.
 #
 # ### Exercise 3.3: a stream for each direction (10 minutes)
 #
@@ -326,21 +434,32 @@ print(source_diff(build_before, build))
 # `copy_out` queue the three pieces of work; you say on which streams. Add no waits. `make check CH=3`,
 # `make hint EX=3.3`.
 #
-# **Predict first.** The host waits for nothing now. What does the timeline show: when does the copy out of the first
-# batch start? And which batch does the host prepare while the device computes the first one?
+# **Predict first.** The host waits for nothing now. When does the copy out of the first batch start? And how far does
+# the host get, which batch is the last one that it has begun to prepare when the device is through with the first
+# forward?
+
+# %%
+host_is_at = guess("when the first forward is done, the host has begun to prepare batch number", ...)
 
 # %%
 streams = serve(build, load)
 first_step = streams.recording.steps()[0]
+end_of_first = next(span.end for span in streams.recording.spans if (span.name, span.step) == ("forward", first_step))
+prepared = [s.step for s in streams.recording.spans if s.name == "prepare" and s.start < end_of_first]
+host_is_at.compare(max(prepared))
 plot_timeline(streams.recording, title="Three streams, nothing orders them", steps=(first_step, first_step + 3))
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # All three lanes start together: copy in, forward and copy out of the first batch, at the same moment. The copy out
 # brings the sampled ids home *before the forward has computed them*. And the host, which waits for nothing, has
 # committed several batches while the device still works on the first.
 #
+# </details>
+#
 # The same engine, recorded with an 8B shape (random weights) and 32 requests; the title names the device. The host is
-# through with all its 39 batches while the device is at the fourth. (On a GPU the first launch of a graph takes the
+# through with all its batches while the device is at the fourth. (On a GPU the first launch of a graph takes the
 # host longer than all later ones, so there the first copy out comes a little later.)
 #
 # ![Three streams, nothing orders them](../../figures/ch03_steps.png)
@@ -359,10 +478,14 @@ print(f"on: {accelerator.get_device_name()}, clock: {streams.recording.clock}")
 # %% [markdown]
 # The whole gain that chapter 0 promised: the device is never idle. If only the tokens were right.
 #
-# ## 6. Right by luck, wrong by right
+# ## 6. Right by luck
 #
 # **Predict first.** The engine has no order between its streams. Is its answer wrong always, sometimes, or only on some
-# machines?
+# machines? Say it for the simulated GPU: under which of the policies `"eager"`, `"lazy"`, `"random:0"` and `"random:1"`
+# is *every* token right? (Section 1 says what they do. `"none"` is an answer, too.)
+
+# %%
+right_under = guess("policies under which every token is right", ...)
 
 
 # %%
@@ -372,14 +495,22 @@ def compare(name, served):
 
 compare("one stream", one_stream)
 if is_simulated():
+    right_policies = []
     for policy in ("eager", "lazy", "random:0", "random:1"):
-        compare(f"three streams, {policy}", serve(build, load, policy))
+        served = serve(build, load, policy)
+        compare(f"three streams, {policy}", served)
+        right_policies += [policy] if served.wrong_share(one_stream.outputs) == 0 else []
+    right_under.compare(right_policies or ["none"])
 else:
     compare("three streams", streams)
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # Under `eager`, the lucky policy, every token is right. A test on that machine passes. Under the others, which are just
 # as legal, nearly every token is wrong. The random ones are wrong in different ways.
+#
+# </details>
 #
 # A real GPU is something in between. Copies of a few hundred bytes take microseconds, so the inputs may well be there
 # when the forward starts. The sampled ids cannot: they take a whole forward, and nothing waits for that. To see what a
@@ -418,7 +549,14 @@ for recording in recorded("ch03_wrong"):
 # ## 7. Read a race report
 #
 # Numbers are a poor witness: wrong ones say that something is wrong, right ones say nothing. The detector compares what
-# is *ordered* instead. Here is what it says about your engine, under the policy that gave the right numbers:
+# is *ordered* instead. Here is what it says about your engine, under the policy that gave the right numbers.
+#
+# **Predict first.** A kind of race is a pair of operations that touch the same bytes with nothing to order them: the
+# forward reads the inputs that a copy writes, for instance. How many kinds are there, one batch after the other through
+# the same IO buffers, the host included?
+
+# %%
+kinds = guess("kinds of race", ...)
 
 # %%
 if is_simulated():
@@ -428,7 +566,8 @@ if is_simulated():
     for race in accelerator.races():
         races.setdefault((race.first.name, race.second.name, race.missing_edge), race)
     print(f"{len(accelerator.races())} races, of {len(races)} kinds. The first one:\n")
-    print(accelerator.races()[0])
+    print(f"{accelerator.races()[0]}\n")
+    kinds.compare(len(races))
 
 # %% [markdown]
 # Line by line:
@@ -512,3 +651,60 @@ print(f"{pinned} bytes pinned, {on_device} bytes on the device")
 #
 # Chapter 4 buys it back with events: three edges, and one single place where the host waits. Predict its speed before
 # you open it. The order will be right; what will the host do while it waits?
+#
+# Your predictions of this chapter:
+
+# %%
+list_guesses()
+
+# %% [markdown]
+# ## Check yourself
+#
+# <details><summary>Two kernels go to one stream, a third to another. Which of the three may run at the same
+# time?</summary>
+#
+# The third with either of the first two: between streams there is no order. The first two never, since a stream runs
+# its operations one after the other.
+#
+# </details>
+#
+# <details><summary>A test copies 1,000 numbers to the device with <code>non_blocking=True</code> and finds that the
+# host does not wait. What does that say about the copy of a batch?</summary>
+#
+# Little. 4 KB or 8 KB fit into the staging area, so the call returns at once even from pageable memory. With more than
+# 64 KB it waits, unless the memory is pinned. Ask `is_pinned()`, or test with a large tensor.
+#
+# </details>
+#
+# <details><summary>Why are the device's tensors allocated once, and not with every batch?</summary>
+#
+# A forward that is one launch (on CUDA a captured graph) reads and writes fixed addresses. A new tensor has another
+# address, and the forward would not see it. Besides, allocating costs time in every step, and pinning memory costs a
+# lot.
+#
+# </details>
+#
+# <details><summary>The tokens are right under <code>eager</code>, and the detector reports races. Which of the two do
+# you believe?</summary>
+#
+# Both. The tokens *are* right, in this order of events; the report says that another order is allowed, in which they
+# need not be. The program is wrong, and has been lucky.
+#
+# </details>
+#
+# <details><summary>Someone measures a kernel's first call beside a sleeping stream and concludes that the default
+# stream waits for all others. What should they have done?</summary>
+#
+# Called everything once, waited for the device, and only then measured. The first call pays for loading the code.
+#
+# </details>
+#
+# ### Two stretch tasks
+#
+# - Each input has a copy of its own, and each copy a launch. The cell under exercise 3.2 says how long `copy_in` keeps
+#   the host. Get that down to a fifth: one pinned and one device tensor of bytes for all inputs, of which `host_inputs`
+#   and `device_inputs` hold views, and a single copy. (Views of another dtype must begin at a multiple of its size.
+#   Chapter 8 does it in `packed_buffers.py`.)
+# - From which size on does a pinned copy reach half of its best speed? Find it with `copy_speeds` by trying sizes
+#   between 256 KB and 4 MB (`figures/ch03/copies.py`, `SIZES`). On the simulated GPU you can work it out from its two
+#   prices first: how near do you come?

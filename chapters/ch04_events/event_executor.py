@@ -33,7 +33,7 @@ class EventExecutor(StreamExecutor):
 
         `copy_in`, `run` and `copy_out` are those of chapter 3; the events are `buffers.h2d_done`,
         `buffers.compute_done` and `buffers.d2h_done`. Every wait goes before the work that needs it, every record right
-        behind the work that it stands for. With buffers for a second batch, that batch's inputs could be copied while
+        behind the work that it marks. With buffers for a second batch, that batch's inputs could be copied while
         this one is computed. The host waits for nothing here.
 
         `with self.h2d:` chooses a stream as `with accelerator.stream(self.h2d):` does, and costs the host 1 us on an

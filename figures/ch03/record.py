@@ -17,6 +17,8 @@ from figures.accelerated import (
     policies,
     recorded_on,
 )
+from figures.ch03.copies import copy_speeds
+from figures.ch03.default_stream import SLEEP_MS, default_stream, module_loading, start_afresh
 from solutions.ch00_measuring.timing import measure
 from toolkit import device
 from toolkit.commands.decoding import Load, serve
@@ -25,14 +27,19 @@ from toolkit.recordings import Row
 
 __all__ = ["record", "recorded_on"]
 
-SLEEP_MS = 150.0  # how long the device is kept busy while something else is timed
 WIDEN_MS = 20.0  # how late the copies in come where the race is widened
 MEGABYTES = 64
 
 
 def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
-    rows: dict[str, list[Row]] = {"ch03_default_stream": default_stream(), "ch03_host_waits": host_waits()}
+    rows: dict[str, list[Row]] = {
+        "ch03_default_stream": default_stream(),
+        "ch03_host_waits": host_waits(),
+        "ch03_copies": copy_speeds(),
+    }
+    if not device.is_simulated():  # which has no code to load
+        rows["ch03_module_loading"] = module_loading()
     load = open_load()
     rows["ch03_forward"] = forward(load)
     from ch03_streams.build import build
@@ -40,52 +47,6 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     rows["ch03_steps"] = list(serve(build, load).recording.rows())
     del load
     rows["ch03_wrong"] = wrong(open_load("1b", new_tokens=16))
-    return rows
-
-
-def start_afresh() -> None:
-    if device.is_simulated():
-        device.accelerator.reset(on_race="collect")
-    device.sleep(0.01)  # measures the sleeping kernel, and loads it
-    device.accelerator.synchronize()
-
-
-def default_stream() -> list[Row]:
-    """A kernel on one stream while another one sleeps: how long until it is done, call by call.
-
-    Each pair of streams gets a kernel that nothing has used before.
-    """
-    start_afresh()
-    default = device.accelerator.default_stream()
-    first, second = device.new_stream("first"), device.new_stream("second")
-    values = torch.ones(1000, dtype=torch.float32, device=device.DEVICE)
-    pairs: list[tuple[str, Any, Any, Callable[[], object]]] = [
-        ("sleep on the default stream, kernel on another", default, first, lambda: torch.hypot(values, values)),
-        ("sleep on another stream, kernel on the default", first, default, lambda: torch.fmod(values, values)),
-        ("sleep and kernel on two other streams", first, second, lambda: torch.atan2(values, values)),
-    ]
-    rows: list[Row] = []
-    for name, sleeping, other, kernel in pairs:
-        for call in range(3):
-            device.accelerator.synchronize()
-            with device.accelerator.stream(sleeping):
-                device.sleep(SLEEP_MS)
-            start = device.now_ms()
-            with device.accelerator.stream(other):
-                kernel()
-            launched = device.now_ms()
-            other.synchronize()
-            rows.append(
-                {
-                    "streams": name,
-                    "call": call,
-                    "launched_ms": round(launched - start, 4),
-                    "done_ms": round(device.now_ms() - start, 4),
-                    "sleep_ms": SLEEP_MS,
-                    "clock": clock(),
-                }
-            )
-    device.accelerator.synchronize()
     return rows
 
 

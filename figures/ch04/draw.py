@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.style import BLUE, COMPARED_MS, EDGE, ORANGE, clock_note, new_chart
+from figures.style import BLUE, COMPARED_MS, EDGE, ORANGE, clock_note, model_of, new_chart, without_invisible_waits
 from toolkit.timeline import Recording, plot_timeline, steady
 
 
@@ -18,8 +18,11 @@ def steps(recording: Recorded) -> Figure:
 def eager_steps(recording: Recorded) -> Figure:
     """The same engine with the forward launched kernel by kernel: the host launches for as long as it runs."""
     timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
-    title = "The same, launched kernel by kernel"
-    return plot_timeline(timeline, title=title, steps=_middle(timeline, 3))
+    shown = _middle(timeline, 3)
+    start, end = timeline.step_window(*shown)
+    timeline = without_invisible_waits(timeline, 1e3 * (end - start))
+    title = f"Launched kernel by kernel, the forward takes as long as its launch  ·  {model_of(recording)}"
+    return plot_timeline(timeline, title=title, steps=shown)
 
 
 @figure("ch04_engines")
@@ -50,7 +53,7 @@ def engines(recording: Recorded) -> Figure:
 
 @figure("ch04_edges")
 def edges(recording: Recorded) -> Figure:
-    """Each event left out in turn: with luck, and with what it stands for coming late."""
+    """Each event left out in turn: with luck, and with the work that it marks coming late."""
     rows = recording["rows"]
     picture, axes = new_chart("One event left out: wrong tokens, one bar per run", recording["device"], height=3.9)
     names = list(dict.fromkeys(row["missing"] for row in rows))

@@ -82,7 +82,7 @@ def serve_eager(load: Load) -> Served:
 
 
 def engine_without(missing: str | None, late_ms: float) -> Callable[..., Any]:
-    """Chapter 4's engine without one of its events; what the event stands for comes late."""
+    """Chapter 4's engine without one of its events; the work that the event marks comes late."""
     from ch02_continuous_batching import Batch
     from ch03_streams import IOBuffers
     from ch04_events import EventExecutor

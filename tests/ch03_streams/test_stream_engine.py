@@ -118,7 +118,7 @@ def test_the_host_never_waits(seen: Seen):
 @pytest.mark.exercise("3.3")
 @pytest.mark.overlap
 def test_the_three_lanes_start_together(seen: Seen):
-    """The copy out does not wait for the forward: nobody has told it to."""
+    """The copy out does not wait for the forward: nothing tells it to."""
     recording = seen.recording
     missing = {"h2d", "compute", "d2h"} - {span.lane for span in recording.spans}
     assert not missing, (

@@ -120,7 +120,7 @@ def test_launching_does_not_make_the_host_wait():
 
 @pytest.mark.exercise("4.1")
 def test_d2h_done_stands_behind_the_copy_out():
-    """The event d2h_done stands behind the copy out: once it is reached, the host may read the sampled ids."""
+    """The event d2h_done is behind the copy out: once it is reached, the host may read the sampled ids."""
     from toolkit import simgpu
 
     simgpu.reset("lazy", on_race="collect")
@@ -178,7 +178,7 @@ def test_there_is_no_race(seen: Seen):
 
 
 def note_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """From now on, the calls with which somebody waits for an event: (name of the method, event)."""
+    """From now on, the calls with which something waits for an event: (name of the method, event)."""
     from toolkit import simgpu
 
     calls: list[tuple[str, Any]] = []
@@ -272,7 +272,7 @@ def test_right_under_preemption():
 
 
 def test_nothing_overlaps_yet(seen: Seen):
-    """The order is right, and the host still stands still while the device computes: no gain in this chapter."""
+    """The order is right, and the host still does nothing while the device computes: no gain in this chapter."""
     overlap = overlap_ms(seen.recording, ("prepare", "commit"))
     assert overlap < 1e-6, (
         f"the host prepared or committed for {overlap:.1f} simulated ms while a forward ran: with one batch at a time "

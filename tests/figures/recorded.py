@@ -5,7 +5,7 @@ from types import ModuleType
 
 import torch
 
-from figures import DIAGRAMS, FIGURES
+from figures import FIGURES
 from figures.draw import draw_all
 from toolkit.recordings import read_recording, write_recording
 
@@ -27,4 +27,4 @@ def assert_recorded_and_drawn(chapter: ModuleType, folder: Path) -> None:
         assert path.parent.name == "simulated" and read_recording(path)["device"] == "simulated GPU"
     report = draw_all(folder / "data", folder / "figures")
     drawn = {path.stem for path in (folder / "figures").iterdir()}
-    assert drawn == set(DIAGRAMS) | {name for name in FIGURES if name.startswith(number)}, report
+    assert drawn == {name for name in FIGURES if name.startswith(number)}, report

@@ -10,7 +10,7 @@ import torch
 
 from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
-from figures.draw import draw_all
+from figures.draw import draw_all, draw_diagrams
 from figures.rooms import full_name, rooms, short_name
 from toolkit.recordings import ROOT, write_recording
 
@@ -34,20 +34,19 @@ def test_a_gpu_is_preferred(tmp_path):
 
 
 def test_chapter_0_is_recorded_and_drawn(tmp_path, monkeypatch):
-    """On the CPU: the recordings are made, each figure of chapter 0 is drawn from them; besides, all diagrams."""
+    """On the CPU: the recordings are made, each figure of chapter 0 is drawn from them; nothing else is written."""
     monkeypatch.setattr(ch00, "SIZES", {"cpu": (8, 16, 24, 32)})
     for name, rows in ch00.record(torch.device("cpu")).items():
         write_recording(name, rows, command="test", folder=tmp_path / "data")
     report = draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == set(DIAGRAMS) | {name for name in FIGURES if name.startswith("ch00")}, report
+    assert drawn == {name for name in FIGURES if name.startswith("ch00")}, report
 
 
 def test_no_recording_no_figure(tmp_path):
-    """Without recordings only diagrams are drawn, and each figure says how to record."""
+    """Without recordings nothing is drawn, and each figure says how to record."""
     report = draw_all(tmp_path, tmp_path / "figures")
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(DIAGRAMS)
-    report = [line for line in report if not line.endswith("a diagram")]
+    assert not (tmp_path / "figures").exists()
     assert "not drawn ch07_steps: no recording yet, make one with make record CH=7" in report
     assert "not drawn host_cost: no recording yet, make one with make record CH=host_cost" in report
     assert all(line.startswith("not drawn ") and re.search(r" make (record CH=\w+|bench)$", line) for line in report)
@@ -57,6 +56,14 @@ def test_every_committed_recording_can_be_drawn(tmp_path):
     """What lies in figures/data is readable, and every figure of it can be drawn."""
     report = draw_all(target=tmp_path)
     assert sum(line.startswith("drew") for line in report) == len(list(tmp_path.iterdir()))
+
+
+def test_diagrams_are_drawn_from_nothing(tmp_path):
+    """Each has a name that no figure has, and is in the repository."""
+    draw_diagrams(tmp_path)
+    drawn = {path.stem for path in tmp_path.iterdir()}
+    assert "ch03_memory" in drawn and drawn == set(DIAGRAMS) and not drawn & set(FIGURES)
+    assert all((ROOT / "figures" / f"{name}.png").is_file() for name in drawn)
 
 
 def test_committed_recordings_name_their_origin():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from figures import DIAGRAMS, FIGURES, serving
+from figures import FIGURES, serving
 from figures.ch01 import record as ch01
 from figures.ch02 import record as ch02
 from figures.draw import draw_all
@@ -28,7 +28,7 @@ def test_every_figure_is_drawn(recordings, tmp_path):
         write_recording(name, rows, command="test", folder=tmp_path / "data")
     report = draw_all(tmp_path / "data", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == set(DIAGRAMS) | {name for name in FIGURES if name.startswith(("ch01", "ch02"))}, report
+    assert drawn == {name for name in FIGURES if name.startswith(("ch01", "ch02"))}, report
 
 
 def test_continuous_batching_saves_steps_only_where_lengths_differ(recordings):

@@ -5,6 +5,7 @@ import pytest
 from toolkit import course
 from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.hint import next_hint
+from toolkit.commands.exercises.learner import look_at
 from toolkit.commands.exercises.metadata import load, validate
 from toolkit.commands.exercises.mutants import Mutant, find_escape, find_gap
 from toolkit.commands.exercises.progress import table
@@ -154,6 +155,23 @@ def test_progress_and_hints(museum):
     assert "edited since the last check" in table(museum)
     check("91.3", museum)
     assert "hints 1/3  solved" in table(museum)
+
+
+def test_bugs_that_share_a_file_are_told_apart_by_their_functions(museum):
+    """Each is worked on when its own function is, and its place names that function."""
+    source = museum / "solutions/ch91_second/museum/mean.py"
+    second = 'def first(numbers):\n    """The first."""\n    # BEGIN SOLUTION 91.4\n    # BUG return numbers[1]\n'
+    source.write_text(f"{MEAN}\n\n{second}    return numbers[0]\n    # END SOLUTION\n")
+    entry = ENTRY.replace("91.3", "91.4").replace('"Mean"', '"First"').replace('["mean"]', '["first"]')
+    (museum / TOML).write_text((museum / TOML).read_text() + entry)
+    update(museum)
+    exercises = load(museum)
+    mean, first = (look_at(exercises[name], museum) for name in ("91.3", "91.4"))
+    assert (mean.state, first.state) == ("not started", "not started")
+    assert mean.place == f"{FILE}, mean (line {mean.line})" and first.place == f"{FILE}, first (line {first.line})"
+    mend(museum)
+    assert look_at(exercises["91.3"], museum).state == "written"
+    assert look_at(exercises["91.4"], museum) == first
 
 
 def test_the_gate_wants_the_bug_to_fail_as_the_metadata_says(museum):

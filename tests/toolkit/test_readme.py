@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from figures.ch04 import draw as ch04
 from figures.ch07 import draw as ch07
 from figures.ch07.record import per_step
+from tests.simulated import needs_simulator
 from toolkit.course import ROOT, chapter_names
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording, steady
@@ -144,6 +147,18 @@ def test_the_five_mistakes_are_those_of_the_documentation():
     for mistake, small, large, sanitizer in measured:
         ours = "nothing" if mistake.startswith("none") else "reports it"
         assert f"| {mistake} | {small} | {large} | {sanitizer} | {ours} |" in README
+
+
+@needs_simulator
+def test_the_race_reports_example_prints_what_is_shown(tmp_path):
+    """As a program of its own, beside the toolkit."""
+    program, report = re.search(
+        r"```python\n(import torch\nfrom toolkit import simgpu.*?)```\n\n(    RACE.*?)\n\n", README, re.S
+    ).groups()
+    (tmp_path / "example.py").write_text(program, encoding="utf-8")
+    (tmp_path / "toolkit").symlink_to(ROOT / "toolkit", target_is_directory=True)
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["1.0", *textwrap.dedent(report).splitlines()], done.stderr
 
 
 def test_colabs_line_leaves_torch_alone(tmp_path):

@@ -2,8 +2,7 @@
 
     python -m toolkit.commands.code_links
 
-Two forms are known: a link [`Class.method`](../solutions/file.py#L10), which is moved to the definition, and a quoted
-line at solutions/file.py:10  `code` of a race report, which is moved to the line that begins like the code.
+A place is named by a link, [`Class.method`](../solutions/file.py#L10), which is moved to the definition.
 """
 
 import ast
@@ -17,7 +16,6 @@ from toolkit.files import write_whole
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 LINK = re.compile(r"\[`(?P<name>[\w.]+)`\]\((?P<up>[./]*)(?P<path>solutions/[\w/]+\.py)#L(?P<line>\d+)\)")
-QUOTE = re.compile(r"at (?P<path>solutions/[\w/]+\.py):(?P<line>\d+)  `(?P<code>[^`]*)`")
 
 
 def line_of_definition(path: Path, name: str) -> int:
@@ -37,19 +35,6 @@ def line_of_definition(path: Path, name: str) -> int:
     return node.lineno
 
 
-def line_of_code(path: Path, code: str) -> int:
-    """The first line that begins like `code`, of which a report leaves the end out as "...)"; counted from 1.
-
-    Raises:
-        UserError: there is no such line.
-    """
-    begins = code.removesuffix("...)")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip().startswith(begins):
-            return number
-    raise UserError(f"{path} has no line that begins with {begins}")
-
-
 def refreshed(text: str, root: Path = ROOT) -> str:
     """A page with the line numbers as they are now."""
 
@@ -57,10 +42,7 @@ def refreshed(text: str, root: Path = ROOT) -> str:
         line = line_of_definition(root / match["path"], match["name"])
         return f"[`{match['name']}`]({match['up']}{match['path']}#L{line})"
 
-    def quote(match: re.Match[str]) -> str:
-        return f"at {match['path']}:{line_of_code(root / match['path'], match['code'])}  `{match['code']}`"
-
-    return QUOTE.sub(quote, LINK.sub(link, text))
+    return LINK.sub(link, text)
 
 
 def main() -> int:

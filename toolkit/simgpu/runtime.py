@@ -102,7 +102,9 @@ class Runtime:
             raise self.device_error
         stream.must_be_current_run()
         if cost_ms is None:
-            nbytes = sum(each.region.nbytes for each in (*reads, *writes))
+            read, written = (sum(each.region.nbytes for each in side) for side in (reads, writes))
+            # A kernel's bytes go through the device's memory twice, a copy's over the bus once.
+            nbytes = read + written if engine == "compute" else max(read, written)
             cost_ms = self.clock.costs.of(name, engine, nbytes)
         if self.capture is not None:
             self.capture.add(stream, name, work, reads, writes, cost_ms)

@@ -39,6 +39,17 @@ def test_the_copy_engines_and_the_compute_engine_overlap():
     assert [span.start for span in simgpu.spans()[-3:]] == [start] * 3
 
 
+@pytest.mark.parametrize("pin_memory", [True, False], ids=["pinned", "pageable"])
+def test_a_copys_bytes_cross_the_bus_once(pin_memory):
+    """In both directions a copy takes the declared price of the bytes that it moves."""
+    simgpu.reset(costs=simgpu.Costs(copy_ms=0.0, copy_bytes_per_ms=1000.0))
+    x, host = torch.zeros(500, device="sim"), torch.zeros(500, pin_memory=pin_memory)
+    x.copy_(host)
+    host.copy_(x)
+    taken = [span.end - span.start for span in simgpu.spans() if span.name in ("H2D copy", "D2H copy")]
+    assert taken == pytest.approx([2.0, 2.0])
+
+
 def test_work_that_is_ready_fills_an_engines_gap():
     simgpu.reset(costs=COSTS)
     a, b = simgpu.Stream(name="a"), simgpu.Stream(name="b")

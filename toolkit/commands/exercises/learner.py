@@ -40,7 +40,7 @@ class Standing:
 
     @property
     def place(self) -> str:
-        if self.exercise.is_bug:
+        if not self.line:
             return self.exercise.path  # where in it is for the learner to find
         return f"{self.exercise.path}, {self.function} (line {self.line})"
 
@@ -52,7 +52,8 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
         UserError: the learner's file is missing, is not valid Python, or has lost a function of the exercise.
     """
     text = read_file(root / exercise.path, exercise.path)
-    if exercise.is_bug:
+    alone = not any(other != exercise and other.path == exercise.path for other in load(root).values())
+    if exercise.is_bug and alone:
         return _look_at_bug(exercise, text, root)
     functions = dict(functions_in(ast.parse(text)))
     for name in exercise.functions:
@@ -62,7 +63,9 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
     waiting = tuple(name for name in exercise.functions if name in unsolved)
     function = waiting[0] if waiting else exercise.functions[0]
     as_shipped = _dumps(_stub(exercise, root), exercise.functions)
-    if not waiting:
+    if exercise.is_bug:
+        state = "not started" if _dumps(text, exercise.functions) == as_shipped else "written"
+    elif not waiting:
         state = "written"
     elif len(waiting) < len(exercise.functions):
         state = "partly"
@@ -83,7 +86,7 @@ def _look_at_bug(exercise: Exercise, text: str, root: Path) -> Standing:
     code = ast.dump(ast.parse(text))
     as_shipped = ast.dump(ast.parse(_stub(exercise, root)))
     state = "not started" if code == as_shipped else "written"
-    return Standing(exercise, state, exercise.functions[0], 1, None, (), _digest(code))
+    return Standing(exercise, state, exercise.functions[0], 0, None, (), _digest(code))
 
 
 def _digest(code: str) -> str:
