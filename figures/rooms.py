@@ -1,8 +1,7 @@
 """The folders of figures/: one for each chapter (ch04), and one for each measurement that belongs to none (roofline).
 
-In each, record.py measures and draw.py draws. What a lesson only prints has no draw.py. Pictures that show no
-measurement are in diagrams.py. The comparison with the transformers library, peers/, has no record.py: `make bench`
-measures.
+In each, record.py measures, draw.py draws what was measured, and diagrams.py what explains. What a lesson only prints
+has no draw.py. The comparison with the transformers library, peers/, has no record.py: `make bench` measures.
 """
 
 import importlib

@@ -11,10 +11,6 @@ from toolkit.timeline.recording import WAIT, Recording
 EDGE: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6}  # of every bar: hatching needs a line around it
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#666666"
 
-COMPARED_MS = (
-    45.0  # the time axis of timelines that are shown one above the other: four to five decode steps of the 8B shape
-)
-
 
 def new_chart(title: str, device: str, *, width: float = 8.0, height: float = 4.0) -> tuple[Picture, Axes]:
     """An empty chart whose title says what it shows and where that was measured."""

@@ -76,6 +76,11 @@ TRIED = """    number = 1
         number += 1
     return number
 """
+LEND = """        done = accelerator.Event()
+        done.record(reader)
+        self.lent.append((done, tensor))
+"""
+SETTLE = "        self.lent = [(done, tensor) for done, tensor in self.lent if not done.query()]"
 ANSWERS = {
     "more in flight, as long as that helps": Answer("5.4", ((ENOUGH, TRIED),)),
     "rows counted until the host is slower": Answer("9.8", ((CROSSING, COUNTED),)),
@@ -111,6 +116,17 @@ ANSWERS = {
         ),
     ),
     "the host waits for the stream": Answer("4.7", (("    fetched.synchronize()", "    streams.d2h.synchronize()"),)),
+    "loans in a dictionary by their events": Answer(
+        "6.5",
+        (
+            ("self.lent: list[Any] = []", "self.lent: dict[Any, Tensor] = {}"),
+            (LEND, "        self.lent[reader.record_event()] = tensor\n"),
+            (SETTLE, "        for done in [e for e in self.lent if e.query()]:\n            self.lent.pop(done)"),
+        ),
+    ),
+    "a view keeps the memory as well": Answer(
+        "6.5", (("self.lent.append((done, tensor))", "self.lent.append((done, tensor.view(-1)))"),)
+    ),
     "the inputs' stream is waited for": Answer(
         "8.6", (("self.latest.h2d_done.synchronize()", "self.h2d.synchronize()"),)
     ),

@@ -23,7 +23,10 @@
 # - `build.py`: all of it put together; the loop is that of chapter 5 (given)
 #
 # The first two are yours, in `my/ch07_carry_over/`. The others are given; read them in
-# `solutions/ch07_carry_over/`. About 75 minutes with the three exercises.
+# `solutions/ch07_carry_over/`.
+#
+# About 90 minutes: 25 to read, 50 for the three exercises, 15 to make predictions, run the cells and look at what they
+# print.
 
 # %%
 import sys
@@ -50,12 +53,13 @@ from ch07_carry_over import KEEP, CarryPacker, CarryScheduler, apply_carry, carr
 from ch07_carry_over.build import build
 from ch08_full_engine.museum.build import async_engine
 from figures.ch06.record import large_model_costs
-from figures.ch07.draw import carry_map
+from figures.ch07.diagrams import carry_map
 from figures.ch07.record import per_step
 from figures.recorded import recorded
 from toolkit.commands.decoding import Load, serve
 from toolkit.device import accelerator, is_simulated, new_stream, sleep
 from toolkit.models import load_model
+from toolkit.predictions import guess, list_guesses
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 
@@ -70,11 +74,11 @@ print("this notebook runs on:", accelerator.get_device_name())
 # ## 1. What is there to gain?
 #
 # This time the work stays the same: one forward for all requests, as in chapter 4. Only the gaps go. So chapter 4's
-# idle share *i* is the ceiling of the gain, and the best that can come of it is 1 / (1 - *i*) times the tokens.
+# idle share *i* sets the ceiling of the gain: at most 1 / (1 - *i*) times the tokens.
 #
-# **Predict first.** Here are the idle shares of chapter 4's engine, which has one set of IO buffers, as they were
-# recorded. How much faster will the new engine be in each case? Which of them will *not* reach the ceiling? (Compare
-# what the host does in a step with what the device does.) Write your numbers down; section 5 has the measurement.
+# Here are the idle shares of chapter 4's engine, which has one set of IO buffers, as they were recorded, and the
+# ceilings that follow. Which of them will *not* be reached? (Compare what the host does in a step with what the device
+# does.) Section 5 asks you for a number and has the measurement.
 
 # %%
 for recording in recorded("ch07_engines"):
@@ -98,12 +102,16 @@ for recording in recorded("ch07_engines"):
 # ## 2. The token that does not exist yet
 #
 # Batch N is running. The host packs N + 1. Request A is in both. Its input in N + 1 is the token that N will sample.
-# That token has no value on the host, and it will have none for some milliseconds.
+# That token has no value on the host, and it will have none for some milliseconds. On the device it will be there in
+# time:
+#
+# ![Three forwards, one behind the other: arrows lead from the ids that each samples to inputs of the next, where the
+# rows are in another order; the copies to the host arrive while the next forward runs](../../figures/ch07_carry.png)
 #
 # What *is* known about it? Everything else: whose it is, its position, its place in the KV cache, its row. So the host
 # packs a **placeholder** (`PLACEHOLDER` = 0, a valid id, so that looking it up does no harm), and beside it a **map**:
 # one number for each packed token. Either `KEEP` (-1: the host knew it), or the place among the ids that N samples. The
-# device has these ids when N + 1 starts, and puts them where they belong.
+# device has these ids when N + 1 starts, and puts them where they belong: the arrows of the picture.
 #
 # An example by hand. In N there are P, A and B, which sample, and an unfinished chunk of Q's prompt, which does not. In
 # N + 1 the rows are in another order, Q's prompt ends, and R is new:
@@ -117,7 +125,7 @@ for recording in recorded("ch07_engines"):
 #                     carry index      1    2    0       -1 -1       -1 -1 -1
 #
 # Three things are easy to get wrong. The row numbers of N and N + 1 have nothing to do with each other. An index counts
-# *sampled ids*, not rows: had Q's chunk come first, it would not count. And tokens that are known stay.
+# *sampled ids*, not rows: had Q's chunk come first, it would not count. And tokens that are known stay as they are.
 #
 # ### Exercise 7.1: which token comes from the batch before (20 minutes)
 #
@@ -149,12 +157,52 @@ next_rows += (Row(q, 0, 3, 2, True), Row(r, 0, 0, 3, True))
 index = carry_index(next_rows, batch_n)
 print("your map: ", index, "right" if index == [1, 2, 0, *[KEEP] * 5] else "WRONG, see the table above")
 print("cold start:", carry_index(next_rows[3:], None), "(nothing in flight, nothing to carry over)")
-carry_map(["of P", "of A", "of B"], ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"], index)
+next_tokens = ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"]
+carry_map(["of P", "of A", "of B"], next_tokens, index)
 
 # %% [markdown]
+# ### Rows counted instead of ids
+#
+# A likely mistake in this exercise is to number all rows of batch N, `enumerate(previous.rows)`. In the
+# example above it changes nothing, because the row that does not sample is the last one. Now Q's chunk comes *first* in
+# batch N. The ids that N samples are the same: of P, A and B, at places 0, 1 and 2, and behind them in the buffers lies
+# what an earlier batch has left there. The next cell makes the mistake with your own function: it gives it a batch that
+# claims that all its rows sample.
+#
+# **Predict first.** Whose token does request A get in batch N + 1? Put "P", "A", "B" or "left over", in quotes, in
+# place of the dots. (As long as they are there, you make no guess.)
+
+# %%
+neighbour = guess("rows counted instead of ids: whose token does A get?", ...)
+
+
+# %%
+class EveryRowCounts:
+    """A batch that claims that all its rows sample."""
+
+    def __init__(self, *rows):
+        self.rows = self.sampling_rows = rows
+
+
+mistaken = carry_index(next_rows, EveryRowCounts(batch_n.rows[3], *batch_n.rows[:3]))  # Q, P, A, B
+places = ["P", "A", "B", "left over"]
+for name, place in zip("ABP", mistaken, strict=False):
+    print(f"request {name} gets:", places[place])
+neighbour.compare(places[mistaken[0]])
+carry_map(["of P", "of A", "of B", "left over"], next_tokens, mistaken)
+
+# %% [markdown]
+# <details><summary>What happened</summary>
+#
+# Everything behind the chunk is off by one. A request gets the token of the next row, and the last of them gets what an
+# earlier batch has left in the buffers. Nothing reports it: every index is valid, every access is in order, and with
+# batches of decode rows only, or with the chunk at the end, all tokens are right.
+#
+# </details>
+#
 # **Why the key is (request object, epoch) and not a name.** Names are the caller's. A caller may use one again as soon
 # as its request has ended. At that moment a row of the *dead* request may still be in flight (section 7). A map that
-# goes by names hands the dead one's token to the newcomer. This isn't made up. It was seen with transformers 5.17,
+# goes by names hands the dead one's token to the newcomer. This was seen in practice, with transformers 5.17,
 # continuous batching in asynchronous mode. A request whose id was used again right after its end answered
 #
 #     [78, 78, 78, 78, 78, 78]   instead of   [15, 21, 15, 21, 80, 44]
@@ -168,41 +216,51 @@ carry_map(["of P", "of A", "of B"], ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"
 #
 # ## 3. On the device
 #
-# The map has to be applied without the host: no `if`, no `.item()`, and no boolean mask either, because with
-# `ids[mask] = previous_ids[...]` the host has to know how many there are, and waits for it. One expression for all
-# tokens:
+# The map has to be applied without the host: no `if`, no `.item()`, and no boolean mask either, because with `ids[mask]
+# = previous_ids[...]` the host has to know how many there are, and waits for it. What is left is one expression for all
+# tokens: look up an id for *each* of them, and choose, token by token, between that id and the packed one. torch has a
+# function for such a choice.
 #
-#     torch.where(index >= 0, previous_ids[index.clamp_min(0)], input_ids)
+# It computes both sides and then chooses. So for a kept token an id is looked up, too, and thrown away. At which place?
+# In the map there is a -1.
 #
-# `where` computes both sides and then chooses. So for a kept token `previous_ids` is looked up, too, at some place, and
-# the result is thrown away. At *which* place? Without the clamp at -1.
-#
-# **Predict first.** What does a lookup at -1 do?
+# **Predict first.** What does `previous_ids[index]` give for an index of -1? Answer "the first", "the last" or "an
+# error".
+
+# %%
+lookup = guess("ids looked up at -1 with square brackets", ...)
 
 # %%
 previous_ids, minus_one = torch.tensor([70, 71, 72]), torch.tensor([KEEP])
-print("square brackets:", previous_ids[minus_one].tolist(), "(the last one, without a word)")
+found = previous_ids[minus_one].item()
+print("square brackets:", found, "without a message")
 try:
     torch.index_select(previous_ids, 0, minus_one)
 except IndexError as error:
     print("index_select:   ", error)
+lookup.compare({70: "the first", 72: "the last"}[found])
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # It depends on the function. Square brackets count from the end, as in Python. `index_select`, `gather` and the
 # model's embedding refuse it. On the CPU that is an exception. On CUDA the kernel stops with a device assert, and after
-# that the whole process cannot use the GPU any more. So the rule is: **-1 is a sign, not an index. It is never looked
-# up.** Clamped, a kept token looks up place 0, which always exists.
+# that the whole process cannot use the GPU any more.
+#
+# </details>
+#
+# So the rule is: **-1 is a sign, not an index. It is never looked up,** not even where the result is thrown away. A
+# kept token has to look up a place that always exists.
 #
 # ### Exercise 7.2: apply the map (10 minutes)
 #
 # In `carry.py`, fill `apply_carry`, one line. `make hint EX=7.2`.
 
 # %%
-names = ["A", "B", "P", "q3", "q4", "r0", "r1", "r2"]
 input_ids = torch.tensor([0, 0, 0, 103, 104, 100, 101, 102])
 sampled = torch.tensor([70, 71, 72, 99])  # of P, A and B; the buffers have room for one more
 carried = apply_carry(input_ids, torch.tensor([1, 2, 0, *[KEEP] * 5]), sampled)
-print("token     " + " ".join(f"{name:>4}" for name in names))
+print("token     " + " ".join(f"{name:>4}" for name in next_tokens))
 print("packed    " + " ".join(f"{token:4}" for token in input_ids.tolist()))
 print("carried   " + " ".join(f"{token:4}" for token in carried.tolist()))
 print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else "WRONG: 71 is A's, 72 B's, 70 P's")
@@ -241,26 +299,40 @@ print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else 
 # ### Exercise 7.3: schedule what is still in flight (20 minutes)
 #
 # In `carry_scheduler.py`, fill `CarryScheduler.num_tokens_for` and `CarryScheduler._row`, nine lines in all. Start from
-# chapter 2's. `make hint EX=7.3`. Here is one request with a prompt of 6 tokens, a budget of 4 tokens per step and
-# `max_tokens` 3. Nothing is ever committed:
+# chapter 2's. `make hint EX=7.3`. The next cells schedule one request with a prompt of 6 tokens, a budget of 4 tokens
+# per step and `max_tokens` 3, for five steps. Nothing is ever committed.
+#
+# **Predict first.** In how many of the five steps is it scheduled?
+
+# %%
+scheduled = guess("steps in which the request is scheduled, though nothing is committed", ...)
 
 # %%
 scheduler = CarryScheduler(BlockManager(16, 4), max_rows=4, token_budget=4)
 single = Request("single", list(range(6)), SamplingParams(max_tokens=3), arrival=0)
 scheduler.add(single)
+steps_with_rows = 0
 print("step  positions  samples  pending afterwards")
 for step in range(5):
     text = "nothing to schedule: 3 samples are pending, and max_tokens is 3" if step else "nothing"
     for row in scheduler.schedule():
+        steps_with_rows += 1
         positions = f"{row.start} to {row.start + row.num_tokens - 1}" if row.num_tokens > 1 else f"{row.start}"
         text = f"{positions:9}  {'yes' if row.samples else 'no':7}  {single.pending_samples}"
     print(f"{step:4}  {text}")
+scheduled.compare(steps_with_rows)
 
 
 # %% [markdown]
-# Positions 6 and 7 are scheduled while the host knows 6 tokens. And this is who is in which batch now. (`Watch` is an
-# observer: the engine tells it what it does. It also wants to see each batch right before its tokens are committed, so
-# it puts itself in front of the book's `commit_tokens`.)
+# <details><summary>What happened</summary>
+#
+# Two steps for the prompt, of which the second one samples, and one for each further token: positions 6 and 7 are
+# scheduled while the host knows 6 tokens. Then as many samples are pending as the request may have, and it rests.
+#
+# </details>
+#
+# And this is who is in which batch now. (`Watch` is an observer: the engine tells it what it does. It also wants to see
+# each batch right before its tokens are committed, so it puts itself in front of the book's `commit_tokens`.)
 
 
 # %%
@@ -332,18 +404,30 @@ print(f"rows sampled: {seen.sampled}, dropped: {seen.dropped}, tokens {verdict}"
 #
 # ## 5. The engine, and the switch
 #
-# **Predict first.** Scheduler, packer, IO buffers, forward, executor, request book, engine loop: which parts of chapter
-# 6's `build` does carry-over swap, and which stay?
+# **Predict first.** Which parts of chapter 6's `build` does carry-over swap? Choose from `scheduler`, `packer`,
+# `IO buffers`, `forward`, `executor` and `request book`, and answer with a list: `["executor", "packer"]`.
 
 # %%
-print(source_diff(build_before, build))
+swapped = guess("the parts that carry-over swaps", ...)
+
+# %%
+difference = source_diff(build_before, build)
+print(difference)
+made_by = {"scheduler": "scheduler =", "packer": "Packer(", "IO buffers": "pool =", "forward": "forward ="}
+made_by |= {"executor": "executor =", "request book": "book ="}
+new_lines = [line for line in difference.splitlines() if line.startswith("+")]
+swapped.compare([part for part, made in made_by.items() if any(made in line for line in new_lines)])
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # The difference of two builds is the chapter's idea. A token that has no value yet must be *scheduled*
 # (`CarryScheduler` where half batches were), *packed* as a placeholder with a map (`CarryPacker`), *carried* to the
 # device (IO buffers with one input more, each linked to the other's ids), and *filled in* there (`carry_step`, the
 # forward's first lines). What runs batches and what ends requests need not know: executor and request book are the
 # same, and so is the loop.
+#
+# </details>
 #
 # (There are two switches as well. `graphs` chooses between the given forward and chapter 6's, which section 6 runs
 # over; without it the simulated GPU runs the forward as one operation, which is quicker to simulate.)
@@ -367,7 +451,12 @@ for asynchronous in (False, True):
 # the first commit. At the end there is nothing to prepare, and one batch is left to commit. Cold start, steady state,
 # drain.
 #
-# Now the speed. Compare it with what you predicted in section 1:
+# Now the speed, with 8 requests. Section 1 has the ceiling for them (on the simulated GPU, its first line).
+#
+# **Predict first.** How many times the tokens of chapter 4's engine does the asynchronous one give?
+
+# %%
+times_faster = guess("asynchronous: how many times the tokens per second of one batch at a time?", ...)
 
 # %%
 engines = {
@@ -378,14 +467,17 @@ engines = {
 }
 served = {name: serve(build_it, load) for name, build_it in engines.items()}
 print(f"{'':24} {'idle':>6} {'ms/step':>8} {'tokens/s':>9}  wrong tokens")
+speed = {}
 for name, run in served.items():
     rows_per_step = load.requests / 2 if "half" in name else load.requests
     numbers = per_step(run.recording, rows_per_step)
+    speed[name] = numbers["tokens_per_s"]
     print(
         f"{name:24} {numbers['idle_share']:6.1%} {numbers['ms_per_step']:8.2f} {numbers['tokens_per_s']:9.0f}"
         f"  {run.wrong_share(right):.0%}"
     )
 print(f"on: {accelerator.get_device_name()}, {load.requests} requests, clock: {served['asynchronous'].recording.clock}")
+times_faster.compare(speed["asynchronous"] / speed["one batch (ch04)"])
 plot_timeline(served["asynchronous"].recording, title="Carry-over")
 
 # %% [markdown]
@@ -393,21 +485,22 @@ plot_timeline(served["asynchronous"].recording, title="Carry-over")
 # meanwhile, and has until the end of the next forward to look at it. While batch N runs, the host commits N - 1 and
 # prepares N + 1. Both lie under a forward.
 #
-# The same recorded with 32 requests, and then the comparison of the four engines in every case of section 1. The titles
-# name the device:
+# The same recorded with 32 requests (45 ms, as in the pictures of chapters 4 to 6), and then the comparison of the four
+# engines in every case of section 1. The titles name the device:
 #
-# ![Carry-over, all requests in each batch](../../figures/ch07_steps.png)
+# ![Carry-over: one forward right behind the other, commits and prepares under them](../../figures/ch07_steps.png)
 #
-# ![The same load through four engines](../../figures/ch07_engines.png)
+# ![Tokens per second of four engines: the asynchronous one reaches the ceiling set by the idle share, two half batches
+# give less than one batch at a time](../../figures/ch07_engines.png)
 
 # %%
 for recording in recorded("ch07_engines"):
     rows = recording["rows"]
     print(f"{recording['device']}, clock {rows[0]['clock']}")
-    print(f"    {'requests':>11}  {'engine':18}   idle  ms/step  host ms  tokens/s  tokens differ")
+    print(f"    {'requests':>11}  {'engine':19}   idle  ms/step  host ms  tokens/s  tokens differ")
     for row in rows:
         print(
-            f"    {row['model']:2} {row['requests']:8}  {row['engine']:18} {row['idle_share']:6.1%}"
+            f"    {row['model']:2} {row['requests']:8}  {row['engine']:19} {row['idle_share']:6.1%}"
             f" {row['ms_per_step']:8.2f} {row['host_ms_per_step']:8.2f} {row['tokens_per_s']:9.0f}"
             f" {row['wrong_share']:14.0%}"
         )
@@ -422,7 +515,7 @@ for recording in recorded("ch07_engines"):
         )
 
 # %% [markdown]
-# Compare the promise with what came of it, case by case.
+# Compare the promise with the gain, case by case.
 #
 # Where the *device* is the longer part, the ceiling is reached: as many steps as in chapter 4, half as many as with two
 # half batches, and no gap. (It may be a hundredth or two more than promised: in chapter 4's order a forward takes a
@@ -433,7 +526,7 @@ for recording in recorded("ch07_engines"):
 # cannot hide the longer one. From there on, only a quicker host helps.
 #
 # On the virtual clock `asynchronous=False` is as fast as chapter 4's engine, to within a hundredth. So the gain comes
-# from the order alone, not from the second set of buffers. On a GPU they differ to either side, as the host is now
+# from the order alone, not from the second set of buffers. On a GPU they differ in both directions, as the host is now
 # quicker and now slower.
 #
 # The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and
@@ -445,7 +538,7 @@ for recording in recorded("ch07_engines"):
 #
 # So far the forward was the one that is given. With `graphs=True` it is chapter 6's `GraphForward`, and what it
 # captures is `carry_step`: your `apply_carry` is recorded as the first operations of every graph. When a graph is
-# replayed, no line of it runs in Python. How can a graph, which is the same list of operations for ever, carry other
+# replayed, no line of it runs in Python. How can a graph, which is the same list of operations forever, carry other
 # tokens at every step?
 #
 # Because a graph knows addresses, and all that changes from step to step lies at addresses that do not:
@@ -462,8 +555,8 @@ for recording in recorded("ch07_engines"):
 # why section 3 asked for one expression for all tokens.
 #
 # The simulated GPU records a graph operation by operation, so this takes few requests and a short `max_length` (the
-# block table, which the graphs read as a whole, is as wide as the longest request). **Predict first.** Are the tokens
-# equal with and without graphs? And how much idle time is there, if a replay is one launch?
+# block table, which the graphs read as a whole, is as wide as the longest request). Look at the tokens, which should be
+# equal with and without graphs, and at the idle time:
 
 # %%
 few = Load(model, requests=4)
@@ -484,11 +577,14 @@ for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
 # Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is
 # captured, instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list
 # of Python numbers in the forward is enough, or an `if` that asks whether there is anything to carry, or a copy of the
-# tensor that somebody makes beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
+# tensor that is made beforehand to be on the safe side. The cell does the last: it captures the engine's graphs
 # once more, with a copy of each map.
 #
-# **Predict first.** What is in the map at the time of the capture? Which tokens of an answer will be wrong, the first,
-# the second, all? And what will the race detector say?
+# **Predict first.** What is in the map at the time of the capture? So how many of the 16 tokens of an answer will be
+# right?
+
+# %%
+right_tokens = guess("map copied at capture: right tokens among the 16 of the first answer", ...)
 
 # %%
 copies = []  # they stay alive, so the addresses stay good
@@ -511,66 +607,92 @@ print("right:   ", given.outputs[0])
 print("by value:", stale.outputs[0])
 print(f"{stale.wrong_share(given.outputs):.0%} of the tokens are wrong", end="")
 print(f", races: {len(accelerator.races())}" if is_simulated() else "")
+right_tokens.compare(sum(a == b for a, b in zip(stale.outputs[0], given.outputs[0], strict=True)))
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # When an engine captures, nothing is in flight and the buffers hold their padding: the map is `KEEP` throughout. So
 # these graphs keep every token, and what they keep is the placeholder. Every decode step computes as if token 0 had
 # been sampled before it. Only the first token of an answer is certain to be right: it comes from a step with prompts,
 # which is launched operation by operation and reads the true map. And there is no race and no error, since every access
 # is in order and every address is valid. Only a comparison with the right tokens finds it.
 #
-# The rule from chapter 6 once more: **what was decided in the capture is decided for ever.** What differs from step to
+# </details>
+#
+# The rule from chapter 6 once more: **what was decided in the capture is decided forever.** What differs from step to
 # step is *data*, in static memory, or it is part of the graph's key.
 #
 # ## 7. The price: one step too far
 #
-# **Predict first.** Request 0 samples an EOS token in batch 3. In which batches is it? What do the others notice?
+# **Predict first.** Request 0 samples an EOS token in batch 3. Which is the last batch that it is in?
+
+# %%
+last_batch = guess("EOS in batch 3: the last batch that request 0 is in", ...)
 
 # %%
 seen, tokens = trace(requests=5, new_tokens=10, eos={right[0][3]})
 draw(seen)
 print("request 0:", tokens[0], "ends with EOS", right[0][3])
 print(f"rows sampled: {seen.sampled}, tokens: {sum(map(len, tokens))}, dropped at commit (x): {seen.dropped}")
+last_batch.compare(max(step for step, batch in enumerate(seen.batches) if "0" in batch))
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # The row marked x was launched before batch 3 was committed. It has computed something that no caller wanted. At commit
 # its epoch is not the request's any more, and it is dropped: no token after EOS, no second end. The others notice
 # nothing.
 #
+# </details>
+#
 # Is it dangerous that it *wrote* keys and values into blocks that had been freed meanwhile? No: all access to the cache
-# is queued on the one compute stream. Whoever gets the block next writes it in a later forward, behind this one.
+# is queued on the one compute stream. The next owner of the block writes it in a later forward, behind this one.
 #
-# What does it cost? One row for each request that ends with EOS. 64 requests through 16 rows, in three variants that
-# differ in how often a token ends its sequence.
+# What does it cost? One row for each request that ends with EOS. 64 requests went through 16 rows, in three variants
+# that differ in how often a token ends its sequence.
 #
-# **Predict first.** Which share of all sampled rows is dropped if an answer has 4 tokens on average? If it has 50?
-#
-# ![Rows that the asynchronous order samples](../../figures/ch07_overrun.png)
+# **Predict first.** Which share of all sampled rows is dropped if an answer has 4 tokens on average? If it has 56?
 
 # %%
+short_answers = guess("answers of 4 tokens: rows that are dropped, %", ...)
+long_answers = guess("answers of 56 tokens: rows that are dropped, %", ...)
+
+# %%
+dropped = []
 for recording in recorded("ch07_overrun"):
     rows = recording["rows"]
     print(f"{recording['device']}, clock {rows[0]['clock']}: {rows[0]['requests']} requests, {rows[0]['rows']} rows")
     for one, ours in zip(rows[::2], rows[1::2], strict=True):
         gain = ours["tokens_per_s"] / one["tokens_per_s"]
+        dropped.append(100 * ours["dropped"] / ours["sampled"])
         print(
             f"    {ours['tokens'] / ours['requests']:4.0f} tokens a request, {ours['ended_by_eos']} end with EOS:"
             f" {ours['dropped']:3} of {ours['sampled']:4} rows dropped ({ours['dropped'] / ours['sampled']:5.1%}),"
             f" steps {one['steps']} -> {ours['steps']}"
             f"\n{'':10}ms per step {one['ms_per_step']:.1f} -> {ours['ms_per_step']:.1f}, tokens/s times {gain:.2f}"
         )
+short_answers.compare(dropped[0], "%")
+long_answers.compare(dropped[2], "%")
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
+# ![Share of the sampled rows that is dropped at commit: a fifth with answers of 4 tokens, hardly any with answers of
+# 56](../../figures/ch07_overrun.png)
+#
 # Every request that ends with EOS has one row dropped, however long its answer was. With answers of four tokens that is
 # a fifth of all rows, and on the simulated GPU most of the gain goes with them: a newcomer gets the place one step
-# later. With answers of fifty tokens it is hardly to be seen. And if no request waits for the place, it costs one row
+# later. With answers of more than fifty tokens it hardly shows. And if no request waits for the place, it costs one row
 # of a batch, which is cheap.
+#
+# </details>
 #
 # On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
 # answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
-# operation (chapter 6). That keeps the host for longer than the device, and behind it nothing can be hidden. With short
-# answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost all the same,
-# and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.
+# operation (chapter 6). That keeps the host busy for longer than the device, and behind it nothing can be hidden. With
+# short answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost the same
+# as ever, and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.
 #
 # ## 8. Preempted in flight
 #
@@ -594,13 +716,17 @@ print(f"dropped (x): {seen.dropped};", "tokens right" if tokens == [t[:12] for t
 # For greedy requests the lost token comes again because the model is the same; for sampled ones because the random
 # number belongs to (seed, position), as chapter 2 has it.
 #
-# ## 9. When it is got wrong
+# ## 9. Two ways to get it wrong
 #
 # Two "simplifications". The first one: the ids stay on the device anyway, so **one set of IO buffers will do**. The
 # second one: two batches in flight, so **two compute streams** will be faster. Each is another executor, so this
 # section needs the engine with a part exchanged: `async_engine` is this chapter's `build`, with its parts as arguments.
 #
-# **Predict first.** For both: are the tokens right? What will the detector name?
+# **Predict first.** Which share of the tokens is wrong in each, on the simulated GPU with the policy `lazy`?
+
+# %%
+wrong_with_one_set = guess("one set of buffers: tokens that are wrong, %", ...)
+wrong_with_two_streams = guess("two compute streams: tokens that are wrong, %", ...)
 
 
 # %%
@@ -644,10 +770,14 @@ if is_simulated():
         "two compute streams": TwoComputeStreams,
         "the same, made late": MadeLate,
     }
+    wrong = {}
     for name, executor in variants.items():
         for policy in ("eager", "lazy", "random:2"):
-            wrong = serve(partial(async_engine, executor=executor), load, policy).wrong_share(right)
-            print(f"{name:20} {policy:9} {wrong:4.0%} of the tokens wrong, {len(accelerator.races()):3} races")
+            share = serve(partial(async_engine, executor=executor), load, policy).wrong_share(right)
+            wrong[name, policy] = round(100 * share, 1)
+            print(f"{name:20} {policy:9} {share:4.0%} of the tokens wrong, {len(accelerator.races()):3} races")
+    wrong_with_one_set.compare(wrong["one set of buffers", "lazy"], "%")
+    wrong_with_two_streams.compare(wrong["two compute streams", "lazy"], "%")
     serve(partial(async_engine, executor=one_set), load)
     print("\nOne set of buffers:")
     reports(("h2d", "host"), ("compute", "h2d"), ("d2h", "compute"))
@@ -674,8 +804,8 @@ if is_simulated():
 #
 # ## 10. Find the bug
 #
-# A colleague finds the position test needless: "Whoever was in the batch before gets its last token from there. All
-# others keep theirs. I look the request up by its id; ids are unique."
+# A colleague finds the position test needless: "A request that was in the batch before gets its last token from there.
+# All others keep theirs. I look the request up by its id; ids are unique."
 
 
 # %%
@@ -748,7 +878,7 @@ for whose, build_it in (("yours", build), ("colleague's", by_name)):
 #   depending on the last one, penalties on tokens just sampled, drafts for speculative decoding. They must be done on
 #   the device, or wait.
 # - A row in flight is a record of the past. Every place that finishes, cancels or preempts a request must advance its
-#   epoch. Forgetting it once gives a token too many, somewhere, some time.
+#   epoch. Forget it in one place, and sooner or later a request gets a token too many.
 #
 # What is gained is the aim of this course: all requests in every batch, and a device that never waits, as long as the
 # host is the quicker one. The tests of this chapter hold the engine to `generate`'s tokens under every policy, with
@@ -757,3 +887,60 @@ for whose, build_it in (("yours", build), ("colleague's", by_name)):
 # What is missing is what a service needs: cancelling in flight, streaming text to the caller, bounded queues, errors
 # that end one request and not the engine, graphs for the steps with prompts. Chapter 8 builds them, and then measures
 # the whole engine against the transformers library on the same GPU.
+#
+# ## Check yourself
+#
+# <details><summary>Batch N has the rows Q (a chunk of an unfinished prompt), A and B; batch N + 1 has B and A, with one
+# token each. What is the carry index?</summary>
+#
+# `[1, 0]`. The ids that N samples are those of A and B, at places 0 and 1; Q's chunk does not count.
+#
+# </details>
+#
+# <details><summary>Forward N + 1 and the copy out both read the ids that forward N has written. Why does only one of
+# them need an event?</summary>
+#
+# Forward N + 1 is in the same stream as forward N, and one stream runs in order. The copy is in another one, `d2h`, so
+# it has to wait for `compute_done`.
+#
+# </details>
+#
+# <details><summary>A request may have 5 tokens. It has 3, and one sample is pending. Is it scheduled once more? And
+# after that?</summary>
+#
+# Once more: 3 + 1 is less than 5. With that row 3 + 2 reach 5, and it is not scheduled again, whatever the two tokens
+# are.
+#
+# </details>
+#
+# <details><summary>A stop string is found when batch N is committed. What becomes of the request's row in N + 1, and of
+# its blocks?</summary>
+#
+# The row is computed, and dropped when N + 1 is committed, because the epoch has advanced. The blocks are free at once.
+# Their next owner writes them in a later forward of the same stream, so nothing is overwritten too early.
+#
+# </details>
+#
+# <details><summary>In chapter 4's order the host works 12 ms in each step, and then the device 10 ms. Which ceiling
+# does the idle share promise, and what does carry-over reach at most?</summary>
+#
+# The device is idle for 12 of 22 ms, so 1 / (1 - 12/22) = 2.2 times. But the host needs its 12 ms in every step: 22/12,
+# or 1.83 times, and the device is still idle for 2 of 12 ms. Chapter 9 is about such cases.
+#
+# </details>
+#
+# **Stretch task: the largest gain.** On the simulated GPU, with which number of requests does carry-over gain most over
+# one batch at a time? Beat the gain that section 5's table shows for 128 requests. And why can no number of requests
+# give more than twice the tokens?
+#
+#     from figures.accelerated import open_load
+#
+#     def gain(requests):
+#         many = open_load(requests=requests)
+#         one, ours = (per_step(serve(each, many).recording, requests) for each in (build_events, build))
+#         return ours["tokens_per_s"] / one["tokens_per_s"]
+#
+# Your predictions of this chapter:
+
+# %%
+list_guesses()

@@ -3,26 +3,20 @@
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.style import BLUE, COMPARED_MS, EDGE, ORANGE, clock_note, model_of, new_chart, without_invisible_waits
-from toolkit.timeline import Recording, plot_timeline, steady
+from figures.compared import compared_steps
+from figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
 
 
 @figure("ch04_steps")
 def steps(recording: Recorded) -> Figure:
     """Each lane waits for the one before it, and the host for the last."""
-    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
-    return plot_timeline(timeline, title="Three streams and events", steps=_middle(timeline, 5), length_ms=COMPARED_MS)
+    return compared_steps(recording, "Three streams and events")
 
 
 @figure("ch04_eager_steps")
 def eager_steps(recording: Recorded) -> Figure:
     """The same engine with the forward launched kernel by kernel: the host launches for as long as it runs."""
-    timeline = steady(Recording.from_rows(recording["rows"], recording["device"]))
-    shown = _middle(timeline, 3)
-    start, end = timeline.step_window(*shown)
-    timeline = without_invisible_waits(timeline, 1e3 * (end - start))
-    title = f"Launched kernel by kernel, the forward takes as long as its launch  ·  {model_of(recording)}"
-    return plot_timeline(timeline, title=title, steps=shown)
+    return compared_steps(recording, "The same, launched kernel by kernel")
 
 
 @figure("ch04_engines")
@@ -85,11 +79,3 @@ def _missing(name: str, rows: list[dict[str, object]]) -> str:
     races = next(row["races"] for row in rows if row["missing"] == name)
     text = "nothing missing" if name == "none" else f"no {name}"
     return text if races is None else f"{text}\n{f'{races} kinds of race' if races else 'no race'} reported"
-
-
-def _middle(timeline: Recording, count: int) -> tuple[int, int]:
-    """So many steps from the middle, or all if there are no more."""
-    steps = timeline.steps()
-    count = min(count, len(steps))
-    first = (len(steps) - count) // 2
-    return steps[first], steps[first + count - 1]

@@ -3,17 +3,14 @@
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
+from figures.compared import compared_steps
 from figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, in_turns, plot_timeline, steady
 
 
 @figure("ch05_steps")
 def steps(recording: Recorded) -> Figure:
     """While the device computes a batch, the host commits the one before and prepares the next."""
-    timeline = in_turns(steady(Recording.from_rows(recording["rows"], recording["device"])), 2)
-    numbers = timeline.steps()
-    first = numbers[len(numbers) // 2]
-    return plot_timeline(timeline, title="Two half batches in flight, in turns", steps=(first, first + 4))
+    return compared_steps(recording, "Two half batches in flight, in turns", sets=2)
 
 
 @figure("ch05_price")

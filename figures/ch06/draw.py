@@ -5,27 +5,20 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from figures import Recorded, figure
-from figures.style import BLUE, EDGE, GREEN, GREY, ORANGE, clock_note, new_chart
-from toolkit.timeline import Recording, in_turns, plot_timeline, steady
-
-
-def _steps(recording: Recorded, title: str) -> Figure:
-    timeline = in_turns(steady(Recording.from_rows(recording["rows"], recording["device"])), 2)
-    numbers = timeline.steps()
-    first = numbers[len(numbers) // 2]
-    return plot_timeline(timeline, title=title, steps=(first, first + 4))
+from figures.compared import compared_steps
+from figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
 
 
 @figure("ch06_steps")
 def steps(recording: Recorded) -> Figure:
     """One launch a step: the host is done at once, and the device works without a gap."""
-    return _steps(recording, "Two batches in flight, each forward one graph")
+    return compared_steps(recording, "Each forward one graph: one launch, and the host is free", sets=2)
 
 
 @figure("ch06_eager_steps")
 def eager_steps(recording: Recorded) -> Figure:
     """The same engine, launching its forwards operation by operation: the host launches all the time."""
-    return _steps(recording, "Two batches in flight, forwards launched operation by operation")
+    return compared_steps(recording, "Launched operation by operation: the host is never free", sets=2)
 
 
 @figure("ch06_forward")
@@ -56,31 +49,21 @@ def forward(recording: Recorded) -> Figure:
 def memory(recording: Recorded) -> Figure:
     """What the graphs for one and for two sets of IO buffers hold, by how they share their pools."""
     rows = recording["rows"]
-    title = f"Memory of the graphs for up to {rows[0]['max_rows']} rows"
-    note = recording["device"] + (", its allocator's count, tiny model" if rows[0]["clock"] == "simulated" else "")
-    picture, axes = new_chart(title, note, height=4.4)
+    model = "tiny model" if rows[0]["clock"] == "simulated" else "8B shape"
+    note = f"{recording['device']}, {model}, graphs for up to {rows[0]['max_rows']} rows, the allocator's count"
+    picture, axes = new_chart("With one pool, the graphs of a second set need no more memory", note, height=4.2)
     names = list(dict.fromkeys(row["pools"] for row in rows))
-    if rows[0]["in_use_mb"] is None:
-        width, bars = (
-            0.38,
-            [(1, "reserved_mb", BLUE, "", "1 set of IO buffers"), (2, "reserved_mb", ORANGE, "//", "2 sets")],
-        )
-    else:
-        width = 0.2
-        bars = [
-            (1, "reserved_mb", BLUE, "", "1 set of IO buffers, torch's count"),
-            (2, "reserved_mb", ORANGE, "//", "2 sets, torch's count"),
-            (1, "in_use_mb", GREY, "..", "1 set, all that the device has lost"),
-            (2, "in_use_mb", GREEN, "xx", "2 sets, all that the device has lost"),
+    for sets, colour, hatch, shift in ((1, BLUE, "", -0.2), (2, ORANGE, "//", 0.2)):
+        values: list[Any] = [
+            next(row["reserved_mb"] for row in rows if row["pools"] == name and row["sets"] == sets) for name in names
         ]
-    for number, (sets, key, colour, hatch, label) in enumerate(bars):
-        values: list[Any] = [next(r[key] for r in rows if r["pools"] == n and r["sets"] == sets) for n in names]
-        places = [place + width * (number - (len(bars) - 1) / 2) for place in range(len(names))]
-        drawn = axes.bar(places, values, width, color=colour, hatch=hatch, label=label, **EDGE)
+        places = [place + shift for place in range(len(names))]
+        label = f"{sets} set{'s' * (sets > 1)} of IO buffers"
+        drawn = axes.bar(places, values, 0.38, color=colour, hatch=hatch, label=label, **EDGE)
         axes.bar_label(drawn, [f"{value:.0f}" for value in values], padding=2, fontsize=9)
     axes.margins(y=0.12)
     counts = {row["pools"]: row["graphs"] for row in rows if row["sets"] == 1}
     axes.set_xticks(range(len(names)), [f"{name}\n({counts[name]} graphs a set)" for name in names])
     axes.set_ylabel("MB")
-    picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    picture.legend(loc="outside lower center", ncols=2, frameon=False)
     return picture

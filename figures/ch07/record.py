@@ -25,7 +25,7 @@ LOADS = {
     "cuda": [("8b", 8), ("8b", 32), ("8b", 128), ("1b", 32), ("1b", 128)],
 }
 
-# The over-run: many requests through fewer rows, so that a row that runs in vain keeps somebody waiting. One token in
+# The over-run: many requests through fewer rows, so that a wasted row keeps a request waiting. One token in
 # so many ends its sequence. Which ones is drawn beforehand, so that both orders serve the same load: left to the ids
 # that are sampled, it would depend on the last bits of the scores, and on a GPU those depend on who shares a batch.
 OVERRUN_REQUESTS, OVERRUN_ROWS, OVERRUN_TOKENS = 64, 16, 128

@@ -1,6 +1,6 @@
 """Which batch sizes a graph is captured for.
 
-A captured graph has one shape for ever. A batch can have any number of rows from 1 to max_rows, and a graph for each of
+A captured graph has one shape forever. A batch can have any number of rows from 1 to max_rows, and a graph for each of
 them would take too much time and memory to capture. So a few sizes are captured, the *buckets*; a batch uses the
 smallest one that holds it, and the rows left over are padding. They compute nonsense, into a block of the KV cache that
 belongs to no request (`IOBuffers.load` writes their inputs so), and what they sample is never read.

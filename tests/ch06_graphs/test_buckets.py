@@ -33,7 +33,7 @@ def test_the_smallest_bucket_with_room(rows: int, bucket: int):
     assert seen >= rows, (
         f"{counted(rows, 'row')} in the bucket of {seen}: rounded down, so the last "
         f"{counted(rows - seen, 'row is', 'rows are')} never computed, and "
-        "their requests get whatever stands in the output"
+        "their requests get what happens to be in the output"
     )
     assert seen == bucket, (
         f"{counted(rows, 'row fits', 'rows fit')} into the bucket of {bucket}; {seen} computes more padding than needed"

@@ -37,7 +37,7 @@ POLICIES = ["eager", "lazy", "threads", *(f"random:{seed}" for seed in range(5))
 
 
 class FoundGraphs(GraphForward):
-    """A look-up in vain is said in words."""
+    """Says in words which graph was not found."""
 
     def launch(self, inputs: Tensors, output: Tensor, sizes: Sizes) -> None:
         with graphs_are_found(self):
@@ -141,7 +141,7 @@ def touched_blocks(rows: int, before: int) -> tuple[set[int], set[int], int]:
     engine = build(tiny_model(), num_blocks=24, block_size=4, max_rows=4)
     buffers, forward = engine.executor.pool.buffers[0], engine.executor.forward
     blocks = engine.scheduler.blocks
-    blocks.free_blocks.rotate(-1)  # nobody here owns block 0
+    blocks.free_blocks.rotate(-1)  # no request here owns block 0
     requests = [Request(str(i), [7 + i, 8, 9], SamplingParams(), arrival=i) for i in range(before)]
     for request in requests:
         blocks.allocate(request, 3)

@@ -152,12 +152,12 @@ def test_preemption_forgets_what_was_in_flight():
 
 @needs_simulator
 @pytest.mark.exercise("7.3")
-def test_everybody_is_in_every_batch(seen: Seen):
+def test_all_requests_are_in_every_batch(seen: Seen):
     """The asynchronous order needs no more steps than the synchronous one, but for the start: no half batches."""
     few = len(run_simulated(watched_synchronous).recording.steps()) + 1
     steps = len(seen.recording.steps())
     assert steps <= few, (
-        f"{steps} steps, where the synchronous order takes {few - 1}: somebody sits out steps, or is scheduled after "
+        f"{steps} steps, where the synchronous order takes {few - 1}: a request sits out steps, or is scheduled after "
         "its last token"
     )
 
@@ -240,7 +240,7 @@ def test_a_name_may_be_used_again_at_once():
 @needs_simulator
 @pytest.mark.overlap
 def test_there_is_no_gap(seen: Seen):
-    """The device hardly idles, host work overlaps with forwards, and a step serves everybody: faster than chapter 5."""
+    """The device hardly idles, host work overlaps, and a step serves all requests: faster than chapter 5."""
     assert overlap_ms(seen.recording, ("prepare", "commit")) > 0
     assert seen.recording.idle_share() < 0.03
     assert seen.simulated_ms < run_simulated(watched_synchronous).simulated_ms

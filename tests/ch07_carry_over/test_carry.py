@@ -105,7 +105,7 @@ def test_what_is_known_is_kept_whatever_the_batch_before_says():
         index_of((decode_row(a, 3),), previous),
         [KEEP],
         "The request has 3 prompt tokens and 1 output, so the token at position 3 is known. Decide by the position; "
-        "that the request stands in the batch before does not say that its token is still in flight",
+        "that the request was in the batch before does not say that its token is still in flight",
     )
 
 

@@ -1,4 +1,4 @@
-"""Every scheduler of the course under random loads: nobody starves, no block is lost, no limit is exceeded.
+"""Every scheduler of the course under random loads: no request starves, no block is lost, no limit is exceeded.
 
 Without a model: a step brings each row that sampled one token. Batches in flight are committed as an engine does it,
 one or two at a time, and requests end at random or with their length.
@@ -33,7 +33,7 @@ MOST_STEPS = 3000  # some ten times what any of these loads takes
 )
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
-def test_everybody_finishes(scheduler_class: type[Scheduler], max_in_flight: int, seed: int):
+def test_all_requests_finish(scheduler_class: type[Scheduler], max_in_flight: int, seed: int):
     """Under any arrivals, lengths and limits every request ends, within its limit, and all blocks come back."""
     rng = random.Random(seed)
     block_size = rng.choice([1, 2, 4])

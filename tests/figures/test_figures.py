@@ -52,6 +52,14 @@ def test_no_recording_no_figure(tmp_path):
     assert all(line.startswith("not drawn ") and re.search(r" make (record CH=\w+|bench)$", line) for line in report)
 
 
+def test_diagrams_need_no_recording(tmp_path):
+    """Each is drawn, as the one that is committed; nothing else is."""
+    report = draw_diagrams(tmp_path)
+    drawn = sorted(tmp_path.iterdir())
+    assert [path.stem for path in drawn] == sorted(DIAGRAMS) and len(report) == len(drawn) > 0
+    assert [path.stem for path in drawn if not (ROOT / "figures" / path.name).is_file()] == []
+
+
 def test_every_committed_recording_can_be_drawn(tmp_path):
     """What lies in figures/data is readable, and every figure of it can be drawn."""
     report = draw_all(target=tmp_path)

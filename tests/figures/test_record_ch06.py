@@ -19,14 +19,15 @@ def test_chapter_6_is_recorded_and_drawn(tmp_path, monkeypatch):
     assert_recorded_and_drawn(ch06, tmp_path)
 
 
-def test_a_figure_of_a_gpu_shows_both_counts_of_memory():
-    """With the driver's count beside torch's, as a GPU records it, the memory figure has four bars for each way."""
+def test_the_memory_figure_says_whose_graphs_they_are():
+    """A bar for each way and number of sets; below the title the shape of the model, which a GPU's recording has."""
     from figures.ch06.draw import memory
 
     recording = read_recording(DATA / "simulated" / "ch06_memory.json")
     rows = [{**row, "in_use_mb": row["reserved_mb"] + 20, "clock": "cuda"} for row in recording["rows"]]
     axes = memory({**recording, "device": "made up", "rows": rows}).axes[0]
-    assert len(axes.patches) == 12
+    assert len(axes.patches) == 6
+    assert "made up, 8B shape, graphs for up to 32 rows" in [text.get_text().split(", the ")[0] for text in axes.texts]
 
 
 def test_what_the_lesson_says_of_the_recordings():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from figures.ch07 import record as ch07
-from figures.ch07.draw import carry_map
+from figures.ch07.diagrams import carry_map
 from tests.figures.recorded import assert_recorded_and_drawn
 from tests.helpers import tiny_model
 from toolkit.commands.decoding import Load
