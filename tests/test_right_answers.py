@@ -63,12 +63,27 @@ EXPRESSION = """        return (
             for i in range(len(self.rows))
         )
 """
+CROSSING = """    if lines.host_row_ms <= lines.forward_row_ms:
+        return None
+    return floor((lines.forward_ms - lines.host_ms) / (lines.host_row_ms - lines.forward_row_ms)) + 1
+"""
+COUNTED = "    return next((rows for rows in range(2, 100_000) if lines.host(rows) > lines.forward(rows)), None)\n"
+ENOUGH = """    batch_ms = machine.host_ms + 2 * machine.copy_ms + machine.forward_ms
+    return ceil(batch_ms / max(machine.host_ms, machine.copy_ms, machine.forward_ms))
+"""
+TRIED = """    number = 1
+    while pace(machine, number + 1).step_ms < pace(machine, number).step_ms:
+        number += 1
+    return number
+"""
 LEND = """        done = accelerator.Event()
         done.record(reader)
         self.lent.append((done, tensor))
 """
 SETTLE = "        self.lent = [(done, tensor) for done, tensor in self.lent if not done.query()]"
 ANSWERS = {
+    "more in flight, as long as that helps": Answer("5.4", ((ENOUGH, TRIED),)),
+    "rows counted until the host is slower": Answer("9.8", ((CROSSING, COUNTED),)),
     "the event is recorded on a named stream": Answer(
         "4.3",
         (("        # BUG\n        loaded.record()\n", ""), ("# BUG loaded.record()", "loaded.record(streams.h2d)")),

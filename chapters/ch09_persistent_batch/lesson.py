@@ -15,20 +15,21 @@
 #
 # Asynchrony hides the host's work behind the device's, as long as there is less of it. Chapter 8's engine goes over its
 # requests in Python several times a step, so its work grows with every row; the device's hardly does. At some number of
-# rows the lines cross, and from there on the GPU waits again, for all that was built to prevent it. In this chapter the
-# batch *persists*: what the engine knows of its requests is kept in arrays, a step edits them, and Python looks at a
-# request when it comes, when it ends, and when its text is wanted.
+# rows the lines cross, and from there on the GPU waits again, in spite of all that was built to prevent it. In this
+# chapter the batch *persists*: what the engine knows of its requests is kept in arrays, a step edits them, and Python
+# looks at a request when it comes, when it ends, and when its text is wanted.
 #
 # - `seats.py`: the running requests as columns (exercise 9.1); `rows.py`: the rows of a step
 # - `array_scheduler.py`: budget and blocks for all at once (9.2 to 9.4); `array_blocks.py`, `prefix_array_blocks.py`
 # - `array_packer.py`: the inputs of all tokens without a loop (9.5); `array_batch.py`, `persistent_buffers.py`
 # - `array_book.py`: a commit of a few additions (9.6); `step_outputs.py`: objects for those who look (9.7)
 # - given: `array_texts.py`, `array_metrics.py`, `build.py`, `persistent_engine.py`
+# - `forecast.py`: at how many rows the host becomes the bottleneck on a given machine (9.8)
 #
 # What has an exercise is yours, in `my/ch09_persistent_batch/`; the rest is in
 # `solutions/ch09_persistent_batch/`.
 #
-# About two and a quarter hours: 95 minutes for the seven exercises, and 40 to read this page and the modules that are
+# About two and a half hours: 110 minutes for the eight exercises, and 40 to read this page and the modules that are
 # given. (The cells run in half a minute.) You need a little numpy: indexing with arrays and with masks, `cumsum`,
 # `repeat`, `where`; `clip` and `isin` can be of use.
 
@@ -47,14 +48,19 @@ from IPython.display import display
 
 from ch02_continuous_batching import EngineConfig, SamplingParams
 from ch02_continuous_batching.random_numbers import uniform_number
+from ch03_streams.host_prices import PER_ROW, PER_STEP
 from ch08_full_engine import FullEngine
 from ch08_full_engine.build import build as build_before
 from ch09_persistent_batch import ArrayBlocks, ArrayScheduler, PersistentEngine, SeatedRequest, Seats
 from ch09_persistent_batch.build import build
+from ch09_persistent_batch.forecast import Lines, asynchronous_ms, rows_to_cross, synchronous_ms
 from figures.recorded import drawn_from, recorded, recorded_figures
 from toolkit.commands.decoding import Load, ended, serve
 from toolkit.device import accelerator, is_simulated
+from toolkit.in_flight import keep_in_flight, settled, step_ms
+from toolkit.machine import Machine
 from toolkit.models import load_model
+from toolkit.predictions import guess, list_guesses
 from toolkit.source_diff import source_diff
 from toolkit.timeline import plot_timeline
 from toolkit.timeline.between_forwards import between_forwards
@@ -71,9 +77,18 @@ print("this notebook runs on:", accelerator.get_device_name())
 # ms for a prepare and 0.5 for a commit, and 0.04 ms more for each row in either. The forward takes 8 ms, and 0.02 for
 # each token; in decode a row is a token.
 #
-# **Predict first.** At how many rows does the host's work take as long as the forward? Solve it on paper. Then: which
-# share of the time is the device idle with 128 rows, in the asynchronous order? The next cell measures the steps with
-# 32 and with 128 rows, from the start of a forward to the start of the next one.
+# **Predict first.** At how many rows does the host's work take as long as the forward? Solve it on paper. Then: for
+# which share of the time is the device idle with 128 rows, in the asynchronous order?
+#
+# Predictions are cells like the next one. Put a number (or the words that are asked for) in place of the dots and run
+# the cell; a later one compares it with what was measured. With the dots left in place the lesson runs as well.
+
+# %%
+crossing_guess = guess("rows at which the host's work takes as long as the forward", ...)
+idle_guess = guess("128 rows, asynchronous: share of the time for which the device is idle, %", ...)
+
+# %% [markdown]
+# The next cell measures the steps with 32 and with 128 rows, from the start of a forward to the start of the next one.
 
 
 # %%
@@ -90,15 +105,17 @@ def measured(name, make, load):
 
 for rows in (32, 128):
     run = measured("chapter 8", FullEngine, Load(model, requests=rows, prompt_len=8, new_tokens=12))
+idle_guess.compare(100 * between_forwards(run.recording).idle_share, "%")
 plot_timeline(run.recording, title="Chapter 8's engine, 128 rows: the device waits for the host")
 
 # %% [markdown]
 # The lines are 1.3 + 0.08 n for the host and 8 + 0.02 n for the device:
 
 # %%
-print(f"they cross at {(8 - 1.3) / (0.08 - 0.02):.0f} rows")
+fixed, each = sum(PER_STEP.values()), len(PER_STEP) * PER_ROW  # of the host
+crossing_guess.compare(round((8 - fixed) / (each - 0.02)), "rows")
 for rows in (32, 128):
-    host, forward = 1.3 + 0.08 * rows, 8 + 0.02 * rows
+    host, forward = fixed + each * rows, 8 + 0.02 * rows
     idle = max(0, 1 - forward / host)
     print(f"{rows:4} rows: host {host:.2f} ms, forward {forward:.2f} ms; the device is idle for {idle:.1%}")
 
@@ -125,9 +142,9 @@ for recording in recorded("ch09_crossing"):
         )
 
 # %% [markdown]
-# Up to 128 rows, more requests bring chapter 8's engine more tokens. From there on they bring hardly any more, and
-# with the small model, from 256 to 512 rows, fewer. (The last column compares with the same engine's tokens at 128
-# rows.) The smaller the model, the earlier it happens. (Each pair of engines has given the same tokens.)
+# Up to 128 rows, more requests bring chapter 8's engine many more tokens. From there on, four times as many bring at
+# most a third more, and with the small model 512 bring fewer than 256. (The last column compares with the same engine's
+# tokens at 128 rows.) The smaller the model, the earlier it happens. (Each pair of engines has given the same tokens.)
 #
 # Where does the time go? The host's clock again, now for each part of a step. This is another recording, of another
 # load, so its times differ from those above: the 135M shape with 256 tokens of context in each row and shared prefixes
@@ -201,7 +218,11 @@ print("tokens to compute:  ", ((seats.promised - seats.computed) * (seats.promis
 #
 # In `my/ch09_persistent_batch/seats.py`, fill `Seats.leave`, five lines. `make check CH=9`, `make hint EX=9.1`.
 #
-# **Predict first.** A request had an epoch of its own in chapter 2. Why does the *seat* need one?
+# **Predict first.** A request had an epoch of its own in chapter 2. Now a *seat* has one. Request b leaves seat 1, and
+# a new request d takes it. How many times has the seat's epoch advanced by then?
+
+# %%
+epoch_guess = guess("the epoch of seat 1 after b has left and d has joined, from 0", ...)
 
 # %%
 seats.tables[1, :2] = 11, 12
@@ -209,16 +230,18 @@ seats.num_blocks[1] = 2
 print("blocks:", seats.leave(seats.requests[1]), " epochs:", seats.epoch, " known:", seats.known)
 seats.join(SeatedRequest("d", [7, 8], SamplingParams(), arrival=3))
 print("seat 1 is taken again: epochs:", seats.epoch, " known:", seats.known, " served in the order", seats.order)
+epoch_guess.compare(int(seats.epoch[1]))
 
 # %% [markdown]
-# Because a seat is handed out again at once, while a row of its last holder may be in flight. A commit compares the
-# epochs of all rows with those of their seats, in one operation, and drops what differs.
+# The seat needs an epoch because it is handed out again at once, while a row of its last holder may be in flight. One
+# advance, when the holder leaves, is enough. A commit compares the epochs of all rows with those of their seats, in one
+# operation, and drops what differs.
 #
 # ## 3. One budget, many rows
 #
 # Chapter 2's scheduler is a loop: this one gets so many tokens, what is left is the budget for the next one. A loop in
-# which each turn depends on the one before looks like nothing for arrays. But what a row finds left depends on the
-# *sum* before it, and running sums are an array operation.
+# which each turn depends on the one before does not look like a job for arrays. But what a row finds left depends on
+# the *sum* before it, and running sums are an array operation.
 #
 # ### Exercise 9.2: one budget for all rows (10 minutes)
 #
@@ -246,7 +269,12 @@ print("counting within each run:  ", np.arange(6) - np.repeat(more.cumsum() - mo
 #
 # In the same file, fill the end of `ArrayScheduler.serve`, eight lines. `make hint EX=9.4`.
 #
-# **Predict first.** 512 rows need a block each, and 500 blocks are free. How many calls of `serve` does it take, about?
+# **Predict first.** 512 rows need a block each, and 500 blocks are free. About how many calls of `serve` does it take?
+# And if only 256 are free?
+
+# %%
+some_guess = guess("512 rows need a block, 500 are free: calls of serve, about", ...)
+half_guess = guess("512 rows need a block, 256 are free: calls of serve, about", ...)
 
 
 # %%
@@ -264,11 +292,16 @@ def calls_of_serve(rows, free):
     return len(scheduler.schedule()), len(calls)
 
 
+calls = {}
 for free in (512, 500, 256):
-    served, calls = calls_of_serve(512, free)
-    print(f"{free:4} free blocks: {served} rows served with {calls} calls of serve")
+    served, calls[free] = calls_of_serve(512, free)
+    print(f"{free:4} free blocks: {served} rows served with {calls[free]} calls of serve")
+some_guess.compare(calls[500])
+half_guess.compare(calls[256])
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # With 512 there is enough for all: one call. With 500 the first rows are served by the half, the quarter, the eighth.
 # Of the last dozen the early ones make the late ones go, one by one. With 256 the first half is served by one call,
 # and no block is left. In the second half each row needs a block that another one gives up: half of these rows are
@@ -276,7 +309,9 @@ for free in (512, 500, 256):
 # longer than chapter 2's loop would. It pays because such steps are rare: those that had to go wait until there are
 # blocks for them again.
 #
-# What it brings in all other steps:
+# </details>
+#
+# What it saves in all other steps:
 
 # %%
 show_parts("chapter 8", "schedule")
@@ -303,22 +338,31 @@ show_parts("chapter 9", "schedule")
 #
 # In `array_packer.py`, fill `ArrayPacker.write_packed_tokens`, five lines. `make hint EX=9.5`.
 #
-# **Predict first.** In steady decode each row carries over the token that it has sampled in the batch before. Which
-# numbers are in the carry index?
+# **Predict first.** Requests a, b and c have the seats 0, 1 and 2 and decode together. Each row carries over the token
+# that it has sampled in the batch before. What are the numbers in the carry index? `"A"`: -1, since nothing is known.
+# `"B"`: the number of the row. `"C"`: the number of its seat. Then a ends, and b and c go on. What does the carry index
+# say for b in the first batch without a? And in the one after that?
+
+# %%
+carry_guess = guess("a, b and c decode together: the numbers in the carry index are A, B or C", ...)
+first_guess = guess("the carry index for b in the first batch without a", ...)
+next_guess = guess("and in the batch after that", ...)
 
 
 # %%
 class Shown:
-    """Prints the carry index of each batch that an engine packs."""
+    """Prints the carry index of each batch that an engine packs, and keeps that of b's row."""
 
     def __init__(self, engine):
-        self.packer, self.pack = engine.packer, engine.packer.pack
+        self.packer, self.pack, self.of_b = engine.packer, engine.packer.pack, []
         engine.packer.pack = self
 
     def __call__(self, step, rows, previous):
         batch = self.pack(step, rows, previous)
         names = " ".join(row.request.request_id for row in batch.rows)
-        print(f"batch {step}: rows {names:8} carry", self.packer.columns["carry_index"][: batch.inputs.sizes.tokens])
+        carry = self.packer.columns["carry_index"][: batch.inputs.sizes.tokens].tolist()
+        print(f"batch {step}: rows {names:8} carry", carry)
+        self.of_b.append(carry[names.split().index("b")])
         return batch
 
 
@@ -330,18 +374,27 @@ def small_engine(make=PersistentEngine, **options):
 
 
 engine = small_engine()
-Shown(engine)
+shown = Shown(engine)
 for name, tokens in (("a", 3), ("b", 6), ("c", 6)):
     engine.add_request(name, [10, 11, 12], SamplingParams(max_tokens=tokens, ignore_eos=True))
 while engine.has_work:
     engine.step()
+first_guess.compare(shown.of_b[3])
+next_guess.compare(shown.of_b[4])
+carry_guess.compare("A" if shown.of_b[1] == -1 else "B" if shown.of_b[4] == 0 else "C")  # b keeps seat 1
 
 # %% [markdown]
+# <details><summary>What happened</summary>
+#
 # The identity, 0, 1, 2, as long as the rows are the same: row i's token is the i-th id of the batch before. When a has
-# ended, the others move up, and their tokens do not: 1, 2. After that it is the identity again. So chapter 7's
-# dictionary, asked for each token, is an array in which nearly always nothing happens; and still it has to be asked,
-# because of the one step in which something does. What packing costs before and now, and the launch, which copies what
-# was packed and queues the step:
+# ended, the others move up, and their tokens do not: 1, 2. After that it is the identity again, for the rows as they
+# are now.
+#
+# </details>
+#
+# So chapter 7's dictionary, asked for each token, has become an array in which nearly always nothing happens. It still
+# has to be read, because of the one step in which something does. What packing costs before and now, and the launch,
+# which copies what was packed and queues the step:
 
 # %%
 show_parts("chapter 8", "pack", "launch")
@@ -354,7 +407,7 @@ show_parts("chapter 9", "pack", "launch")
 #
 # In `array_book.py`, fill `ArrayBook.append` and `ArrayBook.ends_with_eos`, six lines. `make hint EX=9.6`.
 #
-# Then the step returns what it has brought. Chapter 8 makes an object for each token, and whoever calls looks at all of
+# Then the step returns its results. Chapter 8 makes an object for each token, and the caller looks at all of
 # them. With 512 rows that takes longer than the commit. So a step returns *arrays*, and makes objects for those who
 # ask:
 #
@@ -375,13 +428,13 @@ show_parts("chapter 8", "commit", "outputs")
 show_parts("chapter 9", "commit", "outputs")
 
 # %% [markdown]
-# (`outputs` is what a caller pays who looks at each of them. In chapter 8 the objects are made in the commit, so there
-# it is little.)
+# (`outputs` is what it costs a caller to look at each of them. In chapter 8 the objects are made in the commit, so
+# there it is little.)
 #
 # Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
 # came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
 # ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
-# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) What can be spared so:
+# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) This is what it saves:
 
 
 # %%
@@ -426,8 +479,13 @@ print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
 # as a whole into the pinned side of the IO buffers whose turn it is. That copy costs some microseconds, and buys one
 # state instead of one for each set of buffers.
 #
-# **Predict first.** Here is the second mistake. Which two lines will the report name, and which event is missing
-# between them?
+# **Predict first.** Here is the second mistake. Which two of `"load"`, `"copy in"`, `"forward"` and `"copy out"` race?
+# (`load` is the host's copy into the pinned memory.) And which event would the host have to wait for in between:
+# `"h2d_done"`, `"compute_done"` or `"d2h_done"`?
+
+# %%
+race_guess = guess("one staging buffer: which two of load, copy in, forward, copy out race", ...)
+event_guess = guess("the event that the host would have to wait for, h2d_done, compute_done or d2h_done", ...)
 
 # %%
 from ch09_persistent_batch.persistent_buffers import PersistentBuffers
@@ -451,8 +509,11 @@ if is_simulated():
     engine = PersistentEngine(model, num_blocks=40, block_size=4, max_rows=4, max_length=64)
     names["PersistentBuffers"] = PersistentBuffers
     engine.generate([[10, 11, 12], [20, 21]], SamplingParams(max_tokens=6, ignore_eos=True))
-    print(f"{len(accelerator.races())} races; the first one:")
-    print(accelerator.races()[0])
+    race = accelerator.races()[0]
+    print(f"{len(accelerator.races())} races; the first one:\n{race}")
+    lanes = {"host": "load", "h2d": "copy in", "compute": "forward", "d2h": "copy out"}
+    race_guess.compare([lanes[race.first.lane], lanes[race.second.lane]])
+    event_guess.compare(f"{race.first.lane}_done")
 
 # %% [markdown]
 # The copy in `packed_buffers.py` reads, on the stream h2d; the next step's `load` in `persistent_buffers.py` writes,
@@ -463,15 +524,22 @@ if is_simulated():
 #
 # ## 7. The same engine
 #
-# **Predict first.** Which parts of chapter 8's build are replaced? Loop and executor are not.
+# **Predict first.** Which parts of chapter 8's build are the same classes as before, of `"scheduler"`, `"book"`,
+# `"packer"`, `"executor"` and `"metrics"`?
+
+# %%
+kept_guess = guess("parts of chapter 8 that are kept, of scheduler, book, packer, executor, metrics", ...)
 
 # %%
 print(source_diff(build_before, build))
+before, after = (make(model, tokenizer, **Load(model).limits) for make in (build_before, build))
+parts = ("scheduler", "book", "packer", "executor", "metrics")
+kept_guess.compare([part for part in parts if type(getattr(before, part)) is type(getattr(after, part))])
 
 # %% [markdown]
-# What goes from request to request is gone; whatever has no loop over requests is still there. And it *is* chapter 8's
-# engine: cancelling, preemption, shared prefixes, stop strings, errors and the server work as before. The tests run
-# both with the same random loads and compare every step's outputs; and they ask chapter 8's own tests of this engine.
+# The parts with a loop over requests are gone; those without one are still there. And it *is* chapter 8's engine:
+# cancelling, preemption, shared prefixes, stop strings, errors and the server work as before. The tests run both with
+# the same random loads and compare every step's outputs; and they put this engine through chapter 8's own tests.
 
 # %%
 load = Load(model, requests=128, prompt_len=8, new_tokens=12)
@@ -511,7 +579,7 @@ compare_parts(512)
 # %% [markdown]
 # (The rest is what has no line of its own: a step that can be taken back, the calls themselves, and metrics, which
 # chapter 8 counts row by row. Each line is a median, so they do not add up exactly. Outputs and text come on top of
-# the whole step, for who asks for them.)
+# the whole step, for callers that ask for them.)
 #
 # ## 8. What other engines do
 #
@@ -529,8 +597,12 @@ compare_parts(512)
 # does. How long that takes depends on whatever else runs on the machine. How often it has to *wait* for the lock does
 # not, and Linux counts that.
 #
-# **Predict first.** The work takes less than a second in all. How often does it have to wait, alone and beside each of
-# the two, which are busy in Python all the time?
+# **Predict first.** The work takes less than a second in all. The thread and the process beside it are busy in Python
+# all the time. How often does the work have to wait beside each of the two?
+
+# %%
+thread_guess = guess("a second of work beside a busy thread: times that it has to wait", ...)
+process_guess = guess("the same beside a busy process", ...)
 
 # %%
 import multiprocessing
@@ -547,7 +619,7 @@ def make_text(stop):
 
 def waits():
     """How often this thread has gone to sleep until something came, such as the lock."""
-    import resource  # which Windows has not
+    import resource  # which Windows does not have
 
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
@@ -574,9 +646,9 @@ def work_beside(helper, event):
 
 if sys.platform == "linux":
     forked = multiprocessing.get_context("fork")
-    print("alone:           ", work(), "waits")
-    print("beside a thread: ", work_beside(threading.Thread, threading.Event), "waits")
-    print("beside a process:", work_beside(forked.Process, forked.Event), "waits")
+    print("alone:", work(), "waits")
+    thread_guess.compare(work_beside(threading.Thread, threading.Event), "waits")
+    process_guess.compare(work_beside(forked.Process, forked.Event), "waits")
 
 # %% [markdown]
 # A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), and then the engine waits for it
@@ -588,7 +660,89 @@ if sys.platform == "linux":
 # So services put what is not the engine into other processes. Chapter 10 keeps its server in the engine's process, in a
 # thread that is given as little as possible to do, because that is simpler; and it measures what the thread costs.
 #
-# ## 9. What it costs
+# ## 9. A forecast
+#
+# Where the lines cross can be computed for any machine, from four numbers: the host's work for a step of n rows takes
+# h0 + h1·n, the forward w0 + w1·n.
+#
+# ### Exercise 9.8: forecast where the lines cross (15 minutes)
+#
+# In `my/ch09_persistent_batch/forecast.py`, fill `synchronous_ms`, `asynchronous_ms` and `rows_to_cross`, seven
+# lines. The check compares the steps with the virtual clock. `make check EX=9.8`, `make hint EX=9.8`.
+#
+# **Predict first.** A machine whose host takes 1 + 0.05·n ms and whose forward takes 4 + 0.01·n. How long is a step of
+# 100 rows, synchronous and asynchronous? From how many rows on is the host slower? And with how many rows is the *gain*
+# of the asynchronous order largest, its step compared with the synchronous one?
+
+# %%
+synchronous_guess = guess("host 1 + 0.05 n, forward 4 + 0.01 n: a synchronous step of 100 rows, ms", ...)
+asynchronous_guess = guess("an asynchronous one, ms", ...)
+rows_guess = guess("the host is slower from so many rows on", ...)
+most_guess = guess("the asynchronous order gains most with so many rows", ...)
+
+# %%
+lines = Lines(host_ms=1.0, host_row_ms=0.05, forward_ms=4.0, forward_row_ms=0.01)
+synchronous_guess.compare(synchronous_ms(lines, 100), "ms")
+asynchronous_guess.compare(asynchronous_ms(lines, 100), "ms")
+rows_guess.compare(rows_to_cross(lines), "rows")
+gains = {rows: synchronous_ms(lines, rows) / asynchronous_ms(lines, rows) for rows in range(1, 1000)}
+most_guess.compare(max(gains, key=gains.get), "rows")
+for rows in (1, 25, 75, 200, 800):
+    print(f"{rows:4} rows: {gains[rows]:.2f} times as many steps in the asynchronous order")
+
+# %% [markdown]
+# <details><summary>What happened</summary>
+#
+# Where the lines cross, half of a synchronous step is host work and all of it can be hidden: the asynchronous order is
+# twice as fast. With fewer rows there is less to hide, and with more rows less to hide it behind.
+#
+# </details>
+#
+# Beside the virtual clock, with the prices that it declares for chapter 8's engine and for this one:
+
+# %%
+if is_simulated():
+    for name, lines in (("chapter 8", Lines(1.3, 0.08, 8.0, 0.02)), ("chapter 9", Lines(1.3, 0.002, 8.0, 0.02))):
+        print(f"{name}: rows from which on the host is slower: {rows_to_cross(lines)}")
+        for rows in (32, 128, 512):
+            machine = Machine(lines.host(rows), 0.0, lines.forward(rows))
+            ran = [step_ms(settled(keep_in_flight(machine, 24, in_flight), in_flight)) for in_flight in (1, 2)]
+            print(
+                f"    {rows:3} rows: synchronous {synchronous_ms(lines, rows):5.2f} ms, on the clock {ran[0]:5.2f}; "
+                f"asynchronous {asynchronous_ms(lines, rows):5.2f}, on the clock {ran[1]:5.2f}"
+            )
+
+# %% [markdown]
+# And a real machine? Section 1's recording has the host's and the forward's time with 32 and with 128 rows. Two points
+# make a line, so four times make a forecast for 512 rows. Then compare it with what was recorded:
+
+# %%
+for row in (each for each in drawn_from("ch09_crossing")["rows"] if each["rows"] == 512):
+    few, some = (
+        next(
+            each
+            for each in drawn_from("ch09_crossing")["rows"]
+            if (each["model"], each["engine"], each["rows"]) == (row["model"], row["engine"], rows)
+        )
+        for rows in (32, 128)
+    )
+    host_row, forward_row = ((some[time] - few[time]) / (128 - 32) for time in ("host_ms", "device_ms"))
+    lines = Lines(few["host_ms"] - 32 * host_row, host_row, few["device_ms"] - 32 * forward_row, forward_row)
+    crossing = rows_to_cross(lines)
+    said, took = asynchronous_ms(lines, 512), 512e3 / row["tokens_per_s"]
+    print(
+        f"{row['model']:4} {row['engine']}: {'the lines never cross' if crossing is None else f'cross at {crossing}'}; "
+        f"a step of 512 rows should take {said:.2f} ms, and took {took:.2f} ({took / said - 1:+.0%})"
+    )
+
+# %% [markdown]
+# Straight lines are a simple model of a machine. Still, chapter 8's cross about where the idle shares in section 1's
+# table begin to rise. For 512 rows the forecast is off by up to a fifth, so some line was not straight. With chapter
+# 9's engine it is the forward's: with that many rows it computes more than it reads, and grows faster than between 32
+# and 128 rows. With chapter 8's engine and the small model it is the host's, and the step takes longer than even the
+# host's work alone, for a reason that the model leaves out. A forecast that is off says where to look.
+#
+# ## 10. What it costs
 #
 # - **Code.** Chapter 8's scheduler, packer and book are as simple as their rules; these are not harder, but they have
 #   to be read as array operations. Fourteen modules; and the packer has a fast path beside the ordinary one, for the
@@ -624,6 +778,57 @@ for row in forwards:
 # What is gained: a GPU that hardly waits, as long as text is made elsewhere, and with as many rows as were measured.
 # That is what chapter 0 set out to build. One GPU; chapter 10 serves it to others, and takes a second one.
 #
+# ## 11. Check yourself
+#
+# <details><summary>The columns lie in ordinary memory, and the GPU reads a copy of them in pinned memory. What would go
+# wrong without that copy, and why would no test of the tokens be sure to see it?</summary>
+#
+# The next step's edits would overtake the copy to the device: a race between host and copy engine. Whether tokens come
+# out wrong depends on who is faster. The simulated GPU reports the race in either case.
+#
+# </details>
+#
+# <details><summary>The packer takes its fast path if the array of seats is the same object as in the last step. Why is
+# it not enough that the numbers in it are equal?</summary>
+#
+# A seat can be left and taken again between two steps. Then the numbers are equal and the requests are not, nor are
+# their sampling parameters and block tables. `Seats.order` makes a new array whenever a request has joined or left.
+# (And comparing objects takes the same time for any number of rows.)
+#
+# </details>
+#
+# <details><summary><code>num_blocks[owner] += 1</code>, where a seat occurs three times in the array
+# <code>owner</code>: how much is added to it? Where does that matter in this chapter?</summary>
+#
+# One. numpy reads all values, adds, and writes them back. So counts are raised with an array in which each seat occurs
+# once (`seats` in 9.3, not `owner`), or with `np.add.at`.
+#
+# </details>
+#
+# <details><summary>With 4 rows, this engine's host takes longer for a step than chapter 8's. Why is that not a
+# loss?</summary>
+#
+# The forward takes longer than either, so the host's work is hidden in both. It would be a loss in the synchronous
+# order. And the first launch for a new request comes a fraction of a millisecond later.
+#
+# </details>
+#
+# <details><summary>The host's work is made half as long, at a number of rows where it took 60 % of the time of the
+# forward. How much faster is an asynchronous step?</summary>
+#
+# No faster: it takes as long as the forward, before and after. But the lines cross at more rows.
+#
+# </details>
+#
+# **Stretch tasks.** (1) In section 3, `serve` is called 25 times with 500 free blocks and 259 times with 256. Serve the
+# same rows with 13 and with 257 calls. (2) In section 4's run of a, b and c, two of the six batches take the packer's
+# fast path (`rows.seats is engine.packer.last`, asked before `pack`). With the policy `prefill_first` none does. Make
+# it two there, with the same tokens.
+
+# %%
+list_guesses()
+
+# %% [markdown]
 # **Further reading**
 #
 # - vLLM's persistent batch: `vllm/v1/worker/gpu_input_batch.py`; its Model Runner V2: `vllm/v1/worker/gpu/`.

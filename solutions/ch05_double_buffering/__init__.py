@@ -1,6 +1,6 @@
 """Chapter 5, double buffering: while the device computes one batch, the host prepares the other.
 
-Read in this order: half_batches, buffer_ring, pipelined_engine, build.
+Read in this order: half_batches, buffer_ring, pipelined_engine, build; forecast is what the lesson ends with.
 """
 
 from ch05_double_buffering.buffer_ring import BufferRing

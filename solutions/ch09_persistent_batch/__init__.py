@@ -1,7 +1,8 @@
 """Chapter 9, the persistent batch: a host whose work for a step hardly grows with the number of requests.
 
 Read in this order: seats, rows, array_blocks, prefix_array_blocks, array_scheduler, array_batch, array_packer,
-persistent_buffers, step_outputs, array_texts, array_book, array_metrics, build, persistent_engine.
+persistent_buffers, step_outputs, array_texts, array_book, array_metrics, build, persistent_engine; forecast is what the
+lesson ends with.
 """
 
 from ch09_persistent_batch.array_blocks import ArrayBlocks
