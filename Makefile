@@ -76,8 +76,8 @@ check: setup ## test your own code: make check CH=2, or one exercise: make check
 watch: setup ## the same at every save: make watch CH=2, or EX=2.1
 	@$(VENV) -m toolkit.commands.learner.watch $(or $(EX),$(CH))
 
-hint: setup ## the next hint for an exercise: make hint EX=2.1
-	@$(VENV) -m toolkit.commands.exercises.hint $(EX)
+hint: setup ## the next hint for an exercise: make hint EX=2.1; for a bug of the museum a guess: EX=8.6 GUESS="..."
+	@$(VENV) -m toolkit.commands.exercises.hint $(EX) $(if $(GUESS),--guess '$(GUESS)')
 
 progress: setup ## which exercises are solved
 	@$(VENV) -m toolkit.commands.exercises.progress

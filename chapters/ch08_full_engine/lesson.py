@@ -1043,9 +1043,10 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 # ## 13. The bug museum
 #
 # Each exhibit is a part of an engine, in a file of less than eighty lines, with one bug that a real engine had. There
-# is no gap to fill. The engine runs, and a test fails. Find the line. `make check EX=8.6` shows what the tests see.
-# Read it closely: where there is a race report, it names two lines and the edge that is missing. (`async_engine` is
-# chapter 7's engine with one part swapped, `graph_engine` chapter 6's.)
+# is no gap to fill. The engine runs, and a test fails. Find the line. `make check EX=8.6` shows the symptom. Where
+# there is a race as well, its report names two lines and the edge that is missing; it is shown once you have written
+# down where you think the bug is: `make hint EX=8.6 GUESS="..."`. Read reports closely. (`async_engine` is chapter 7's
+# engine with one part swapped, `graph_engine` chapter 6's.)
 
 # %%
 print("       (* easy, *** hard)")

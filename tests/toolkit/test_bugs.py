@@ -4,12 +4,13 @@ import pytest
 
 from toolkit import course
 from toolkit.commands.exercises.check import check
-from toolkit.commands.exercises.hint import next_hint
+from toolkit.commands.exercises.hint import next_hint, take_guess
 from toolkit.commands.exercises.learner import look_at
 from toolkit.commands.exercises.metadata import load, validate
 from toolkit.commands.exercises.mutants import Mutant, find_escape, find_gap
 from toolkit.commands.exercises.progress import table
 from toolkit.commands.learner.update import update
+from toolkit.errors import UserError
 
 MEAN = '''"""The mean, in a sub-package."""
 
@@ -218,3 +219,32 @@ def test_metadata_of_bugs_is_validated(museum, file, old, new, problem):
     path = museum / file
     path.write_text(path.read_text().replace(old, new))
     assert problem in "\n".join(validate(load(museum), museum))
+
+
+def test_a_race_report_is_shown_after_a_guess(museum, capsys):
+    """Until then the symptom, and how to write down a guess; afterwards the whole message, and the guess."""
+    tests = museum / "tests/ch91_second/test_mean.py"
+    report = "seen: {seen}\\nRACE on numbers (2,)\\n  1st writes: mean at line 3"
+    tests.write_text(TESTS.replace("seen: {seen}", report))
+    check("91.3", museum)
+    printed = capsys.readouterr().out
+    assert "the mean of nothing should be 0" in printed and 'make hint EX=91.3 GUESS="..."' in printed
+    assert "RACE" not in printed and "1st writes" not in printed and "your guess" not in printed
+    assert take_guess("91.3", "the check for one number", museum).startswith("91.3 Mean: noted.")
+    check("91.3", museum)
+    printed = capsys.readouterr().out
+    assert "1st writes: mean at line 3" in printed and "your guess: the check for one number" in printed
+
+
+def test_a_failure_without_a_report_is_shown_as_it_is(museum, capsys):
+    """Nothing is kept back where there is no race."""
+    check("91.3", museum)
+    assert "GUESS" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("exercise", "guess", "says"), [("91.3", " ", "the guess is empty"), ("91.1", "x", "no guess")]
+)
+def test_a_guess_that_cannot_be_taken_is_one_line(museum, exercise, guess, says):
+    with pytest.raises(UserError, match=says):
+        take_guess(exercise, guess, museum)

@@ -81,12 +81,13 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
         raise UserError(f"{first.where or first.test or 'the tests'} cannot be loaded: {cause}")
 
     solved = set()
+    guesses = load_state(root).guesses if own_code else {}
     for exercise in asked:
         mine = [result for result in results if result.exercise == exercise.id]
         standing = standings.get(exercise.id)
         if exercise not in run_now and standing:
             print_waiting(exercise, standing)
-        elif print_exercise(f"{exercise.id} {exercise.title}", mine, standing):
+        elif print_exercise(f"{exercise.id} {exercise.title}", mine, standing, guess=guesses.get(exercise.id)):
             solved.add(exercise.id)
     rest = [result for result in results if result.exercise == ""]
     rest_passes = print_exercise("The chapter as a whole", rest, None, right="right") if rest else True

@@ -8,6 +8,7 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from toolkit.commands.exercises.exhibits import note_guess
 from toolkit.commands.exercises.metadata import find, load
 from toolkit.commands.exercises.state import load_state, save_state
 from toolkit.commands.learner.start import ensure
@@ -33,6 +34,16 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     return f"{title}: hint {shown + 1} of {total}\n{wrap(exercise.hints[shown])}\n{rest}"
 
 
+def take_guess(id_: str, guess: str, root: Path = ROOT) -> str:
+    """Remember where the learner thinks a bug of the museum is; returns the text to show. See exhibits.py."""
+    exercise = find(load(root), id_)
+    ensure(root)
+    state = load_state(root)
+    text = note_guess(exercise, guess, state.guesses)
+    save_state(state, root)
+    return text
+
+
 def wrap(text: str) -> str:
     """Indented, and folded to the width of a page; line ends in the text stay."""
     return "\n".join(
@@ -46,10 +57,12 @@ def main() -> int:
         prog="python -m toolkit.commands.exercises.hint", description=__doc__.split("\n")[0]
     )
     parser.add_argument("exercise", nargs="?", help="such as 2.1")
-    exercise = parser.parse_args().exercise
+    parser.add_argument("--guess", help="where a bug of the museum is, in a sentence: opens its race report")
+    options = parser.parse_args()
+    exercise = options.exercise
     if exercise is None:
         raise UserError(f"which exercise? For instance: make hint EX=2.1. There are {', '.join(load()) or 'none yet'}")
-    print(next_hint(exercise))
+    print(next_hint(exercise) if options.guess is None else take_guess(exercise, options.guess))
     return 0
 
 

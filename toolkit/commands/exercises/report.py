@@ -2,6 +2,7 @@
 
 import sys
 
+from toolkit.commands.exercises.exhibits import is_exhibit, without_report
 from toolkit.commands.exercises.learner import Standing
 from toolkit.commands.exercises.metadata import Exercise
 from toolkit.commands.exercises.order import TestResult, essence
@@ -42,8 +43,14 @@ def print_waiting(exercise: Exercise, standing: Standing) -> None:
         )
 
 
-def print_exercise(name: str, results: list[TestResult], standing: Standing | None, right: str = "solved") -> bool:
-    """An exercise's tests, one line each; True if it counts as solved, for which `right` is the word."""
+def print_exercise(
+    name: str, results: list[TestResult], standing: Standing | None, right: str = "solved", guess: str | None = None
+) -> bool:
+    """An exercise's tests, one line each; True if it counts as solved, for which `right` is the word.
+
+    Args:
+        guess: where the learner thinks a bug of the museum is; without one its race report is not shown.
+    """
     by_test: dict[str, list[TestResult]] = {}
     for result in results:
         by_test.setdefault(result.test.partition("[")[0], []).append(result)
@@ -63,17 +70,23 @@ def print_exercise(name: str, results: list[TestResult], standing: Standing | No
     if waiting and standing:
         print(f"  The reference stands in for {', '.join(waiting)}, still to be written (line {standing.line}).")
     for cases in by_test.values():
-        print_test(cases)
+        print_test(cases, standing.exercise if standing and is_exhibit(standing.exercise) and not guess else None)
     if sum(result.outcome in ENDED for result in results) == MOST_ENDED:
         print(f"  After {MOST_ENDED} tests that did not end, the tests that were left were not run.")
+    if guess:
+        print(f"  your guess: {guess}")
     if failed and standing:
         print(f"  hint: make hint EX={standing.exercise.id}")
     print()
     return solved
 
 
-def print_test(cases: list[TestResult]) -> None:
-    """One test function with all its cases: a line, and the first failure below it."""
+def print_test(cases: list[TestResult], guess_first: Exercise | None = None) -> None:
+    """One test function with all its cases: a line, and the first failure below it.
+
+    Args:
+        guess_first: the exercise, where its race report is kept back.
+    """
     bad = [case for case in cases if case.outcome not in ("passed", "skipped")]
     if not bad and cases[0].outcome == "skipped":
         print(f"  - {cases[0].says}: skipped, {cases[0].message.removeprefix('Skipped: ')}")
@@ -82,15 +95,17 @@ def print_test(cases: list[TestResult]) -> None:
     print(f"  {sign(not bad)} {cases[0].says}{count}")
     if bad:
         case = bad[0].test.partition("[")[2].rstrip("]")
-        lines = essence(bad[0].message)
+        told = essence(bad[0].message)
+        lines = told if guess_first is None else without_report(told, guess_first)
+        kept_back = lines != told
         if len(lines) > _MAX_LINES:
             lines = [*lines[:_MAX_LINES], "..."]
         if case:
             lines.insert(0, f"case {case}:")
-        if bad[0].where:
+        if bad[0].where and not kept_back:
             # What keeps a loop from ending may lie elsewhere than where it was when it was given up.
             lines.append(f"{'it was then at' if bad[0].outcome == 'hung' else 'in your code'}: {bad[0].where}")
-        lines += [case.timeline for case in bad if case.timeline][:1]
+        lines += [case.timeline for case in bad if case.timeline and not kept_back][:1]
         lines += last_lines(bad[0].printed)
         print("\n".join(f"      {line}" for line in lines))
 

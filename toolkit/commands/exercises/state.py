@@ -26,10 +26,11 @@ class Checked:
 
 @dataclass
 class State:
-    """`hints`: exercise id -> how many were shown; `checks`: exercise id -> the last result."""
+    """`hints`: exercise id -> how many were shown; `checks`: -> the last result; `guesses`: -> where a bug may be."""
 
     hints: dict[str, int] = field(default_factory=dict)
     checks: dict[str, Checked] = field(default_factory=dict)
+    guesses: dict[str, str] = field(default_factory=dict)
 
 
 def load_state(root: Path = ROOT) -> State:
@@ -43,7 +44,8 @@ def load_state(root: Path = ROOT) -> State:
         checks = {
             str(id_): Checked(item["solved"] is True, str(item["digest"])) for id_, item in data["checks"].items()
         }
-        return State(hints, checks)
+        guesses = {str(id_): str(guess) for id_, guess in data.get("guesses", {}).items()}
+        return State(hints, checks, guesses)
     except (ValueError, KeyError, TypeError, AttributeError):
         aside = path.with_name(f"{path.name}.broken")
         try:
