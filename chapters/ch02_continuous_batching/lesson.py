@@ -900,11 +900,11 @@ for row in equal:
 #
 # </details>
 #
-# <details><summary>Blocks of 16 tokens or blocks of 256: what speaks for either?</summary>
+# <details><summary>Blocks of 16 tokens or blocks of 256: what are the advantages of each?</summary>
 #
 # In small blocks less is left unused: at most 15 places a request. Large ones make short block tables, fewer blocks to
 # hand out, and longer stretches of memory to read. Where requests share a common beginning (chapter 8), only whole
-# blocks can be shared, which speaks for small ones.
+# blocks can be shared, an advantage of small ones.
 #
 # </details>
 #
@@ -912,7 +912,7 @@ for row in equal:
 # finding that a request is done?</summary>
 #
 # Scheduling only needs to know *that* a token is coming (`pending_samples`). Packing writes its value into `input_ids`.
-# Finding the end needs the value for EOS and stop strings, and not for `max_tokens`. Chapters 5 and 7 live on this
+# Finding the end needs the value for EOS and stop strings, and not for `max_tokens`. Chapters 5 and 7 are built on this
 # difference.
 #
 # </details>
