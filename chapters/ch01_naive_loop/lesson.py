@@ -330,9 +330,10 @@ larger_guess.compare("larger" if rows["h100"]["idle_share"] > idle else "smaller
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# It is smaller, because the gap is short beside such a long forward (and for the same reason smaller still with
-# SmolLM2 on the CPU). Here are some steps on the H100, and one turn of the host enlarged. In the turn it takes the ids,
-# appends them, makes the next mask (this has no name in the picture), and copies the inputs:
+# It is smaller, because the gap is short beside such a long forward (and for the same reason smaller still with SmolLM2
+# on the CPU). Here are some steps on the H100, and one turn of the host enlarged. In the turn it takes the ids, appends
+# them, makes the next mask (which has no name in the picture, and is missing in the host's milliseconds that the cell
+# prints), and copies the inputs:
 #
 # ![Five steps of the naive loop on a GPU. From step 1 on the host's lane is filled with launches. Enlarged, the 0.67 ms
 # between two forwards: the host waits, works, begins to launch, and copies the inputs.](../../figures/ch01_steps.png)

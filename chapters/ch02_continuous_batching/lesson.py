@@ -796,12 +796,16 @@ for device in ("h100", "cpu"):
 #
 # Has the device stopped waiting for the host? The tiny model again, and one more request that joins at step 3.
 #
-# **Predict first.** Between forwards the host of chapter 1's loop kept a mask and a list for each row. Now it schedules
-# rows, looks up slots, packs a dozen tensors and commits. Recorded with SmolLM2 on the CPU, 4 rows: how many times as
-# long as in chapter 1's loop does the host work on a step?
+# **Predict first.** Between two forwards the host of chapter 1's loop appends tokens, extends a mask and computes
+# positions. This chapter's host commits, schedules rows, looks up slots and packs a dozen tensors. The cell prints how
+# long the H100 was idle between two forwards of chapter 1's loop, 8 rows of equal lengths. How many milliseconds is it
+# with this chapter's engine?
 
 # %%
-host_guess = guess("the host's work on a step, so many times chapter 1's", ...)
+equal = [row for row in read_recording(DATA / "h100" / "ch02_spread.json")["rows"] if row["lengths"] == "all equal"]
+gap_ms = {row["batching"]: row["idle_share"] * row["ms_per_step"] for row in equal}
+print(f"chapter 1's loop: {gap_ms['static']:.2f} ms of idle time a step, between forwards")
+gap_guess = guess("with this chapter's engine, ms of idle time a step", ...)
 
 # %%
 warm_up = build(model)
@@ -819,13 +823,12 @@ recording = timeline.finish()
 idle = recording.idle_share()
 print(f"idle share {idle:.1%}; so at most {1 / (1 - idle):.2f} times as fast with the same device work")
 print(f"host work per step {recording.host_ms_per_step():.2f} ms")
-rows = {row["batching"]: row for row in read_recording(DATA / "cpu" / "ch02_spread.json")["rows"]}
-host_guess.compare(rows["continuous"]["host_ms_per_step"] / rows["static"]["host_ms_per_step"], "times")
+gap_guess.compare(gap_ms["continuous"], "ms")
 plot_timeline(recording, title="Continuous batching, tiny model", steps=(1, 6))
 
 # %% [markdown]
-# No. The batch is better, and the turns are the same: prepare, launch, wait, commit. There is *more* work for the host
-# now, since it schedules and packs at every step.
+# No. The batch is better, and the turns are the same: prepare, launch, wait, commit. The host's work has changed, and
+# the gap is about as long as before: scheduling and packing at every step take the place of the mask and its positions.
 #
 # On the H100, as in chapter 1, the host launches nearly all the time, and the forward hides its gaps inside. Step 3, in
 # which a request joins with 24 tokens, is somewhat longer than the others: more operations are launched. One turn of
@@ -835,19 +838,17 @@ plot_timeline(recording, title="Continuous batching, tiny model", steps=(1, 6))
 # the host waits, commits, prepares, begins to launch, and copies the inputs.](../../figures/ch02_steps.png)
 
 # %%
-for device, batching in (("cpu", "static"), ("cpu", "continuous"), ("h100", "static"), ("h100", "continuous")):
-    recording = read_recording(DATA / device / "ch02_spread.json")
-    row = next(row for row in recording["rows"] if row["batching"] == batching)
+for row in equal:
     print(
-        f"{device:5} {batching:11} idle between forwards {row['idle_share']:.1%}, "
-        f"host {row['host_ms_per_step']:6.2f} of {row['ms_per_step']:6.1f} ms per step"
+        f"h100 {row['batching']:11} idle between forwards {row['idle_share']:.1%}, "
+        f"host {row['host_ms_per_step']:5.2f} of {row['ms_per_step']:5.1f} ms per step"
     )
 
 # %% [markdown]
-# The *idle share* of these recordings is the time between forwards. On the H100 it is small although the host works
-# nearly all the time, and that is no contradiction. There the host's time includes launching the forward, and while it
-# launches, the forward counts as running, gaps inside and all. (On the CPU the host's time is prepare and commit
-# alone.) In the forecast of section 10 a forward has no gaps inside, as if it were a graph: there all idle time shows.
+# The *idle share* of these recordings is the time between forwards. It is small although the host works nearly all the
+# time, and that is no contradiction. The host's time includes launching the forward, and while it launches, the forward
+# counts as running, gaps inside and all. In the forecast of section 10 a forward has no gaps inside, as if it were a
+# graph: there all idle time shows.
 #
 # ## 13. Find the bug
 #
@@ -899,11 +900,11 @@ for device, batching in (("cpu", "static"), ("cpu", "continuous"), ("h100", "sta
 #
 # </details>
 #
-# <details><summary>Blocks of 16 tokens or blocks of 256: what speaks for either?</summary>
+# <details><summary>Blocks of 16 tokens or blocks of 256: what are the advantages of each?</summary>
 #
 # In small blocks less is left unused: at most 15 places a request. Large ones make short block tables, fewer blocks to
 # hand out, and longer stretches of memory to read. Where requests share a common beginning (chapter 8), only whole
-# blocks can be shared, which speaks for small ones.
+# blocks can be shared, an advantage of small ones.
 #
 # </details>
 #
@@ -911,7 +912,7 @@ for device, batching in (("cpu", "static"), ("cpu", "continuous"), ("h100", "sta
 # finding that a request is done?</summary>
 #
 # Scheduling only needs to know *that* a token is coming (`pending_samples`). Packing writes its value into `input_ids`.
-# Finding the end needs the value for EOS and stop strings, and not for `max_tokens`. Chapters 5 and 7 live on this
+# Finding the end needs the value for EOS and stop strings, and not for `max_tokens`. Chapters 5 and 7 are built on this
 # difference.
 #
 # </details>
