@@ -97,7 +97,7 @@ def numbers(served: Served) -> Row:
 
 
 def policies(unlucky: bool) -> list[str]:
-    """A policy of the simulated GPU for each run. A lucky one does everything at once, as long as nobody is slow."""
+    """A policy of the simulated GPU for each run. A lucky one does everything at once, as long as nothing is slow."""
     return [f"random:{seed}" if unlucky else "eager" for seed in range(RUNS)]
 
 

@@ -72,7 +72,7 @@ def workloads(size: Size, vocab_size: int) -> dict[str, list[WorkloadItem]]:
 
 
 def warm_up(run: Runner, vocab_size: int, device: torch.device) -> None:
-    """Run a small workload whose times nobody looks at."""
+    """Run a small workload whose times are not looked at."""
     run(fixed(2, 16, 4, vocab_size=vocab_size), Timeline(device))
 
 

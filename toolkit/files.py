@@ -7,7 +7,7 @@ from toolkit.errors import UserError
 
 
 def write_whole(path: Path | str, content: str | bytes) -> None:
-    """Write beside the target first, then move it there, so that nobody ever finds half a file.
+    """Write beside the target first, then move it there, so that half a file is never found.
 
     Text is written as UTF-8 with the same line ends on every system. The folder is made if it is missing.
 

@@ -98,7 +98,7 @@ def fill_unsolved(module: ModuleType, path: Path, reference: Path) -> None:
 
 
 def forget() -> None:
-    """Another choice of code was made: what was filled under the last one is nobody's business any more."""
+    """Another choice of code was made: what was filled under the last one no longer matters."""
     _filled.clear()
 
 

@@ -1,6 +1,6 @@
 """Python's garbage collector, kept out of the two places where it does harm, and called where it is needed.
 
-Most objects are freed as soon as nobody refers to them any more. What refers to itself in a circle, as an engine and
+Most objects are freed as soon as nothing refers to them. What refers to itself in a circle, as an engine and
 its captured graphs do, waits for the collector, which from time to time walks over every object of the process. With
 torch and transformers loaded that is some 350,000 objects and about 0.1 s, in the middle of whatever step it may be.
 """
@@ -50,6 +50,6 @@ def short_collections() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Give back what nobody refers to any more, such as an engine and its graphs, to the accelerator as well."""
+    """Give back what nothing refers to any more, such as an engine and its graphs, to the accelerator as well."""
     gc.collect()
     device.accelerator.empty_cache()

@@ -51,7 +51,7 @@ class PagedKVCache:
 class PagedBatch:
     """Where the tokens of one step live in the cache, and which rows they belong to.
 
-    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks. Nobody changes one;
+    Rows with a single query token (decode) stand first; the rows behind them are prefill chunks. None is changed;
     yet it is not `frozen`, because torch.compile (2.11) looks into frozen dataclasses, and would compile a layer again
     for other numbers of rows.
 

@@ -3,7 +3,7 @@
 *Early start* ("programmatic dependent launch", NVIDIA GPUs of compute capability 9.0). Normally a kernel's programs
 start when all programs of the kernel before have ended, so at every change the GPU runs empty and full again. One that
 is launched with `launch_pdl=True` starts as soon as there is room beside the last programs of the one before, prepares
-what does not depend on those, and waits. Two rules keep that safe: nobody writes before the wait, and nobody lets the
+what does not depend on those, and waits. Two rules keep that safe: no program writes before the wait, and none lets the
 next kernel in before its own wait is over. So while a kernel runs, all but the one right before it are complete.
 
 *Common end*. Where several programs work on parts of one sum, the last of them adds the parts up. That takes no kernel

@@ -39,7 +39,7 @@ def prefill_kernel(
     How many programs a row needs is known on the device alone. So there are enough for any lengths, and each finds its
     row: row r's programs begin at place query_start_loc[r] // TOKENS + r, which leaves room for one that is partly
     filled (the way of vLLM's unified attention kernel, vllm/v1/attention/ops/triton_unified_attention.py). Behind the
-    last row, one more "row" owns the packed tokens that belong to nobody; its programs write zeros.
+    last row, one more "row" owns the packed tokens that belong to no row; its programs write zeros.
     """
     place, head = tl.program_id(0) + first_row // TOKENS + first_row, tl.program_id(1)
     heads = tl.num_programs(1) * GROUP

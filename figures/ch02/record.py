@@ -46,7 +46,7 @@ def serve(
     longest = max(len(item.prompt_ids) + item.max_tokens for item in workload)
     engine = build(
         model,
-        num_blocks=max_rows * (1 + -(-longest // BLOCK_SIZE)),  # so many that nobody waits for blocks
+        num_blocks=max_rows * (1 + -(-longest // BLOCK_SIZE)),  # so many that no request waits for blocks
         block_size=BLOCK_SIZE,
         max_rows=max_rows,
         token_budget=token_budget,

@@ -62,7 +62,7 @@ class Server:
         if timeout is not None:
             timeout = max(real_number("timeout", timeout, "it is a number of seconds, or None"), 0.0)
         if current_thread() is self.thread:
-            raise UserError("submit was called in a callback, where it could wait for ever; call it in another thread")
+            raise UserError("submit was called in a callback, where it could wait forever; call it in another thread")
         name = str(next(self.names))
         prompt = self.engine.check_request(name, prompt_ids, params)
         ticket = self.gate.enter()

@@ -4,7 +4,7 @@ Ray is made for many machines, and by default it listens on an address that othe
 can run any code. Here all of its processes listen on loopback only, each run has a secret of its own that they ask each
 other for (other users of this machine can reach loopback, too), the dashboard is off, and nothing is reported home.
 
-Ray counts CPUs and GPUs as *logical* resources, and schedules what fits. What does not fit waits, for ever and without
+Ray counts CPUs and GPUs as *logical* resources, and schedules what fits. What does not fit waits, forever and without
 a word, since in a cluster a machine may join at any time. On one machine none will, so `started` looks first.
 """
 

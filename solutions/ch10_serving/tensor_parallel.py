@@ -12,7 +12,7 @@ as many tokens.
 
 **Every rank runs an engine, and all ranks must form the same batch at every step.** An all-reduce has no name: the
 first of one rank meets the first of the others, the second the second. If one rank's batch has a row more, numbers of
-different requests are added up, or all ranks wait for ever. With one batch at a time the ranks could compare before
+different requests are added up, or all ranks wait forever. With one batch at a time the ranks could compare before
 each step what they are about to do. An asynchronous engine launches batch N + 1 before any rank knows what batch N
 brings. It cannot be taken back, and a question to the other ranks in every step is the kind of wait that asynchrony was
 to avoid. So the ranks have to agree without asking, which means that what a scheduler does must follow from requests

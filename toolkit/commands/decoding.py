@@ -44,7 +44,7 @@ class Load:
     def limits(self) -> dict[str, Any]:
         """Limits of an engine that serves this load without preempting anybody.
 
-        One block more for each than it needs: the scheduler admits nobody if a running request could then get none.
+        One block more for each than it needs: the scheduler admits no request if a running request could then get none.
         """
         blocks_each = 1 - (-(self.prompt_len + self.new_tokens) // BLOCK_SIZE)
         return {

@@ -14,7 +14,7 @@ COMPLETE = ("length", "eos", "stop")  # reasons with which a request has got all
 
 
 class LedgerError(AssertionError):
-    """An engine gave a caller something wrong, or keeps something for nobody."""
+    """An engine gave a caller something wrong, or keeps something for no caller."""
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Entry:
     """One request, from its arrival to its terminal output.
 
     Attributes:
-        right: the tokens that it gets if nothing happens to it; None if nobody knows.
+        right: the tokens that it gets if nothing happens to it; None if it is not known.
         tokens, text: what its outputs have brought so far.
     """
 
@@ -97,7 +97,7 @@ class Ledger:
             del self.open[name]
 
     def check_idle(self, engine: Any) -> None:  # noqa: ANN401
-        """Everybody has had a terminal output, and the engine holds nothing. Raises LedgerError otherwise."""
+        """Every request has had a terminal output, and the engine holds nothing. Raises LedgerError otherwise."""
         left = [*leftovers(engine), *kept_names(engine)]
         if self.open:
             left.insert(0, f"the requests {sorted(self.open)} got no terminal output")

@@ -2,7 +2,7 @@
 
 torch.compile makes some 12 kernels of a layer (toolkit/models/compiled.py): the matrix products stay with cuBLAS, the
 attention is a call that it does not look into, and what lies between them cannot move into either. In decode each of
-those small kernels costs more than its work: it waits for the one before and fills the GPU anew. Written by hand, a
+those small kernels costs more than its work: it waits for the one before and fills the GPU again. Written by hand, a
 layer is
 
     1. q, k and v: normalisation, product, rotary embedding, write to the cache

@@ -56,7 +56,7 @@ SHAPES = {
         tie_word_embeddings=True,
     ),
     # Two layers, one token per byte. The weights are spread wider than usual: with the usual 0.02 a greedy answer
-    # soon repeats one token for ever, and a mix-up of two requests would go unseen.
+    # soon repeats one token forever, and a mix-up of two requests would go unseen.
     "tiny": LlamaConfig(
         hidden_size=128,
         intermediate_size=256,

@@ -47,8 +47,8 @@ def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
 def gains(rows: Iterable[dict[str, Any]]) -> str:
     """For each case with equal requests: what asynchrony brings beside what the idle share allows, and who is quicker.
 
-    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): nobody can do better than fill
-    what was idle. Of vLLM in one process and in two, the quicker one is compared.
+    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): no engine can do better than
+    fill what was idle. Of vLLM in one process and in two, the quicker one is compared.
     """
     lines: list[Sequence[str]] = [
         ("ours", "async / sync", "at most", "/ transformers async", "/ vllm async", "of the floor")

@@ -1,7 +1,7 @@
 """vLLM behind the bench's interface: its offline engine, `LLM.generate`, in a process of its own.
 
 It is no requirement of this repository: whoever has it names the Python that it runs with. It gets the shape's
-config.json and makes up its weights, so its tokens say nothing, and are compared with nobody's. Kernels, CUDA graphs,
+config.json and makes up its weights, so its tokens say nothing, and are not compared. Kernels, CUDA graphs,
 compiling and the tokens of a step are left to its own defaults. What is set: as many rows as the case has, a KV cache
 that holds them all, so that nothing is ever preempted and other engines fit on the same GPU, no prefix cache (the
 prompts have nothing in common, but each run has the same ones), and asynchronous scheduling on or off.

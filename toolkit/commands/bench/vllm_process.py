@@ -127,7 +127,7 @@ class VllmProcess:
         self.ended = True
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
-        with suppress(ProcessLookupError):  # nobody is left
+        with suppress(ProcessLookupError):  # it has ended
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
         with suppress(OSError):
@@ -151,7 +151,7 @@ class VllmPython:
 
     @classmethod
     def find(cls, option: str, required: bool) -> "VllmPython | None":
-        """From the command line's option. None, and a note, if vLLM is not to be had and nobody asked for it by name.
+        """From the command line's option. None, and a note, if vLLM is not to be had and it was not asked for by name.
 
         Raises:
             UserError: the option names no program, or one without vLLM where vLLM is required.

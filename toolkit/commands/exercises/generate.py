@@ -136,7 +136,7 @@ def find_drift(root: Path = ROOT, *, on_disk: bool = True) -> list[str]:
 
 
 def ask(path: str) -> bool:
-    """Ask at the terminal whether an edited file may be replaced; where nobody can answer: no."""
+    """Ask at the terminal whether an edited file may be replaced; where there is no terminal: no."""
     if not sys.stdin.isatty():
         return False
     print(f"{path} has edits that are not the course's. Replace it, losing them? [y/N] ", end="", flush=True)

@@ -104,7 +104,7 @@ class Soak:
             self.engine.add_request(name, self.answers.prompts[number], params)
         except UserError as refused:
             if not in_use:
-                raise LedgerError(f"a name that nobody uses was refused: {refused}") from None
+                raise LedgerError(f"a name that is not in use was refused: {refused}") from None
             self.counts["refused"] += 1
             return
         if in_use:
