@@ -520,8 +520,8 @@ print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs o
 #
 # ## Check yourself
 #
-# <details><summary>A profile says that the line `token = ids[0].item()` takes 90 % of the time. Which line should be
-# made faster?</summary>
+# <details><summary>A profile says that the line <code>token = ids[0].item()</code> takes 90 % of the time. Which line
+# should be made faster?</summary>
 #
 # Not this one. `.item()` waits for all that was launched before it, so the 90 % are the device's work. The profile of
 # the host alone cannot say which work that was: use events, or a timeline.
@@ -535,7 +535,8 @@ print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs o
 #
 # </details>
 #
-# <details><summary>Why may `elapsed_time` not be read right after the second event has been recorded?</summary>
+# <details><summary>Why may <code>elapsed_time</code> not be read right after the second event has been
+# recorded?</summary>
 #
 # Recording puts a marker into the queue. The device notes the time when it gets there, and that may be much later. So
 # the host has to wait for the event first.

@@ -1088,7 +1088,7 @@ for each in load_exercises().values():
 #
 # </details>
 #
-# <details><summary>Why does `TextStream` hold characters back even when they are complete?</summary>
+# <details><summary>Why does <code>TextStream</code> hold characters back even when they are complete?</summary>
 #
 # They may be the beginning of a stop string. What was shown can never be taken back.
 #

@@ -14,13 +14,13 @@
 # # Chapter 10: Serving, and beyond one GPU
 #
 # Chapter 9's engine keeps its GPU busy, for callers in the same program. This chapter puts it behind HTTP, where the
-# callers are strangers: they go away, read slowly, all come at once, and never read the documentation. Whatever they
+# callers are strangers: they go away, read slowly, all come at once, and don't read the documentation. Whatever they
 # do, it must not cost the engine more than a little of its time. Then there are several engines, and one of them dies.
 #
 # - `wire.py`, `prompts.py`, `answers.py`, `streaming.py`: the OpenAI API, requests and answers
 # - `mailbox.py`: from the engine's thread to the event loop (exercise 10.1)
-# - `leaving.py`: a client that goes away (10.2); `admission.py`: a full server's no (10.3)
-# - `guard.py`, `connections.py`, `settings.py`: what is turned away, and what may take how long
+# - `leaving.py`: a client that goes away (10.2); `admission.py`: how a full server refuses (10.3)
+# - `guard.py`, `connections.py`, `settings.py`: what is turned away, and how long things may take
 # - `app.py`, `service.py`, `serve.py`: all of it put together
 # - `replicas.py`, `ingress.py`, `affine_router.py`: several engines as one server, on Ray Serve; `affinity.py`: which
 #   of them gets a request (10.4)
@@ -30,12 +30,14 @@
 #
 # What has an exercise is yours, in `my/ch10_serving/`; the rest is in `solutions/ch10_serving/`.
 #
-# HTTP is FastAPI's and uvicorn's work here, metrics are prometheus-client's, replicas Ray's. They do it well, and this
+# FastAPI and uvicorn do the HTTP here, prometheus-client the metrics, Ray the replicas. They do it well, and this
 # chapter is about the engine's side: what has to hold between them and it. Ray is large, so it has an environment of
 # its own, and this notebook does without it. What was measured with Ray is read from `figures/data`, and each section
 # names the command that shows it live.
 #
-# About two and a half hours with the five exercises. You need to have seen `async` and `await` before.
+# About two and a half hours: 100 minutes for the five exercises, 25 to read this page, 15 for predictions and
+# questions, and ten to run the cells and to look into the modules that are given. You need to have seen `async` and
+# `await` before.
 
 # %%
 import sys
@@ -79,6 +81,7 @@ from figures.recorded import drawn_from, recorded, recorded_figures
 from toolkit.course import ROOT
 from toolkit.device import accelerator, is_simulated
 from toolkit.models import load_model
+from toolkit.predictions import guess, list_guesses
 
 torch.set_num_threads(1)  # the model is tiny: a second thread costs more than it saves
 loaded = load_model("tiny", device="cpu" if is_simulated() else "cuda")
@@ -162,7 +165,7 @@ with serving() as (service, port):
         print(exchange(port, request_bytes(json.loads(body))).decode().partition("\r\n\r\n")[2])
 
 # %% [markdown]
-# Each event is a whole object with the same `id`. The last one but one has the usage, because the request asked for it,
+# Each event is a whole object with the same `id`. The last but one has the usage, because the request asked for it,
 # and `[DONE]` closes the stream, so a client knows a complete answer from one that was cut off. (There are fewer events
 # than tokens: a token may bring half a character, which is held back, and tokens that come quickly share an event, see
 # section 6.) The official client does all of this for you:
@@ -170,8 +173,8 @@ with serving() as (service, port):
 #     client = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
 #     for chunk in client.completions.create(model="tiny", prompt="The sea is", stream=True): ...
 #
-# What the API has and this server has not (`not_here.py`: log probabilities, tools, penalties and more) is refused by
-# name. An answer that looks as if a parameter had been heeded would be worse than none:
+# What the API has and this server lacks (`not_here.py`: log probabilities, tools, penalties and more) is refused by
+# name. An answer that looks as if the parameter had been applied would be worse than none:
 
 
 # %%
@@ -197,10 +200,19 @@ with serving() as (service, port):
 # no other thread may touch. What another thread can do is wake it, with `loop.call_soon_threadsafe`. That writes a byte
 # to a pipe, and lets go of Python's lock: the event loop runs at once, and the engine waits for it.
 #
-# **Predict first.** 64 streams run, so each step brings 64 outputs. Chapter 8's `Server.stream` wakes the loop for each
-# of them. How many wake-ups does a step need? And how long is the engine's thread held up by handing out a step's
-# outputs, in either way?
+# 64 streams run, so each step brings 64 outputs. Chapter 8's `Server.stream` wakes the loop for each of them. A
+# *mailbox* is a queue between the two threads: the engine's thread puts a step's outputs into it, and then wakes the
+# loop once.
 #
+# **Predict first.** How many times as long does it hold the engine's thread up if the loop is woken for each output?
+#
+# Predictions are cells like the next one. Put a number (or the words that are asked for) in place of the dots and run
+# the cell; a later one compares it with what was measured. With the dots left in place the lesson runs as well.
+
+# %%
+hand_over_guess = guess("64 streams: a wake-up for each output takes the engine so many times as long", ...)
+
+# %% [markdown]
 # ### Exercise 10.1: one wake-up a step (20 minutes)
 #
 # In `my/ch10_serving/mailbox.py`, fill `put`, `ring` and `hand_out`, eight lines. The other thread may come
@@ -242,7 +254,7 @@ class Listener:
 
 
 async def hand_over(kind, streams=64):
-    """So many streams of 40 tokens: wake-ups for each step, and how long handing its outputs over takes the engine."""
+    """Run so many streams of 40 tokens. Returns how long handing a step's outputs over takes the engine, in ms."""
     loop, listener = CountedLoop(asyncio.get_running_loop()), Listener(streams)
     mailbox, engine = kind(loop), new_engine(max_rows=streams)
     steps = [0.0]  # seconds
@@ -265,6 +277,7 @@ async def hand_over(kind, streams=64):
         await listener.ended.wait()
     wake_ups, ms = loop.wake_ups / engine.metrics.steps, statistics.median(steps) * 1e3
     print(f"{kind.__name__:13} {wake_ups:5.1f} wake-ups for each step; its outputs are handed over in {ms:6.3f} ms")
+    return ms
 
 
 def in_a_loop_of_its_own(coroutine):
@@ -273,25 +286,33 @@ def in_a_loop_of_its_own(coroutine):
         return pool.submit(asyncio.run, coroutine).result()
 
 
-for kind in (WakesForEach, Mailbox):
-    in_a_loop_of_its_own(hand_over(kind))
+each_ms, mailbox_ms = (in_a_loop_of_its_own(hand_over(kind)) for kind in (WakesForEach, Mailbox))
+hand_over_guess.compare(each_ms / mailbox_ms, "times")
 
 # %% [markdown]
-# One, at most. If the loop is still busy with the last step's outputs, a wake-up is on its way already, and it brings
-# the new ones as well: so it can be less than one. (The milliseconds are the median over all steps, on whatever this
-# notebook runs on.)
+# With the mailbox there is one wake-up a step, at most. If the loop is still busy with the last step's outputs, a
+# wake-up is on its way already, and it brings the new ones as well: so it can be less than one. (The milliseconds are
+# the median over all steps, on the machine that ran this notebook.)
 #
 # The order of the lines is what makes it right. `hand_out` first says "no wake-up is on its way" and then looks into
-# the queue. The other way round, an output that comes after the last look and before that sentence stays behind, and if
-# it was the last one of its stream, for ever.
+# the queue. The other way round, an output that comes between the last look and that statement stays in the queue until
+# the next wake-up. If it was the last one of its stream, that may never come.
 #
 # ## 3. Whatever takes long does not belong in the event loop
 #
 # A prompt of 1 MB arrives, as large as a body may be here (`settings.py`). Tokens have to be made of it. Where? The
 # event loop serves all clients; while it tokenises, it serves none.
 #
-# **Predict first.** Three ways: in the event loop; in a thread; in a thread, with the tokenizer's call for a list of
-# texts, and a list of one. How long do all others wait, in each of them?
+# **Predict first.** Three ways:
+#
+# - A: in the event loop
+# - B: in a thread
+# - C: in a thread, with the tokenizer's call for a list of texts, and a list of one
+#
+# In which of them do all other clients wait for about as long as the tokenizer takes?
+
+# %%
+blocked_guess = guess("ways in which all others wait for the tokenizer, such as ['A', 'B', 'C']", ...)
 
 # %%
 long_text = "The sea is. " * (Limits().body // 12)
@@ -322,19 +343,25 @@ async def in_the_loop():
     backend.encode(long_text)
 
 
+waits = {}
 for name, make in {
-    "in the event loop": in_the_loop,
-    "in a thread, encode": lambda: asyncio.to_thread(backend.encode, long_text),
-    "in a thread, encode_batch": lambda: asyncio.to_thread(backend.encode_batch, [long_text]),
+    "A, in the event loop": in_the_loop,
+    "B, in a thread, encode": lambda: asyncio.to_thread(backend.encode, long_text),
+    "C, in a thread, encode_batch": lambda: asyncio.to_thread(backend.encode_batch, [long_text]),
 }.items():
-    wait = in_a_loop_of_its_own(longest_wait(make()))
-    print(f"{name:26} all others wait for up to {wait:7.1f} ms")
+    waits[name[0]] = in_a_loop_of_its_own(longest_wait(make()))
+    print(f"{name:29} all others wait for up to {waits[name[0]]:7.1f} ms")
+blocked_guess.compare([way for way, ms in waits.items() if ms > waits["A"] / 2])
 
 # %% [markdown]
-# The second is no better than the first. The library is written in Rust, and its `encode` keeps Python's lock from
-# beginning to end; a thread helps only where the lock is given back. `encode_batch` gives it back. And the event loop
-# would not be the only one to wait: the engine's thread needs the same lock for each of its steps. (This tokenizer is
-# the simplest there is, a token for each byte. Others take longer.)
+# <details><summary>What happened</summary>
+#
+# B is no better than A. The library is written in Rust, and its `encode` keeps Python's lock from beginning to end; a
+# thread helps only where the lock is given back. `encode_batch` gives it back. And the event loop would not be the only
+# one to wait: the engine's thread needs the same lock for each of its steps. (This tokenizer is the simplest there is,
+# a token for each byte. Others take longer.)
+#
+# </details>
 #
 # So `PromptReader.read` runs in a thread, with a list of one. The same question goes for anything that a request
 # brings: how long does it take *at most*? A body has a largest size, and so have prompts, stop strings and numbers of
@@ -350,13 +377,16 @@ for name, make in {
 # In `leaving.py`, fill `unless_gone`, eleven lines: do the work, and stop it when the client has gone. `make hint
 # EX=10.2`.
 #
-# **Predict first.** A client asks for 300 tokens, not streamed, and leaves after about 40. How many does the engine
-# compute with `unless_gone`, and how many without? Without a stream nothing is sent until the end: who notices?
+# **Predict first.** A client asks for 300 tokens, not streamed, and leaves when the engine has made 40. How many does
+# the engine compute with `unless_gone`?
+
+# %%
+leaving_guess = guess("the client leaves at token 40: tokens that the engine computes with unless_gone", ...)
 
 
 # %%
 def leave_early(enough=40):
-    """Ask for 300 tokens, and leave when the engine has made so many of them. Prints what the engine did."""
+    """Ask for 300 tokens, and leave when the engine has made so many. Returns how many it has made in the end."""
     with serving() as (service, port):
         figures, blocks = service.engine.metrics, service.engine.scheduler.blocks
         connection = socket.create_connection(("127.0.0.1", port))
@@ -371,6 +401,7 @@ def leave_early(enough=40):
         while service.engine.has_work:
             time.sleep(0.001)
         print(f"blocks free: {blocks.num_free_blocks} of {blocks.num_blocks}")
+        return figures.tokens
 
 
 async def whether_gone_or_not(receive, work):
@@ -378,50 +409,66 @@ async def whether_gone_or_not(receive, work):
     return await work
 
 
-leave_early()
+leaving_guess.compare(leave_early(), "tokens")
 unless_gone, ch10_serving.app.unless_gone = ch10_serving.app.unless_gone, whether_gone_or_not
 leave_early()
 ch10_serving.app.unless_gone = unless_gone
 
 # %% [markdown]
-# One token too many, or a few: what is in flight is never touched (chapter 8), and until the event loop hears of the
-# closed connection a step or two go by. The second run computes all 300, and writes the answer into a closed
-# connection.
+# One token too many, or a few: what is in flight is never touched (chapter 8), and a step or two go by before the event
+# loop hears of the closed connection. The second run does without `unless_gone`: it computes all 300, and writes the
+# answer into a closed connection.
 #
-# The hard part of 10.2 is not the stopping but the *coming to an end*. `task.cancel()` only asks. Who does not await
-# the task afterwards goes on while its clean-up is still running, and never hears of an error in it.
+# The hard part of 10.2 is not to stop the work, but to *wait for its end*. `task.cancel()` only asks. Code that does
+# not await the task afterwards goes on while the task's clean-up is still running, and an error in it is never seen.
 #
 # ## 5. A full server
 #
 # Chapter 8's gate lets callers wait outside. Inside a program that is right. Over HTTP, each one that waits holds a
 # connection, and when its turn comes it has often given up and asked again. A queue that only grows helps no caller. So
-# this one has a bound (`Limits.waiting`), and beyond it the answer is a clear no: status 429, and a header
-# `Retry-After` with the seconds until it is worth coming back. Which seconds?
+# this one has a bound (`Limits.waiting`), and beyond it a request is refused at once: status 429, and a header
+# `Retry-After` with the seconds until it is worth coming back. How many seconds?
 #
-# Little's law, for anything that people go into and come out of: *inside = leaving per second × seconds that each
-# stays*. The server counts who is inside and measures how long they stayed, so it knows how many leave per second.
+# Little's law holds for anything that requests enter and leave: *inside = leaving per second × seconds that each
+# stays*. The server counts the requests inside and measures how long they stayed, so it knows how many leave per
+# second.
 #
 # ### Exercise 10.3: come back later (15 minutes)
 #
 # In `admission.py`, fill `enter` and `retry_after`, eight lines. `make hint EX=10.3`.
 #
 # **Predict first.** There are 20 places, all taken, and each request stays for 12 seconds. What does a request for one
-# answer read in `Retry-After`? One for 10 answers (`n=10`)? One for 21?
+# answer read in `Retry-After`? One for 10 answers (`n=10`)? And which status does one for 21 get, in quotes?
+
+# %%
+one_guess = guess("20 places, each taken for 12 s: Retry-After for one answer, s", ...)
+ten_guess = guess("Retry-After for ten answers, s", ...)
+many_guess = guess("the status for 21 answers: '429' (come back later) or '400' (a wrong request)", ...)
 
 # %%
 clock = iter(range(0, 1000, 12))  # a clock by which each request stays for 12 seconds
 admission = Admission(20, lambda: next(clock))
 admission.leave(admission.enter(1))
 admission.enter(20)
+refusals = {}
 for count in (1, 10, 21):
     try:
         admission.enter(count)
     except ApiError as error:
+        refusals[count] = error
         print(f"{count:2} answers: {error.status_code}, {error.headers}: {error.detail}")
+one_guess.compare(int(refusals[1].headers["Retry-After"]), "s")
+ten_guess.compare(int(refusals[10].headers["Retry-After"]), "s")
+many_guess.compare(str(refusals[21].status_code))
 
 # %% [markdown]
-# 20 requests leave in 12 seconds, so one leaves every 0.6 s; the header has whole seconds, hence 1, and 6 for ten. More
-# than there are places will never fit: that is the request's mistake (400), and coming back would not help.
+# <details><summary>What happened</summary>
+#
+# 20 requests leave in 12 seconds, so one leaves every 0.6 s; the header has whole seconds, so 0.6 becomes 1, and ten
+# take 6. More answers than there are places will never fit: that is the request's mistake (400), and coming back would
+# not help.
+#
+# </details>
 #
 # And live: 16 rows, 8 may wait, and 60 clients ask at the same moment.
 
@@ -440,16 +487,15 @@ with serving(places=24) as (service, port), ThreadPoolExecutor(60) as pool:
 #
 # ## 6. Slow readers, and floods
 #
-# A chunk for each token would be too many. Each one is a text to decode, JSON to write and a socket to call, and the
-# event loop has Python's lock for all of that. So all streams together share a number of chunks per second, and each
+# A chunk for each token would be too many. Each is a text to decode, JSON to write and a call to a socket, and the
+# event loop holds Python's lock for all of that. So all streams together share a number of chunks per second, and each
 # gets the tokens of some steps in one chunk. A single stream still gets every token as it comes.
 #
-# From that, something follows for slow readers. While a client does not read, its tokens gather, and the next chunk has
-# all of them. The server waits for the client's connection; the engine does not wait at all.
+# Slow readers are served in the same way. While a client does not read, its tokens gather, and the next chunk has all
+# of them. The server waits for the client's connection; the engine does not wait at all.
 #
-# **Predict first.** Two clients ask for eight answers of 400 tokens. One reads at once. The other one rests until the
-# engine has made its last token, and reads then. How many events does each get, and does the quick one wait for the
-# slow one?
+# Two clients ask for eight answers of 400 tokens. One reads at once. The other one reads nothing until the engine has
+# made its last token. It gets all of its answers, too, in fewer events:
 
 
 # %%
@@ -475,12 +521,12 @@ with serving() as (service, port):
     while service.engine.has_work or len(service.streams) > 1:
         time.sleep(0.01)
     print("the engine has nothing left to do; streams that are still being sent:", len(service.streams))
-    print("the one that rests:        ", stream_events(slow), "events")
+    print("the one that reads late:   ", stream_events(slow), "events")
 
 # %% [markdown]
-# The first events of the slow one were on their way before its connection was full; all that came later is in one event
-# for each of its eight answers. What waits in the server for a slow reader is its own outputs, and never more than it
-# has asked for. If it does not read at all, its connection is closed after a minute (`Limits.stall`).
+# The slow one's first events were on their way before its connection was full; all that came later is in one event for
+# each of its eight answers. The server keeps for a slow reader no more than the outputs that it has asked for. If it
+# does not read at all, its connection is closed after a minute (`Limits.stall`).
 #
 # There are ruder clients. A byte now and then keeps a connection open for as long as its sender likes. A page in a
 # browser can send requests to any server on the same machine. Here is what happens to each, with limits made small so
@@ -519,6 +565,10 @@ with serving(limits=small) as (service, port):
 # the engine's speed is left in the second case, and in the third?
 
 # %%
+whole_guess = guess("HTTP, 64 whole answers at a time: share of the speed that is left, %", ...)
+streams_guess = guess("HTTP, 64 streams: share of the speed that is left, %", ...)
+
+# %%
 for recording in recorded("ch10_http"):
     print(f"{recording['device']}, torch {recording['torch']}, {recording['command']}")
     base = {row["model"]: row["steady_tokens_per_s"] for row in recording["rows"] if row["way"] == "in process"}
@@ -535,12 +585,16 @@ for recording in recorded("ch10_http"):
 if all(row["simulated"] for recording in recorded("ch10_http") for row in recording["rows"]):
     print("on a GPU: not recorded yet; make record CH=10 DEVICE=cuda")
 
+speeds = [row["steady_tokens_per_s"] for row in drawn_from("ch10_http")["rows"]]  # in process, answers, streams
+whole_guess.compare(100 * speeds[1] / speeds[0], "%")
+streams_guess.compare(100 * speeds[2] / speeds[0], "%")
+
 # %%
 for picture in recorded_figures("ch10", "ch10_http"):
     display(picture)
 
 # %% [markdown]
-# (On a CPU's cores, which other programs use as well, a few per cent either way are chance.)
+# (On a CPU whose cores other programs use as well, a few per cent either way are noise.)
 #
 # Whole answers are cheap: the event loop hears of a request's first output and of its last. Streams cost more, and not
 # because of the wake-ups. Each chunk is a text to decode, an object, JSON, a write to a socket; and for as long as that
@@ -548,11 +602,11 @@ for picture in recorded_figures("ch10", "ch10_http"):
 #
 # What else could be done? More threads would not help, since all need the one lock. A second *process* has a lock of
 # its own. vLLM and SGLang have tokenizer, detokenizer and HTTP in processes beside the engine's, which exchange whole
-# steps with it over a socket: the engine's process then pays one message a step, whatever the clients do. It costs a
-# core, and a second copy of everything that must be known on both sides (who is running, who has been cancelled). This
-# course's engine stays in one process, because it can be read so. On a GPU the host's own work for a step takes less
-# time than the device does (chapter 9), and what is left of the step is the event loop's. How much that helps is what a
-# recording on a GPU will show.
+# steps with it over a socket: the engine's process then pays for one message a step, whatever the clients do. It costs
+# a core, and a second copy of everything that must be known on both sides (which requests run, which are cancelled).
+# This course's engine stays in one process, because it is easier to read. On a GPU the host's own work for a step takes
+# less time than the device does (chapter 9), and what is left of the step is the event loop's. A recording on a GPU
+# will show how much that helps.
 #
 # ## 8. Several engines
 #
@@ -583,6 +637,9 @@ print(replica.replace("  # type: ignore[misc] # Serve awaits it", ""))
 # proxy, ingress and router add?
 
 # %%
+way_guess = guess("what proxy, ingress and router add to a call for one token, ms", ...)
+
+# %%
 for recording in recorded("replicas_hop"):
     print(f"{recording['device']}, {recording['command']}")
     for row in recording["rows"]:
@@ -593,9 +650,12 @@ for recording in recorded("replicas_hop"):
         )
         print(front if row["front_processes"] else "")
 
+directly, through_serve = (row["median_ms"] for row in drawn_from("replicas_hop")["rows"])
+way_guess.compare(through_serve - directly, "ms")
+
 # %% [markdown]
 # On its way a call is read as HTTP by the proxy, handed to the ingress, read there, and handed to a replica as a Python
-# object; its answer takes the same way back, message by message. For an answer that takes a second that hardly counts.
+# object; its answer takes the same way back, message by message. For an answer that takes a second that hardly matters.
 # But it is work for each call *and each chunk*, in the same two processes for all replicas; section 11 comes back to
 # it.
 #
@@ -606,14 +666,11 @@ for recording in recorded("replicas_hop"):
 #
 # ### A replica dies
 #
-# A process is killed, because memory was short, or a GPU has fallen off its bus. Its requests are gone. What they asked
-# for is not: the ingress has it. So it can ask another replica. The answer is then *the same* as if nothing had
+# A process is killed because memory was short, or a GPU falls off its bus. Its requests are gone. What they asked for
+# is not: the ingress has it, so it can ask another replica. The answer is then *the same* as if nothing had
 # happened, provided that all that is random about it was decided in front: a request without a seed gets one in the
 # ingress. And it works as long as the client has *seen nothing* of the answer. A stream of which it has seen the
-# beginning ends with an error event, never without a word.
-#
-# **Predict first.** Two replicas, and the one that is at work gets a SIGKILL. What does a client see that waits for a
-# whole answer? What does one see that has read half of a stream?
+# beginning ends with an error event, never silently.
 #
 # `Ingress` gets its replicas as a function, so it can be tried without Ray. Here the first replica that is called dies
 # after a few messages:
@@ -657,9 +714,9 @@ print(f"a stream, and no seed; sent with the seed: {seeds}; its last event:")
 print(answer.strip().splitlines()[-1])
 
 # %% [markdown]
-# With Ray, whose processes are really killed, and with an engine that hangs: its process is alive, and no step of it
-# ever ends. That raises nothing anywhere. So a second thread looks whether there are steps while there are requests
-# (`watchdog.py`), and ends the process if there have been none for long; then it is a death like any other.
+# With Ray, processes are really killed. And an engine can hang: its process is alive, and no step of it ever ends. That
+# raises no error anywhere. So a second thread looks whether there are steps while there are requests (`watchdog.py`),
+# and ends the process if there have been none for long; then it is a death like any other.
 #
 # To see it live: `make serve-ray MODEL=tiny`, the stream of section 1 with `"max_tokens": 900` in a second terminal,
 # and in a third one `kill -9` for the process called `ray::ServeReplica:serving:Replica` that is busy. `make record
@@ -676,22 +733,27 @@ for recording in recorded("replicas_failures"):
         print(f"\n        two replicas again after {row['two_again_s']} s {row['said'] and repr(row['said'])}")
 
 # %% [markdown]
-# A request is repeated once. If it was this request that has killed the replica, it must not kill them all. (Chapter
-# 8's `culprit.py` had the same thought about steps.)
+# A request is repeated once. If it was this request that killed the replica, it must not kill them all. (Chapter 8's
+# `culprit.py` does the same for steps.)
 #
 # ### Which replica?
 #
 # *Least loaded* is what Serve does by itself: two replicas at random, and of these the one with fewer requests ("power
 # of two choices"). That is nearly as good as looking at all of them. But an engine knows the beginnings of its own
 # requests only (chapter 8, section 4): a conversation that goes on at another replica is computed there from its first
-# token. So what begins alike should go to the same replica, without a table of who is where.
+# token. So what begins alike should go to the same replica, without a table that says where each beginning is.
 #
 # *Rendezvous hashing* gives each pair of a beginning and a replica a number. The highest one wins: that replica is the
 # beginning's home.
 #
 # **Predict first.** 8 replicas have 1,000 beginnings. One replica goes. How many beginnings get another home, if the
 # home is `hash(beginning) % N`, and how many with rendezvous hashing?
-#
+
+# %%
+modulo_guess = guess("of 1,000 beginnings, get another home with hash(beginning) % N", ...)
+rendezvous_guess = guess("of 1,000 beginnings, get another home with rendezvous hashing", ...)
+
+# %% [markdown]
 # ### Exercise 10.4: the same beginning, the same replica (15 minutes)
 #
 # In `affinity.py`, fill `ranking` and `choose`, three lines. `make hint EX=10.4`.
@@ -712,14 +774,26 @@ def rendezvous(key, replicas):
     return ranking(key, replicas)[0]
 
 
-for home in (modulo, rendezvous):
-    moved = sum(home(key, replicas) != home(key, replicas[:-1]) for key in keys)
-    print(f"{home.__name__:10} {moved:4} of {len(keys)} beginnings get another home when one of 8 replicas goes")
+def moved(home):
+    """Beginnings that get another home when the last replica goes."""
+    return sum(home(key, replicas) != home(key, replicas[:-1]) for key in keys)
+
+
+modulo_guess.compare(moved(modulo))
+rendezvous_guess.compare(moved(rendezvous))
 
 # %% [markdown]
-# Only those move that had their home there, and each to the next one in its own order, so they spread over all the
-# others. What remains: if all requests have the same system prompt, all go to one replica. So `choose` passes over a
-# replica that has a quarter more than its share. The three policies, with 32 requests inside at a time, on four
+# <details><summary>What happened</summary>
+#
+# With the remainder, a beginning keeps its home only if two remainders of the same number are equal, by 8 and by 7:
+# seven of 56 numbers have that, so seven eighths of the beginnings move. With rendezvous hashing only those move that
+# had their home at the replica that went, about an eighth, and each to the next one in its own order, so they spread
+# over all the others.
+#
+# </details>
+#
+# One problem remains: if all requests have the same system prompt, all go to one replica. So `choose` passes over
+# a replica that has a quarter more than its share. The three policies, with 32 requests inside at a time, on four
 # replicas; each first sight of a beginning at a replica is one that has to be computed:
 
 
@@ -733,7 +807,7 @@ def always_home(key, loads):
 
 
 def route(policy, keys, inside=32):
-    """What comes of sending these requests to four replicas, by a policy, so many inside at a time."""
+    """Send these requests to four replicas by a policy, so many inside at a time; says what is computed where."""
     loads, running, seen, most = dict.fromkeys(replicas[:4], 0), collections.deque(), set(), 0
     for key in keys:
         if len(running) == inside:
@@ -755,8 +829,8 @@ for name, load in {"60 conversations of 8 turns": turns, "480 requests, one syst
         print(f"    {policy.__name__:12} {route(policy, load)}")
 
 # %% [markdown]
-# At home all the time is cheapest, and most uneven. `choose` computes some beginnings twice, and for that no replica
-# has more than a quarter above its share. `make serve-ray AFFINE=1` has it, as a policy of Serve's own
+# To send each beginning home is cheapest, and most uneven. `choose` computes some beginnings twice, and in return no
+# replica has more than a quarter above its share. `make serve-ray AFFINE=1` has it, as a policy of Serve's own
 # (`affine_router.py`).
 #
 # ### How many replicas?
@@ -769,17 +843,22 @@ for name, load in {"60 conversations of 8 turns": turns, "480 requests, one syst
 #   number with which a replica is fast and its latency still good, somewhat below the engine's rows: in a full engine
 #   the next request waits.
 # - `upscale_delay_s` (30 s) and the time to load a model pass before a new replica helps. So autoscaling follows the
-#   day, not a burst. For the burst there are queue and 429.
+#   hours of the day, not a burst. For the burst there are the queue and status 429.
 # - `downscale_delay_s` (600 s): a replica that goes takes the prefixes in its blocks with it.
 #
 # ## 9. Offline: do not drain, and lose nothing
 #
 # A file of prompts has no client that waits. It is cut into slices, and engines take slice after slice. That looks like
-# the simplest of all loads, and it brings back chapter 1's waste. Whoever hands in a slice and waits for it lets the
-# engine *drain*: rows end one by one, their places stay empty, and the next slice comes when the last one has ended.
+# the simplest of all loads, and it brings back chapter 1's waste. A caller that hands in a slice and waits for it lets
+# the engine *drain*: rows end one by one, their places stay empty, and the next slice comes when the last one has
+# ended.
 #
 # **Predict first.** 16 rows in a step, slices of 16, answers of at most 160 tokens of which some end early. How many
-# tokens does a step bring on average, if one slice is inside at a time? If there are two? Three?
+# tokens does a step bring on average, if one slice is inside at a time? If there are two?
+
+# %%
+one_slice_guess = guess("16 rows, one slice inside at a time: tokens a step, on average", ...)
+two_slices_guess = guess("16 rows, two slices inside at a time: tokens a step, on average", ...)
 
 # %%
 for recording in recorded("ch10_offline"):
@@ -790,6 +869,9 @@ for recording in recorded("ch10_offline"):
             f"    {row['calls']} at a time: {row['steps']:5,} steps, {row['tokens']:6,} tokens, "
             f"{row['tokens_per_step']:5.2f} a step; {same}"
         )
+tokens_per_step = {row["calls"]: row["tokens_per_step"] for row in drawn_from("ch10_offline")["rows"]}
+one_slice_guess.compare(tokens_per_step[1], "tokens")
+two_slices_guess.compare(tokens_per_step[2], "tokens")
 for picture in recorded_figures("ch10", "ch10_offline"):
     display(picture)
 
@@ -799,8 +881,8 @@ for picture in recorded_figures("ch10", "ch10_offline"):
 # `offline.py` has three calls at a time in each engine; chapter 9's engine needed no change for it, since it takes
 # requests at any time.
 #
-# A run of hours is cut short now and then. Afterwards the file must hold rows 1 to k, whole, for some k, and the next
-# run goes on with k + 1. Two things break that: a line that is torn, and a write that is short.
+# A run of hours is cut short now and then. Afterwards the file must hold rows 1 to k, all complete, for some k, and the
+# next run goes on with k + 1. Two things break that: a line that is torn, and a write that is short.
 #
 # ### Exercise 10.5: nothing lost, nothing twice (30 minutes)
 #
@@ -840,7 +922,7 @@ folder.cleanup()
 
 # %% [markdown]
 # Try it with a real disk and a real `kill`: start `make run-ray MODEL=tiny PROMPTS=my.jsonl ANSWERS=answers.jsonl`,
-# stop it in any way you like, and call it again. Beside the answers lies a file that says how they were made; with
+# stop it in any way you like, and call it again. Beside the answers is a file that says how they were made; with
 # another model or another number of tokens the run refuses to go on.
 #
 # ## 10. One model on several GPUs
@@ -850,7 +932,7 @@ folder.cleanup()
 # shares.
 #
 # The trick is where to cut (Megatron-LM): the first matrix between its rows, the second between its columns. Then each
-# rank computes its part of the middle all by itself, and what comes out is one part of a sum.
+# process (a *rank*) computes its part of the middle by itself, and what comes out is one part of a sum.
 
 # %%
 torch.manual_seed(0)
@@ -861,11 +943,12 @@ print("one rank alone is off by", f"{(parts[0] - whole).abs().max():.1f};", end=
 print("the sum of both by", f"{(parts[0] + parts[1] - whole).abs().max():.5f}")
 
 # %% [markdown]
-# The sum is an *all-reduce*, twice a layer: once behind the attention, whose heads are shared out in the same way, once
-# behind this. Each rank keeps keys and values of its own heads only, so N GPUs have room for N times the tokens.
+# Making the sum is an *all-reduce*, twice a layer: once after the attention, whose heads are shared out in the same
+# way, once after this. Each rank keeps keys and values of its own heads only, and its share of the weights, so N GPUs
+# have room for more than N times the tokens.
 #
 # Two processes that talk through gloo, each with half of the tiny model, and their answers beside those of one process.
-# (The transformers library needs the package accelerate for it, which the course's environment has not. With it, this
+# (The transformers library needs the package accelerate for it, which the course's environment lacks. With it, this
 # cell runs them; from a terminal, `.venv-ray/bin/python -m torch.distributed.run --nproc-per-node 2 -m
 # toolkit.commands.tensor_parallel` does.)
 
@@ -885,10 +968,11 @@ else:
 
 
 # %% [markdown]
-# **Predict first.** Every rank has an engine of its own, with scheduler, blocks and all. An all-reduce has no name: the
-# first of one rank meets the first of the other. What happens if rank 0's batch has a row that rank 1's has not? And
-# which decisions of an engine could differ from rank to rank, though all have the same requests?
-#
+# Every rank has an engine of its own, with scheduler, blocks and all. An all-reduce has no name: the first of one rank
+# meets the first of the other, whatever they are about. Here rank 0's batch has rows 0 and 1, and rank 1's has rows 0
+# and 2:
+
+
 # %%
 def part(batch, share):
     """What one rank computes of a batch."""
@@ -902,8 +986,8 @@ for place, rows in enumerate(((0,), (1, 2))):
     print(f"place {place} of the sum: {off}")
 
 # %% [markdown]
-# Numbers of different requests are added up, if the sizes happen to agree, and nothing is raised anywhere. If they do
-# not agree, all wait for ever. So *all ranks must form the same batch at every step*. With one batch at a time they
+# Numbers of different requests are added up, if the sizes happen to agree, and no error is raised anywhere. If they do
+# not agree, all wait forever. So *all ranks must form the same batch at every step*. With one batch at a time they
 # could compare before each step. An asynchronous engine launches N + 1 before any rank knows what N brings: it cannot
 # be taken back, and a question to all in each step is the very wait that asynchrony was to avoid. So what a scheduler
 # does must follow from requests and tokens alone.
@@ -912,7 +996,7 @@ for place, rows in enumerate(((0,), (1, 2))):
 #   position, so there is no state that could drift apart).
 # - *Time* differs: which request joins before which step, which is cancelled. Rank 0 decides, and tells the others
 #   beforehand (`serve_together`).
-# - An engine that asks "is the batch done already?" and goes on if it is not also decides by time. Chapter 7's never
+# - An engine that asks "is the batch done already?", and goes on if it is not, also decides by time. Chapter 7's never
 #   asks: it commits N after it has launched N + 1, whether N was early or late.
 #
 # ## 11. What breaks first on the way to a thousand GPUs, and what a million tokens cost
@@ -921,8 +1005,13 @@ for place, rows in enumerate(((0,), (1, 2))):
 # was measured on one, and from what one process in front of the replicas can take. Set your own numbers in the next
 # cell, and run it again.
 #
-# **Predict first.** Which part is full first when GPUs are added: the processes in front, the router, the loading of
-# models, or does the hardware fail first?
+# **Predict first.** GPUs are added, one after another. What gives way first: the `front` (one core for the proxy and
+# ingress), the `router` (one core for the affine policy), `loading` (all replicas at once, in ten minutes), or the
+# hardware, with `failures` every day? And at how many GPUs?
+
+# %%
+first_guess = guess("what gives way first: front, router, loading or failures", ...)
+first_count_guess = guess("at so many GPUs", ...)
 
 # %%
 PRICE = 1.00  # of one GPU for an hour, in whatever you pay with
@@ -985,14 +1074,17 @@ limits = {
 }
 for what, count in sorted(limits.items(), key=lambda item: item[1]):
     print(f"{count:6,} GPUs: {what}")
-print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hours")
+print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hours\n")
+parts = dict(zip(("front", "router", "loading", "failures"), limits.values(), strict=True))
+first_guess.compare(min(parts, key=parts.get))
+first_count_guess.compare(min(parts.values()), "GPUs")
 
 # %% [markdown]
-# The costs are those of the engine alone; HTTP adds what section 7 shows. The list is to be read from the top. (The
-# front's figure is that of the CPU named in section 8, for answers of one token; longer ones and streams cost it more.)
+# The costs are those of the engine alone; HTTP adds what section 7 shows. Read the list from the top. (The front's
+# figure is that of the CPU named in section 8, for answers of one token; longer ones and streams cost it more.)
 #
-# 1. **The front.** A core that reads, routes and relays each call is full long before the GPUs are many. It has no
-#    state, so there can be many of it: Serve starts a proxy on every machine (`proxy_location="EveryNode"`), and the
+# 1. **The front.** A core that reads, routes and relays each call is full with a few GPUs. It has no state, so there
+#    can be many of it: Serve starts a proxy on every machine (`proxy_location="EveryNode"`), and the
 #    ingress can have replicas itself. Beyond that, calls should not pass through Python twice: a load balancer in front
 #    of the replicas' own HTTP.
 # 2. **The router.** Our affine router ranks all replicas for each call. A thousand of them need either a tree (first
@@ -1002,22 +1094,78 @@ print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hou
 # 4. **Failures.** With one GPU they are an accident; with a thousand they are part of the week. What section 8 shows
 #    has to hold for each of them, and with tensor parallelism one GPU takes its whole group along.
 #
-# What does *not* break is the engine. No replica knows of any other: each has its own rows, blocks, mailbox and door. A
-# thousand of them are as fast as one, times a thousand, as long as what is in front of them keeps up.
+# What does *not* break is the engine. No replica knows of any other: each has its own rows, blocks, mailbox and
+# admission. A thousand of them are a thousand times as fast as one, as long as what is in front of them keeps up.
 #
 # ## 12. What this step cost
 #
 # - **Speed.** The event loop's share of the engine's process (section 7), paid in full only by streams.
-# - **Code.** More lines than any chapter before, and hardly any of them about tokens. Most say what happens when
-#   something is wrong.
+# - **Code.** Many lines, and hardly any of them about tokens. Most say what happens when something is wrong.
 # - **A private name of Ray's.** `local_ray.py` replaces one function of Serve, so that it listens on loopback only.
-#   Each new version of Ray has to be looked at; a test does.
+#   Each new version of Ray may break that; a test would notice.
 # - **Not offered**: TLS (a proxy's work), accounts and quotas, several models in one server, prefill and decode on
 #   different GPUs.
 #
-# You began with a loop and a GPU that waited for each other. Now neither waits, the engine serves whoever comes, and it
-# gets over what can be got over. The next step is yours.
+# You began with a loop and a GPU that waited for each other. Now neither waits, the engine serves all who ask, and it
+# recovers from what can be recovered from. The next step is yours.
 #
+# ## 13. Check yourself
+#
+# <details><summary>A client asks for a whole answer, so nothing is sent to it before the end. It leaves. What in the
+# server notices, and how?</summary>
+#
+# The event loop, which goes on listening to the connection: the application's `receive` then returns `http.disconnect`.
+# `unless_gone` waits for that and for the work at the same time, and stops the work if it comes first. The engine's
+# thread notices nothing; it is told to cancel the request.
+#
+# </details>
+#
+# <details><summary>In section 5, all clients that were refused read the same number in <code>Retry-After</code>. They
+# do as they are told. What happens then, and what would you change?</summary>
+#
+# All come back at the same moment, some find a place, and the others are refused once more. The number is right for the
+# first one that comes back, not for all. Clients add a random time to it, and a server can do the same, so that they
+# come back one after another.
+#
+# </details>
+#
+# <details><summary>A stream with a seed dies with its replica after ten events. Why doesn't the ingress ask another
+# replica with the same seed, drop the first ten events, and go on?</summary>
+#
+# How tokens are grouped into events depends on time (section 6), so it would have to count characters. And sampled
+# tokens are the same only if the logits are: on a GPU, other rows in the batch can change their last bits, and with
+# them a token. A whole answer may then differ from the one that was lost, and no client has seen that one. A stream
+# would be the beginning of one text and the end of another.
+#
+# </details>
+#
+# <details><summary>Two ranks share a model, and by mistake each draws random numbers of its own. When is the first
+# error raised?</summary>
+#
+# Perhaps never. From the first token that differs, the all-reduce adds up numbers of different texts. The batches still
+# have the same size, until a stop token ends the request in one rank and not in the other. From then on the sizes
+# differ, and both wait forever, or until NCCL's time limit.
+#
+# </details>
+#
+# <details><summary>A model fits on one GPU, and you have two. When is tensor parallelism still worth its
+# all-reduces?</summary>
+#
+# When a step has to be short: each rank reads half of the weights, so a single request gets its tokens sooner, while a
+# second replica only serves more requests. Or when requests are so long that one GPU's blocks are too few for them.
+#
+# </details>
+#
+# **Stretch tasks.** (1) In section 8, `choose` computes 106 beginnings for 60 conversations of 8 turns, with at most 10
+# requests at one replica. Write a policy for `route` that computes fewer than 90 and has at most 10 at one replica,
+# here and with one system prompt. (It may remember.) (2) For a thousand replicas, `choose` takes a thousand times what
+# section 11 prints for one. Write one that takes a tenth of that (`seconds_to_choose` tells), with the same bound, and
+# in which a replica that goes moves no beginnings but its own.
+
+# %%
+list_guesses()
+
+# %% [markdown]
 # **Further reading**
 #
 # - OpenAI, "API Reference": completions, chat, streaming. WHATWG HTML, "Server-sent events".
