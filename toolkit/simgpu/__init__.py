@@ -32,6 +32,7 @@ What it does not model (it raises NotImplementedError naming the operation, unle
 - times come from a table of prices (`Costs`): they show what overlaps with what, never how fast something is.
 """
 
+from toolkit.simgpu.as_cuda import as_cuda
 from toolkit.simgpu.backend import register
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.control import (
@@ -59,7 +60,6 @@ from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceEr
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.hostops import write_on_host
 from toolkit.simgpu.launches import launch, plain_module, sleep
-from toolkit.simgpu.runtime import Synchronisation
 from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
     Event,
@@ -71,6 +71,7 @@ from toolkit.simgpu.streams import (
     stream,
     synchronize,
 )
+from toolkit.simgpu.synchronisations import Synchronisation
 
 register()
 
@@ -87,6 +88,7 @@ __all__ = [
     "Stream",
     "StreamContext",
     "Synchronisation",
+    "as_cuda",
     "current_device",
     "current_stream",
     "default_stream",

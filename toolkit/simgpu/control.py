@@ -6,7 +6,8 @@ import torch
 
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.errors import Race
-from toolkit.simgpu.runtime import Synchronisation, runtime
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.synchronisations import Synchronisation
 from toolkit.simgpu.tensors import Shell
 
 

@@ -49,7 +49,7 @@ def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> N
     must_wait = not non_blocking or (not direct and target.nbytes > STAGED_BYTES)
     if must_wait:
         runtime.refuse_in_capture("a blocking H2D copy")
-    elif not direct and runtime.capture is not None:
+    elif not direct and runtime.capture_on(current_stream()) is not None:
         raise NotImplementedError("simgpu: a copy from pageable memory in a graph; use a pinned source")
     stream, to, data = current_stream(), target.buf, to_buffer(source).detach()
     if not direct and not must_wait:

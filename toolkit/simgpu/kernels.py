@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from toolkit.simgpu import place
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
@@ -33,8 +34,8 @@ def freeze_cpu_number(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     if tensor.dim() > 0:
         raise RuntimeError(
-            "Expected all tensors to be on the same device, but found at least two devices, sim:0 and "
-            f"{tensor.device}! (shape {tuple(tensor.shape)})"
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{place.name()} and {tensor.device}! (shape {tuple(tensor.shape)})"
         )
     if isinstance(tensor, PinnedTensor):
         runtime.host_touch("read of a number", [tensor.footprint()], [])
@@ -72,7 +73,7 @@ def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwar
     targets = list(tensors_in(written))
     for each in targets:
         if not isinstance(each, SimTensor):
-            raise RuntimeError(f"{schema.name}: the result is on {each.device}, but the arguments are on sim:0")
+            raise RuntimeError(f"{schema.name}: the result is on {each.device}, not on {place.name()}")
     if not schema.all_returns_written:
         raise NotImplementedError(f"simgpu: {schema.name}, which returns new tensors and writes into others")
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
@@ -132,7 +133,7 @@ def _with_generator(schema: Schema, kwargs: dict) -> dict:
     """Random numbers depend on the order of the calls alone: each call gets a seed of its own when it is launched."""
     if not schema.takes_generator or kwargs.get("generator") is not None:
         raise NotImplementedError(f"simgpu: random operation {schema.name} (with an own generator, or without any)")
-    if runtime.capture is not None:
+    if runtime.capture_on(current_stream()) is not None:
         raise NotImplementedError(f"simgpu: random operation {schema.name} in a graph")
     seed = int(torch.randint(2**62, (1,), generator=runtime.rng, dtype=torch.int64, device="cpu"))
     return {**kwargs, "generator": torch.Generator("cpu").manual_seed(seed)}

@@ -91,7 +91,8 @@ class Memory:
         block.readers = [stream.moment() for stream in streams]
         with self._lock:
             self.allocated -= block.nbytes
-        free_list.append(block)
+        if not (streams and block.kind == "graph pool"):  # in a capture, memory for several streams is not used again
+            free_list.append(block)
 
 
 def _forget_before(moment: Moment, block: Block) -> None:

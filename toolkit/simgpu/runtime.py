@@ -1,16 +1,16 @@
 """The simulated GPU's state, and the three things that can happen: a launch, a touch by the host, a wait by the host.
 
-There is one device and one `runtime`. The host counts as one actor: the simulator must be driven by one thread at a
-time.
+There is one device and one `runtime`. Several host threads may issue work, one operation after another; they count as
+one actor, as if whatever one of them does came after what the others did before.
 """
 
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
+from toolkit.simgpu.backward import Passes
 from toolkit.simgpu.blocks import Footprint, fill_unwritten
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
@@ -22,23 +22,7 @@ from toolkit.simgpu.policies import make_policy
 from toolkit.simgpu.queues import Moment, Queue
 from toolkit.simgpu.races import Detector
 from toolkit.simgpu.sites import Site, caller_site, forget_ranks
-
-
-@dataclass(frozen=True)
-class Synchronisation:
-    """The host waited for the device.
-
-    Attributes:
-        what: the call, such as "item" or "Event.synchronize".
-        site: the line that called it.
-        hidden: it was not asked for by name, but is part of another operation (`.item()`, a blocking copy, ...).
-        waited_ms: simulated time that the host lost by it.
-    """
-
-    what: str
-    site: Site
-    hidden: bool
-    waited_ms: float
+from toolkit.simgpu.synchronisations import Synchronisation
 
 
 class Runtime:
@@ -46,6 +30,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.lock = threading.RLock()  # held for the length of an operation's issue, or of a wait
         self.run = 0
         self.streams: list[Queue] = []
         self.launched = threading.local()  # .declared: in a thread that runs a launched function, what it may touch
@@ -61,6 +46,7 @@ class Runtime:
         self.streams.clear()
         self.detector = Detector(self.host, self.streams, self.run)
         self.own_streams: dict[str, Queue] = {}  # those that the simulator has made by itself, by name
+        self.passes = Passes(self.order)
         self.thread = threading.local()  # .stack: the streams entered by this thread
         self.capture: Capture | None = None
         self.device_error: DeviceError | None = None
@@ -91,19 +77,40 @@ class Runtime:
         writes: Sequence[Footprint],
         engine: str = "compute",
         cost_ms: float | None = None,
+        in_graph: Site | None = None,
     ) -> None:
-        """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture)."""
+        """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture).
+
+        Args:
+            in_graph: for an operation of a graph, the line that captured it. It costs the host no launch of its own.
+        """
         self.refuse_in_box(name)
+        with self.lock:
+            self._launch(stream, name, work, reads, writes, engine, cost_ms, in_graph)
+
+    def _launch(
+        self,
+        stream: Queue,
+        name: str,
+        work: Callable[[], object],
+        reads: Sequence[Footprint],
+        writes: Sequence[Footprint],
+        engine: str,
+        cost_ms: float | None,
+        in_graph: Site | None,
+    ) -> None:
         if self.device_error is not None:
             raise self.device_error
         stream.must_be_current_run()
         if cost_ms is None:
             nbytes = sum(each.region.nbytes for each in (*reads, *writes))
             cost_ms = self.clock.costs.of(name, engine, nbytes)
-        if self.capture is not None:
-            self.capture.add(stream, name, work, reads, writes, cost_ms)
+        if (capture := self.capture_on(stream)) is not None:
+            capture.add(stream, name, work, reads, writes, engine, cost_ms)
             return
-        site = caller_site()
+        site = in_graph or caller_site()
+        if in_graph is None:
+            self.clock.host_launch()
         stream.learn(self.host.knows)  # whatever the host did or waited for comes before what it launches now
         stream.count_operation()
         self._check(reads, writes, stream, name, site)
@@ -115,8 +122,10 @@ class Runtime:
 
     def host_touch(self, name: str, reads: Sequence[Footprint], writes: Sequence[Footprint]) -> None:
         """The host reads or writes pinned memory, now."""
-        self.policy.host_step()
-        self._check(reads, writes, self.host, name, caller_site())
+        self.refuse_in_box(name)
+        with self.lock:
+            self.policy.host_step()
+            self._check(reads, writes, self.host, name, caller_site())
 
     def host_wait(self, moment: Moment, what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
@@ -125,12 +134,13 @@ class Runtime:
         site = caller_site()
         if hidden and self.sync_debug_mode == "error":
             raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
-        moment.finish()
-        self.host.learn(moment.knows)
-        self.clock.host_call()
-        waited = self.clock.host_waits(moment.ms)
-        self.synchronisations.append(Synchronisation(what, site, hidden, waited))
-        self.raise_device_error()
+        with self.lock:
+            moment.finish()
+            self.host.learn(moment.knows)
+            self.clock.host_call()
+            waited = self.clock.host_waits(moment.ms)
+            self.synchronisations.append(Synchronisation(what, site, hidden, waited))
+            self.raise_device_error()
 
     def next_place(self) -> int:
         """A place in the order in which the program issues its operations, records and waits."""
@@ -141,8 +151,21 @@ class Runtime:
         waiter.waits[None if wait.record is None else wait.record.stream] = wait
         self.detector.explain_late(waiter, wait)
 
+    def capture_on(self, stream: Queue) -> Capture | None:
+        """The capture that `stream` takes part in."""
+        return self.capture if self.capture is not None and self.capture.captures(stream) else None
+
+    def order(self, after: Queue, later: Queue) -> None:
+        """What is queued on `later` from now on comes after all that is queued on `after`, in a capture too."""
+        if (capture := self.capture_on(after)) is not None:
+            capture.wait(later, capture.record(after))
+        elif self.capture_on(later) is not None:
+            raise CaptureError(f"dependency created on uncaptured work of {after.name} while capturing a graph")
+        else:
+            later.wait_for(after.moment())
+
     def refuse_in_capture(self, what: str) -> None:
-        if self.capture is not None:
+        if self.capture is not None and self.capture.forbids_waits():
             raise CaptureError(f"operation not permitted when stream is capturing: {what}, at {caller_site()}")
 
     def in_box(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from toolkit.simgpu import place
 from toolkit.simgpu.blocks import Block, Footprint
 from toolkit.simgpu.memory import Allocation
 from toolkit.simgpu.refusals import Refusals
@@ -100,13 +101,27 @@ class SimTensor(Shell):
 
     DEVICE = "sim:0"
 
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """As it is called now: in a program that `as_cuda` runs, "cuda:0"."""
+        return torch.device(place.name())
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return place.type_name() == "cuda"
+
+    def get_device(self) -> int:
+        return 0
+
     def tolist(self) -> Any:  # noqa: ANN401 (as torch.Tensor.tolist)
         return self.cpu().tolist()
 
     def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
         if force:
             return self.detach().cpu().numpy()
-        raise TypeError("can't convert a sim:0 tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
+        raise TypeError(
+            f"can't convert a {self.device} tensor to numpy. Use Tensor.cpu() to copy it to the host first."
+        )
 
     def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
         """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there.
@@ -118,7 +133,7 @@ class SimTensor(Shell):
             allocation.streams.append(stream)
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return repr(self.detach().cpu()).removesuffix(")") + ", device='sim:0')"
+        return repr(self.detach().cpu()).removesuffix(")") + f", device='{self.device}')"
 
 
 class PinnedTensor(Shell):
@@ -168,7 +183,8 @@ def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
         poison: nothing is about to be written into it: reused memory is garbage too (see unwritten.py).
     """
     shape, strides, dtype = tuple(like.shape), like.stride(), like.dtype
-    stream, capture, fill = current_stream(), runtime.capture, _fill_byte(dtype)
+    stream, fill = current_stream(), _fill_byte(dtype)
+    capture = runtime.capture_on(stream)
     pool = capture.pool if capture is not None else runtime.memory.default_pool
     allocation = runtime.memory.allocate(_bytes(shape, strides, dtype), stream, pool, fill)
     block = allocation.block
