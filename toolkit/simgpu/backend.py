@@ -14,9 +14,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from toolkit.simgpu.dispatch import run
 from toolkit.simgpu.hostops import pin
+from toolkit.simgpu.new_tensors import new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.streams import current_stream, default_stream
-from toolkit.simgpu.tensors import Shell, new_pinned_tensor
+from toolkit.simgpu.tensors import Shell
 
 _aten = torch.ops.aten
 _MADE_BY_RESIZING = (  # torch would allocate an empty tensor and resize it

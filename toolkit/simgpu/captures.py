@@ -1,14 +1,14 @@
 """What is written down while streams capture a graph.
 
-A capture begins on one stream. Another stream joins it by waiting for an event that was recorded in it (a fork), and the
-first one must have waited for it again when the capture ends (the join). Streams that do not take part go on working.
+A capture begins on one stream. Another stream joins it by waiting for an event that was recorded in it (a fork), and
+the first one must have waited for it again when the capture ends (the join). Streams that take no part go on working.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from toolkit.simgpu.blocks import Block, Footprint
+from toolkit.simgpu.blocks import Footprint
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.memory import Pool
 from toolkit.simgpu.ordering import Actor
@@ -48,12 +48,11 @@ class Capture:
     """What is written down while streams capture.
 
     Args:
-        mode: "global", "thread_local" or "relaxed": whose waits for the device are refused meanwhile, everyone's or this
-            thread's. (CUDA permits more in "relaxed"; here it is "thread_local".)
+        mode: "global", "thread_local" or "relaxed": whose waits for the device are refused meanwhile, those of all
+            threads or of this one. (CUDA permits more in "relaxed"; here it is "thread_local".)
 
     Attributes:
         streams: those that take part, the one where it began first.
-        allocated: the blocks (and their generations) of tensors made in the capture.
         tape: what was issued, in order.
     """
 
@@ -64,7 +63,6 @@ class Capture:
         self.site = caller_site()
         self.streams = [stream]
         self._branches = [Actor(stream.name)]
-        self.allocated: set[tuple[Block, int]] = set()
         self.tape: list[Launch | Point | Join] = []
         self.reads: dict[object, Footprint] = {}
         self.writes: dict[object, Footprint] = {}
@@ -127,4 +125,5 @@ class Capture:
                 )
 
     def comes_from_outside(self, footprint: Footprint) -> bool:
-        return (footprint.block, footprint.generation) not in self.allocated
+        """Is it no memory of the graph's pool, which stays the graph's when its tensor is gone?"""
+        return footprint.block not in self.pool.blocks

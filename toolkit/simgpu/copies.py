@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from toolkit.simgpu.kernels import run_kernel, to_buffer
+from toolkit.simgpu.new_tensors import new_device_tensor, new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, SimTensor, footprints, new_device_tensor, new_pinned_tensor
+from toolkit.simgpu.tensors import PinnedTensor, SimTensor, footprints
 
 STAGED_BYTES = 64 * 1024  # CUDA driver: pageable copies up to this size are staged
 

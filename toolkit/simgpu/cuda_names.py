@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from toolkit.simgpu import control, device_facts, graphs, launches, place, streams
+from toolkit.simgpu import control, device_facts, graphs, launches, memory_pools, place, streams
 from toolkit.simgpu.patches import Patches, public_functions, refusing
 from toolkit.simgpu.runtime import runtime
 
@@ -54,6 +54,8 @@ CUDA: dict[str, Any] = {
     **{name: getattr(control, name) for name in ("current_device", "get_device_name", "set_sync_debug_mode")},
     **{name: getattr(device_facts, name) for name in ("get_device_properties", "mem_get_info", "set_device")},
     **{name: getattr(device_facts, name) for name in ("get_rng_state", "set_rng_state")},
+    "MemPool": memory_pools.MemPool,
+    "use_mem_pool": memory_pools.use_mem_pool,
     "device": device_facts.OneDevice,
     "device_of": device_facts.OneDevice,
     "is_bf16_supported": device_facts.supported,
@@ -94,8 +96,13 @@ def rename(patches: Patches) -> None:
         patches.set(torch.cuda, name, CUDA[name])
     for name in public_functions(torch.cuda.nvtx):  # names for a profiler
         patches.set(torch.cuda.nvtx, name, _nothing)
+    patches.set(torch, "get_device_module", _device_module(torch.get_device_module))
     patches.set(torch, "Stream", streams.Stream)
     patches.set(torch, "Event", AcceleratorEvent)
+
+
+def _device_module(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda device=None: function("cuda" if device is None else device)
 
 
 def _replace(patches: Patches, module: Any, names: dict[str, Any]) -> None:  # noqa: ANN401 (a module of torch)

@@ -10,10 +10,11 @@ from toolkit.simgpu.host_reads import read_now, run_index
 from toolkit.simgpu.hostops import run_on_host
 from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
 from toolkit.simgpu.launches import run_in_launch
+from toolkit.simgpu.new_tensors import new_device_tensor
 from toolkit.simgpu.random_ops import MADE_OF_OTHERS
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
-from toolkit.simgpu.tensors import Shell, SimTensor, new_device_tensor
+from toolkit.simgpu.tensors import Shell, SimTensor
 
 _COPIES = {"copy_": run_copy, "_to_copy": run_to_copy}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from toolkit.simgpu import place
+from toolkit.simgpu.new_tensors import new_device_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, footprints, new_device_tensor
+from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, footprints
 
 
 def to_meta(tensor: torch.Tensor) -> torch.Tensor:

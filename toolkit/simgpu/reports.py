@@ -1,4 +1,4 @@
-"""The races of a whole program in words: each once, however often it happened."""
+"""The races of a whole program in words: each once, however often it happened, and by the edge that they miss."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,16 +7,38 @@ from toolkit.simgpu.errors import Race
 
 
 def describe(races: Sequence[Race]) -> str:
-    """All reports, in the order found, and a last line that counts them. "" without races."""
+    """All reports, in the order found, and a last line that counts them. "" without races.
+
+    One missing edge shows in all that it should have ordered. The first such race is told in full, the others in short.
+    """
     if not races:
         return ""
     times = Counter(map(_kind, races))
-    kinds: dict[tuple, Race] = {}
+    edges: dict[str, dict[tuple, Race]] = {}
     for race in races:
-        kinds.setdefault(_kind(race), race)
-    reports = [f"{race}\n  seen {times[kind]} times" if times[kind] > 1 else str(race) for kind, race in kinds.items()]
-    count = f"{len(kinds)} {'races' if len(kinds) > 1 else 'race'}"
-    return "\n\n".join([*reports, f"simgpu: {count} found"])
+        edges.setdefault(race.missing_edge, {}).setdefault(_kind(race), race)
+    reports = []
+    for kinds in edges.values():
+        (first, race), *others = kinds.items()
+        report = [f"{race}\n  seen {times[first]} times" if times[first] > 1 else str(race)]
+        if others:
+            report.append("  the same edge is missing between:")
+        report += [f"    {_in_short(each)}{_times(times[kind])}" for kind, each in others]
+        reports.append("\n".join(report))
+    return "\n\n".join([*reports, f"simgpu: {_count(len(times), 'race')}, {_count(len(edges), 'missing edge')}"])
+
+
+def _in_short(race: Race) -> str:
+    first, second = ((each.name, each.site.short) for each in (race.first, race.second))
+    return f"{' at '.join(first)} and {' at '.join(second)}"
+
+
+def _times(n: int) -> str:
+    return f", {n} times" if n > 1 else ""
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n > 1 else ''}"
 
 
 def _kind(race: Race) -> tuple:

@@ -15,6 +15,7 @@ from toolkit.simgpu.blocks import Footprint, fill_unwritten
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
+from toolkit.simgpu.locking import one_at_a_time
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
 from toolkit.simgpu.ordering import Actor, Wait
@@ -68,6 +69,7 @@ class Runtime:
         forget_ranks()
         self._start(policy, on_race, costs)
 
+    @one_at_a_time
     def launch(
         self,
         stream: Queue,
@@ -85,20 +87,6 @@ class Runtime:
             in_graph: for an operation of a graph, the line that captured it. It costs the host no launch of its own.
         """
         self.refuse_in_box(name)
-        with self.lock:
-            self._launch(stream, name, work, reads, writes, engine, cost_ms, in_graph)
-
-    def _launch(
-        self,
-        stream: Queue,
-        name: str,
-        work: Callable[[], object],
-        reads: Sequence[Footprint],
-        writes: Sequence[Footprint],
-        engine: str,
-        cost_ms: float | None,
-        in_graph: Site | None,
-    ) -> None:
         if self.device_error is not None:
             raise self.device_error
         stream.must_be_current_run()
@@ -120,13 +108,14 @@ class Runtime:
         stream.last = operation
         self.policy.submit(operation, stream)
 
+    @one_at_a_time
     def host_touch(self, name: str, reads: Sequence[Footprint], writes: Sequence[Footprint]) -> None:
         """The host reads or writes pinned memory, now."""
         self.refuse_in_box(name)
-        with self.lock:
-            self.policy.host_step()
-            self._check(reads, writes, self.host, name, caller_site())
+        self.policy.host_step()
+        self._check(reads, writes, self.host, name, caller_site())
 
+    @one_at_a_time
     def host_wait(self, moment: Moment, what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
         self.refuse_in_capture(what)
@@ -134,13 +123,12 @@ class Runtime:
         site = caller_site()
         if hidden and self.sync_debug_mode == "error":
             raise RuntimeError(f"called a synchronizing operation: {what} at {site}")
-        with self.lock:
-            moment.finish()
-            self.host.learn(moment.knows)
-            self.clock.host_call()
-            waited = self.clock.host_waits(moment.ms)
-            self.synchronisations.append(Synchronisation(what, site, hidden, waited))
-            self.raise_device_error()
+        moment.finish()
+        self.host.learn(moment.knows)
+        self.clock.host_call()
+        waited = self.clock.host_waits(moment.ms)
+        self.synchronisations.append(Synchronisation(what, site, hidden, waited))
+        self.raise_device_error()
 
     def next_place(self) -> int:
         """A place in the order in which the program issues its operations, records and waits."""

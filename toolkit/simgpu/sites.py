@@ -80,6 +80,11 @@ class Site(NamedTuple):
         """The line to look at first, with its text."""
         return _line(self.file, self.line)
 
+    @property
+    def short(self) -> str:
+        """The line to look at first, without its text."""
+        return f"{_name(self.file)}:{self.line}"
+
     def __str__(self) -> str:
         return self.first_line if self.inner is None else f"{self.first_line}\n      inside: {_line(*self.inner)}"
 

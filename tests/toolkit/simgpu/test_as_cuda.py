@@ -104,6 +104,23 @@ def test_a_missing_wait_is_reported():
         assert [each.first.name for each in simgpu.races()] == ["fill_"]
 
 
+def test_a_memory_pool_is_apart(on_cuda):
+    pool = torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool):
+        inside = torch.ones(500, device="cuda")
+    address = inside.data_ptr()
+    del inside
+    outside = torch.ones(500, device="cuda")
+    with torch.cuda.use_mem_pool(pool):
+        again = torch.ones(500, device="cuda")
+    assert again.data_ptr() == address != outside.data_ptr()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool.id):
+        result = outside + 1
+    graph.replay()
+    assert result.tolist() == [2.0] * 500
+
+
 def test_a_seed_fixes_the_numbers(on_cuda):
     torch.manual_seed(3)
     first = torch.rand(4, device="cuda").tolist()
@@ -116,7 +133,7 @@ def test_a_seed_fixes_the_numbers(on_cuda):
     [
         ("memory_summary", lambda: torch.cuda.memory_summary()),
         ("ExternalStream", lambda: torch.cuda.ExternalStream(1)),
-        ("MemPool", lambda: torch.cuda.MemPool()),
+        ("MemPool", lambda: torch.cuda.MemPool(allocator=object())),
         ("cudart", lambda: torch.cuda.cudart()),
         ("accelerator.memory_stats", lambda: torch.accelerator.memory_stats()),
         ("autocast", lambda: torch.autocast("cuda")),

@@ -60,7 +60,7 @@ def test_a_race_is_reported_once(run, script):
     code, out, reports = run(script)
     assert code == 1 and "__main__" in out, "the program itself goes on"
     assert reports.count("RACE on") == 1 and "program.py:10  `x.copy_(host, non_blocking=True)`" in reports
-    assert "seen 3 times" in reports and reports.endswith("simgpu: 1 race found\n")
+    assert "seen 3 times" in reports and reports.endswith("simgpu: 1 race, 1 missing edge\n")
 
 
 def test_the_programs_own_exit_code(run, script):
