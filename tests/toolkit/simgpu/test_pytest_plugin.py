@@ -66,7 +66,7 @@ def test_a_race_fails_the_test_that_has_it(run):
     assert "FAILED test_program.py::test_race - Failed: RACE on (8,) float32 buffer" in out
     assert "FAILED test_program.py::test_wrong_number - " in out and "simgpu call" in out
     assert "simgpu: 1 race, 1 missing edge" in out
-    assert "simgpu: 2 races, 2 missing edges" in out, "with the failed assertion too"
+    assert "simgpu: 3 races, 2 missing edges" in out, "with the failed assertion too, whose message reads it"
 
 
 def test_without_the_option_nothing_is_simulated(run):
