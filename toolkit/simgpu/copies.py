@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from toolkit.simgpu.kernels import run_kernel, to_buffer
+from toolkit.simgpu.known_values import remember
 from toolkit.simgpu.new_tensors import new_device_tensor, new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema
@@ -57,6 +58,8 @@ def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> N
         data = data.clone()  # staged: the caller may change its memory at once
     reads = footprints([source]) if direct else []
     runtime.launch(stream, "H2D copy", lambda: to.copy_(data), reads, [target.footprint()], "h2d")
+    if runtime.capture_on(stream) is None and all(runtime.detector.is_written(each) for each in reads):
+        remember(target, data)
     if must_wait:
         runtime.host_wait(stream.moment(), _describe("H2D copy", non_blocking, pinned, direct), hidden=True)
 

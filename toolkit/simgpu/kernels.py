@@ -5,12 +5,15 @@ raises at the call. Then the real work is queued, on the plain CPU tensors behin
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from toolkit.simgpu import place
+from toolkit.simgpu.known_values import foresee, remember
 from toolkit.simgpu.new_tensors import new_device_tensor
+from toolkit.simgpu.rows import footprints_of
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
@@ -63,9 +66,29 @@ def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
                 raise NotImplementedError(f"simgpu does not model {func}: its result has another shape on the CPU")
             target.copy_(value)
 
-    reads, writes = footprints(tensors_in((args, kwargs))), footprints(tensors_in(result))
-    runtime.launch(current_stream(), schema.name, work, reads, writes)
+    made = tensors_in(result)
+    _launch(func, schema, args, kwargs, work, tensors_in((args, kwargs)), made)
     return result
+
+
+def _launch(
+    func: torch._ops.OpOverload,
+    schema: Schema,
+    args: tuple,
+    kwargs: dict,
+    work: Callable[[], object],
+    read: Sequence[torch.Tensor],
+    written: Sequence[torch.Tensor],
+) -> None:
+    """Queue `work`, and keep what the host knows of the values that it will write."""
+    stream, name = current_stream(), schema.name
+    if schema.random or runtime.capture_on(stream) is not None:  # a graph runs again, with other values
+        runtime.launch(stream, name, work, footprints(read), footprints(written))
+        return
+    values = foresee(func, name, args, kwargs, written)
+    runtime.launch(stream, name, work, footprints_of(name, args, read), footprints_of(name, args, written))
+    for target, value in zip(written, values or (), strict=values is not None):
+        remember(target, value)
 
 
 def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
@@ -78,9 +101,9 @@ def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwar
     if not schema.all_returns_written:
         raise NotImplementedError(f"simgpu: {schema.name}, which returns new tensors and writes into others")
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
-    read = (each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets))
+    read = [each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets)]
     work = functools.partial(func, *buffers, **keywords)
-    runtime.launch(current_stream(), schema.name, work, footprints(read), footprints(targets))
+    _launch(func, schema, args, kwargs, work, read, targets)
     returns = len(func._schema.returns)
     return None if returns == 0 else written[0] if returns == 1 else tuple(written)
 

@@ -15,6 +15,7 @@ from toolkit.simgpu.blocks import Footprint, fill_unwritten
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
+from toolkit.simgpu.known_bytes import forget
 from toolkit.simgpu.locking import one_at_a_time
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
@@ -96,6 +97,7 @@ class Runtime:
         if (capture := self.capture_on(stream)) is not None:
             capture.add(stream, name, work, reads, writes, engine, cost_ms)
             return
+        forget(writes)
         site = in_graph or caller_site()
         if in_graph is None:
             self.clock.host_launch()

@@ -1,4 +1,4 @@
-"""transformers' continuous batching with a tiny model: code that was not written here, to be looked at by the simulator.
+"""transformers' continuous batching with a tiny model: code that was not written here, looked at by the simulator.
 
 On a machine with a GPU,
 
