@@ -104,6 +104,14 @@ class Access(NamedTuple):
     owner: str
 
 
+def forget(writes: Sequence[Footprint]) -> None:
+    """Something is about to be written there: what the host knew of it is over."""
+    for each in writes:
+        if each.block.known is not None:
+            for piece in each.region.pieces_in(each.block.known.mask):
+                piece.fill_(False)
+
+
 def fill_unwritten(
     reads: Sequence[Footprint],
     writes: Sequence[Footprint],

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from toolkit.simgpu.backward import Passes
-from toolkit.simgpu.blocks import Footprint, fill_unwritten
+from toolkit.simgpu.blocks import Footprint, fill_unwritten, forget
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
-from toolkit.simgpu.known_bytes import forget
 from toolkit.simgpu.locking import one_at_a_time
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
