@@ -48,6 +48,8 @@ def freeze_cpu_number(tensor: torch.Tensor) -> torch.Tensor:
 
 def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     """Queue an operation on the current stream; returns its result, whose values arrive later."""
+    if not schema.on_cpu:
+        raise NotImplementedError(f"simgpu does not model {func}, which torch has no kernel for on the CPU")
     args, kwargs = map_tensors(freeze_cpu_number, (args, kwargs))
     if schema.random:
         kwargs = _with_generator(schema, kwargs)

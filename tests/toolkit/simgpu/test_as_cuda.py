@@ -1,5 +1,7 @@
 """Programs written for torch.cuda, unchanged, on the simulated GPU."""
 
+import threading
+
 import pytest
 import torch
 
@@ -166,3 +168,90 @@ def test_everything_is_put_back():
     assert not torch.cuda.is_available() and torch.zeros(2, device="sim").device.type == "sim"
     with pytest.raises((AssertionError, RuntimeError)):
         torch.zeros(4, device="cuda")
+
+
+def loading(model):
+    """A DataLoader with workers, whose threads pin the batches."""
+    data = torch.utils.data.DataLoader(torch.arange(24.0).reshape(8, 3), batch_size=2, pin_memory=True, num_workers=1)
+    for batch in data:
+        assert batch.is_pinned()
+        model(batch.cuda(non_blocking=True)).sum().backward()
+
+
+def checkpointed(model):
+    x = torch.ones(2, 3, device="cuda", requires_grad=True)
+    torch.utils.checkpoint.checkpoint(lambda x: model(x).relu(), x, use_reentrant=False).sum().backward()
+    assert x.grad is not None
+
+
+def fused_optimizer(model):
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model(torch.ones(2, 3, device="cuda")).sum().backward()
+    optimizer.step()
+
+
+def whole_step_in_a_graph(model):
+    """CUDA semantics, *Whole-network capture*."""
+    optimizer = torch.optim.Adam(model.parameters(), capturable=True)
+    x, side, graph = torch.ones(2, 3, device="cuda"), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            optimizer.zero_grad(set_to_none=True)
+            model(x).sum().backward()
+            optimizer.step()
+    torch.cuda.current_stream().wait_stream(side)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.cuda.graph(graph):
+        model(x).sum().backward()
+        optimizer.step()
+    before = model.weight.tolist()
+    graph.replay()
+    assert model.weight.tolist() != before
+
+
+def scaled_gradients(model):
+    scaler, optimizer = torch.amp.GradScaler("cuda"), torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler.scale(model(torch.ones(2, 3, device="cuda")).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def normalised(model):
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.1)).cuda()
+    network(torch.ones(2, 1, 4, 4, device="cuda")).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "program", [loading, checkpointed, fused_optimizer, whole_step_in_a_graph, scaled_gradients, normalised]
+)
+def test_what_training_programs_do(program):
+    with simgpu.as_cuda("lazy"):
+        model = torch.nn.Linear(3, 2).cuda()
+        program(model)
+        assert all(torch.isfinite(each).all() for each in model.parameters())
+
+
+def test_an_operation_for_gpus_only_is_refused_where_it_is_called():
+    with simgpu.as_cuda("lazy"), pytest.raises(NotImplementedError, match="_thnn_fused_lstm_cell"):
+        torch.nn.LSTM(2, 2).cuda()(torch.ones(1, 1, 2, device="cuda"))
+
+
+def test_several_host_threads_may_use_it():
+    """They count as one: nothing is reported between them, and nothing is lost."""
+    with simgpu.as_cuda("random:1"):
+        x, failed = torch.zeros(4, device="cuda"), []
+
+        def add():
+            try:
+                for _ in range(50):
+                    x.add_(1)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert x.tolist() == [200.0] * 4 and not failed
