@@ -40,6 +40,7 @@ from toolkit.simgpu.backend import register
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.control import (
     current_device,
+    describe_races,
     device_count,
     empty_cache,
     forget,
@@ -95,6 +96,7 @@ __all__ = [
     "current_device",
     "current_stream",
     "default_stream",
+    "describe_races",
     "device_count",
     "empty_cache",
     "forget",

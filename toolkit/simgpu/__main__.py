@@ -12,7 +12,6 @@ from pathlib import Path
 
 from toolkit.simgpu import control, streams
 from toolkit.simgpu.as_cuda import as_cuda
-from toolkit.simgpu.reports import describe
 
 
 def main() -> int:
@@ -47,7 +46,7 @@ def run(script: str, arguments: list[str], policy: str, is_module: bool = False)
         sys.path[0] = str(Path(script).resolve().parent)
     with as_cuda(policy, on_race="collect"):
         code = _run_program(script, is_module)
-        races = describe(control.races())
+        races = control.describe_races()
     if races:
         print(races, file=sys.stderr)
     return 1 if races else code

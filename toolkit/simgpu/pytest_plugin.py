@@ -53,14 +53,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if _session not in item.config.stash:
         return (yield)
     from toolkit.simgpu import control, streams
-    from toolkit.simgpu.reports import describe
 
     try:
         result = yield
         streams.synchronize()
     except BaseException:  # the test's own failure; the races may be why
-        item.add_report_section("call", "simgpu", describe(control.races()))
+        item.add_report_section("call", "simgpu", control.describe_races())
         raise
-    if races := describe(control.races()):
+    if races := control.describe_races():
         pytest.fail(races, pytrace=False)
     return result

@@ -1,13 +1,17 @@
 """The races of a whole program in words: each once, however often it happened, and by the edge that they miss."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from toolkit.simgpu.errors import Race
+from toolkit.simgpu.sites import Site
 
 
-def describe(races: Sequence[Race]) -> str:
+def describe(races: Sequence[Race], streams: Mapping[str, Site]) -> str:
     """All reports, in the order found, and a last line that counts them. "" without races.
+
+    Args:
+        streams: where the streams without a name of their own were made.
 
     One missing edge shows in all that it should have ordered. The first such race is told in full, the others in short.
     """
@@ -25,6 +29,10 @@ def describe(races: Sequence[Race]) -> str:
             report.append("  the same edge is missing between:")
         report += [f"    {_in_short(each)}{_times(times[kind])}" for kind, each in others]
         reports.append("\n".join(report))
+    lanes = {party.lane for race in races for party in (race.first, race.second)}
+    made = [f"{name} was made at {site.first_line}" for name, site in streams.items() if name in lanes]
+    if made:
+        reports.append("\n".join(made))
     return "\n\n".join([*reports, f"simgpu: {_count(len(times), 'race')}, {_count(len(edges), 'missing edge')}"])
 
 

@@ -60,6 +60,7 @@ def test_a_race_is_reported_once(run, script):
     code, out, reports = run(script)
     assert code == 1 and "__main__" in out, "the program itself goes on"
     assert reports.count("RACE on") == 1 and "program.py:10  `x.copy_(host, non_blocking=True)`" in reports
+    assert "stream1 was made at" in reports and "program.py:5  `side = torch.cuda.Stream()`" in reports
     assert "seen 3 times" in reports and reports.endswith("simgpu: 1 race, 1 missing edge\n")
 
 
