@@ -21,7 +21,8 @@ What it does not model (it raises NotImplementedError naming the operation, unle
 - several devices; races between host threads (they count as one actor, in the order in which they call; not detected);
 - outside of `as_cuda`: `torch.accelerator`, `torch.Stream` and `torch.Event` (torch's own answer with an error or
   nothing);
-- torch.compile, autocast on the device, raw handles of streams, and what else of torch.cuda is not in cuda_names.py;
+- torch.compile, raw handles of streams, operations without a kernel on the CPU, and what else of torch.cuda is not in
+  cuda_names.py;
 - streams of a backward pass beside each other: it is one sequence, whatever streams it takes (backward.py);
 - torch.Generator on the device, random numbers in graphs;
 - other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling;

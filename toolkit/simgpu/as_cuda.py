@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from toolkit.simgpu import control, place
+from toolkit.simgpu.autocast import register_autocast
 from toolkit.simgpu.clock import Costs
 from toolkit.simgpu.cuda_names import rename
 from toolkit.simgpu.device_arguments import translate
@@ -29,6 +30,7 @@ def as_cuda(policy: str = "eager", *, on_race: str = "raise", costs: Costs | Non
     if place.type_name() == "cuda":
         raise RuntimeError("as_cuda() is under way already, and cannot be nested")
     control.reset(policy, on_race=on_race, costs=costs)
+    register_autocast()
     patches = Patches()
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     try:

@@ -53,6 +53,10 @@ class _DeviceModule:
         return False
 
     @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        return [torch.float16, torch.bfloat16, torch.float32]
+
+    @staticmethod
     def manual_seed_all(seed: int) -> None:
         runtime.rng.manual_seed(seed)
 

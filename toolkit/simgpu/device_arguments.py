@@ -25,8 +25,9 @@ def translate(patches: Patches) -> None:
     patches.set(torch.Tensor, "cuda", _cuda)
     patches.set(torch.Tensor, "pin_memory", _pin_memory(torch.Tensor.pin_memory))
     patches.set(DeviceContext, "__init__", _translating(DeviceContext.__init__))  # `with torch.device("cuda"):`
-    patches.set(torch, "autocast", _autocast(torch.autocast))
-    patches.set(torch.amp, "autocast", _autocast(torch.amp.autocast))
+    patches.set(torch.amp.autocast, "__init__", _autocast(torch.amp.autocast.__init__))
+    for name in ("is_autocast_enabled", "get_autocast_dtype", "set_autocast_enabled", "set_autocast_dtype"):
+        patches.set(torch, name, _for_cuda(getattr(torch, name)))
     patches.set(torch, "compile", refusing("torch.compile"))
 
 
@@ -59,11 +60,21 @@ def _pin_memory(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     return wrapper
 
 
-def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+def _autocast(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def wrapper(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        init(self, "sim" if device_type == "cuda" else device_type, *args, **kwargs)
+
+    return wrapper
+
+
+def _for_cuda(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A question about autocast, which is about CUDA if it names no device."""
+
     @functools.wraps(function)
-    def wrapper(device_type: str, *args: Any, enabled: bool = True, **kwargs: Any) -> Any:  # noqa: ANN401
-        if device_type == "cuda" and enabled:
-            return refusing('torch.autocast("cuda")')()
-        return function("cpu" if device_type == "cuda" else device_type, *args, enabled=enabled, **kwargs)
+    def wrapper(*args: Any) -> Any:  # noqa: ANN401
+        if not args or not isinstance(args[0], str):
+            args = ("cuda", *args)
+        return function("sim" if args[0] == "cuda" else args[0], *args[1:])
 
     return wrapper
