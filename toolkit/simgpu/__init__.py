@@ -15,27 +15,33 @@ both lines and the missing edge, even if the numbers came out right; a virtual c
 Importing this package registers the device with torch and is refused in a process that can use CUDA. It imports torch
 and numpy only, nothing of the course around it; README.md says how to use it.
 
+A program written for torch.cuda runs as it is within `as_cuda()`, or by `python -m toolkit.simgpu script.py`.
+
 What it does not model (it raises NotImplementedError naming the operation, unless said otherwise here):
-- several devices; a second host thread that issues work at the same time (the host is one actor; not detected);
-- `torch.accelerator`, `torch.Stream` and `torch.Event` (use this package's; torch's own answer with an error or
+- several devices; races between host threads (they count as one actor, in the order in which they call; not detected);
+- outside of `as_cuda`: `torch.accelerator`, `torch.Stream` and `torch.Event` (torch's own answer with an error or
   nothing);
-- backward(), dropout on the device, torch.Generator on the device, random numbers in graphs;
+- torch.compile, raw handles of streams, operations without a kernel on the CPU, and what else of torch.cuda is not in
+  cuda_names.py;
+- streams of a backward pass beside each other: it is one sequence, whatever streams it takes (backward.py);
+- torch.Generator on the device, random numbers in graphs;
 - other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling;
 - ways to the bytes that no check would see: numpy, DLPack and storages of pinned or device memory. (What C code does at
   the address `data_ptr()` is not seen.)
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;
-- graphs captured over several streams; copies from pageable memory into a graph;
-- indexed reads and writes (`index_put_`, `gather`, ...) count as touching the whole tensor: two that never meet in
-  disjoint
-  rows on two streams are reported all the same;
+- two captures at the same time; copies from pageable memory into a graph;
+- indexed reads and writes (`index_put_`, `gather`, ...) whose index the host does not know, or in a graph: they count
+  as touching the whole tensor, and two that never meet are reported all the same (rows.py);
 - reuse of freed memory is by exact size, memory never runs out, priorities of streams have no effect;
 - times come from a table of prices (`Costs`): they show what overlaps with what, never how fast something is.
 """
 
+from toolkit.simgpu.as_cuda import as_cuda
 from toolkit.simgpu.backend import register
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.control import (
     current_device,
+    describe_races,
     device_count,
     edges,
     empty_cache,
@@ -61,7 +67,6 @@ from toolkit.simgpu.errors import CaptureError, DeviceError, Party, Race, RaceEr
 from toolkit.simgpu.graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing
 from toolkit.simgpu.hostops import write_on_host
 from toolkit.simgpu.launches import launch, plain_module, sleep
-from toolkit.simgpu.runtime import Synchronisation
 from toolkit.simgpu.sites import report_lines
 from toolkit.simgpu.streams import (
     Event,
@@ -73,6 +78,7 @@ from toolkit.simgpu.streams import (
     stream,
     synchronize,
 )
+from toolkit.simgpu.synchronisations import Synchronisation
 
 register()
 
@@ -90,9 +96,11 @@ __all__ = [
     "Stream",
     "StreamContext",
     "Synchronisation",
+    "as_cuda",
     "current_device",
     "current_stream",
     "default_stream",
+    "describe_races",
     "device_count",
     "edges",
     "empty_cache",

@@ -14,8 +14,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from toolkit.simgpu.dispatch import run
 from toolkit.simgpu.hostops import pin
+from toolkit.simgpu.new_tensors import new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.tensors import Shell, new_pinned_tensor
+from toolkit.simgpu.streams import current_stream, default_stream
+from toolkit.simgpu.tensors import Shell
 
 _aten = torch.ops.aten
 _MADE_BY_RESIZING = (  # torch would allocate an empty tensor and resize it
@@ -51,6 +53,10 @@ class _DeviceModule:
         return False
 
     @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        return [torch.float16, torch.bfloat16, torch.float32]
+
+    @staticmethod
     def manual_seed_all(seed: int) -> None:
         runtime.rng.manual_seed(seed)
 
@@ -77,6 +83,7 @@ def register() -> None:
     aten.impl("_copy_from", _copy_from, "PrivateUse1")  # the way that torch.tensor(..., device="sim") takes
     aten.impl("_pin_memory", pin, "CPU")
     _libraries.extend((every_operation, aten))
+    torch.autograd._engine_run_backward = _backward(torch.autograd._engine_run_backward)  # type: ignore[attr-defined]
     _accept_pin_memory()
     _refuse_dlpack()
 
@@ -87,6 +94,14 @@ def _run_factory(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
 
 def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     return run(torch.ops.aten.copy_.default, (target, source, non_blocking), {})
+
+
+def _backward(engine: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(engine)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return runtime.passes.run(engine, current_stream(), default_stream(), args, kwargs)
+
+    return wrapper
 
 
 def _accept_pin_memory() -> None:

@@ -3,6 +3,7 @@
 A block outlives the tensors that own it one after the other; a footprint says of which of them it is.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 
 from toolkit.simgpu.byte_ranges import Region
 from toolkit.simgpu.errors import Party
+from toolkit.simgpu.known_bytes import KnownBytes
 from toolkit.simgpu.ordering import Actor
 from toolkit.simgpu.queues import Moment
 from toolkit.simgpu.unwritten import Unwritten
@@ -25,14 +27,15 @@ class Block:
         history: the accesses that a future operation could still race with.
         run: the run (see `reset`) that the history belongs to.
         readers: for each stream given to record_stream, the point its queue had reached when the block was freed.
+        known: what the host knows of its values, see known_values.py.
         unwritten: what its tensor has not written yet; None if it has written everything.
         names, owner: see names.py; the names by their region's key.
         set: the number of the set that it belongs to, see buffer_sets.py; None before it was named.
     """
 
     __slots__ = (
-        *("data", "free", "generation", "history", "kind", "names", "nbytes", "owner", "readers", "run", "set"),
-        "unwritten",
+        *("data", "free", "generation", "history", "kind", "known", "names", "nbytes", "owner", "readers", "run"),
+        *("set", "unwritten"),
     )
 
     def __init__(self, nbytes: int, kind: str) -> None:
@@ -43,6 +46,7 @@ class Block:
         self.history: list[Access] = []
         self.readers: list[Moment] = []
         self.unwritten: Unwritten | None = None
+        self.known: KnownBytes | None = None
         self.names: dict[tuple, tuple[Region, str]] = {}
         self.owner = ""
         self.set: int | None = None
@@ -50,7 +54,7 @@ class Block:
     def next_tensor(self) -> None:
         """The block changes hands."""
         self.generation += 1
-        self.readers, self.free, self.unwritten = [], False, None
+        self.readers, self.free, self.unwritten, self.known = [], False, None, None
         self.names, self.owner, self.set = {}, "", None
 
     def as_tensor(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -67,6 +71,12 @@ class Footprint:
     def __init__(self, block: Block, tensor: torch.Tensor) -> None:
         self.block, self.generation, self.region = block, block.generation, Region(tensor)
         self.dtype = tensor.dtype
+
+    def narrowed(self, region: Region) -> "Footprint":
+        """The same tensor, of which only `region` is touched."""
+        part = copy.copy(self)
+        part.region = region
+        return part
 
     @property
     def description(self) -> str:
@@ -94,6 +104,14 @@ class Access(NamedTuple):
     party: Party
     when: int
     owner: str
+
+
+def forget(writes: Sequence[Footprint]) -> None:
+    """Something is about to be written there: what the host knew of it is over."""
+    for each in writes:
+        if each.block.known is not None:
+            for piece in each.region.pieces_in(each.block.known.mask):
+                piece.fill_(False)
 
 
 def fill_unwritten(

@@ -19,6 +19,7 @@ class Region:
         nbytes: bytes that a kernel moves to read or write the tensor once.
     """
 
+    is_part = False  # of a tensor; what it shares with others is for it to say
     __slots__ = ("_tensor", "dense", "hi", "key", "lo", "nbytes", "shape")
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -29,13 +30,15 @@ class Region:
         self.hi = self.lo + (last + 1) * size if self.nbytes else self.lo
         self.dense = self.hi - self.lo == self.nbytes and tensor.is_contiguous()
         self.shape = shape
-        self.key = (self.lo, size, shape, strides)
+        self.key: tuple = (self.lo, size, shape, strides)
         self._tensor = tensor
 
     def overlaps(self, other: "Region") -> bool:
         """Do the two regions (of the same block) share at least one byte?"""
         if self.hi <= other.lo or other.hi <= self.lo or not self.nbytes or not other.nbytes:
             return False
+        if other.is_part:
+            return other.overlaps(self)
         if self.dense and other.dense:
             return True
         try:
@@ -46,6 +49,10 @@ class Region:
     def covers(self, other: "Region") -> bool:
         """Does this region certainly contain the other one? (May say no where the answer is yes.)"""
         return self.key == other.key or (self.dense and self.lo <= other.lo and other.hi <= self.hi)
+
+    def pieces_in(self, data: torch.Tensor) -> list[torch.Tensor]:
+        """The region as views of `data` (see bytes_in) that together are all of it."""
+        return [self.bytes_in(data)]
 
     def bytes_in(self, data: torch.Tensor) -> torch.Tensor:
         """The region as a view of `data`, (bytes of the block,) of any dtype: its shape, and one more dimension for the

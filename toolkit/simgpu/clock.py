@@ -124,11 +124,13 @@ class Clock:
         self.now += waited
         return waited
 
+    def host_launch(self) -> None:
+        self.now += self.costs.launch_ms
+
     def device_work(
         self, name: str, lane: str, engine: str, ready: float, duration: float, touched: Touched, site: Site
     ) -> Span:
         """Queue an operation whose stream is ready at `ready`; returns its bar."""
-        self.now += self.costs.launch_ms
         start = max(ready, self.now)
         if engine != "none":
             start = self._engines[engine].book(start, duration, self.now)

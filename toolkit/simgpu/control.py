@@ -7,7 +7,10 @@ import torch
 from toolkit.simgpu.clock import Costs, Span
 from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import Race
-from toolkit.simgpu.runtime import Synchronisation, runtime
+from toolkit.simgpu.reports import describe
+from toolkit.simgpu.runtime import runtime
+from toolkit.simgpu.streams import Stream
+from toolkit.simgpu.synchronisations import Synchronisation
 from toolkit.simgpu.tensors import Shell
 
 
@@ -25,6 +28,12 @@ def reset(policy: str = "eager", *, on_race: str = "raise", costs: Costs | None 
 def races() -> list[Race]:
     """The races found since `reset`, in the order found (with on_race="raise": at most those of the one raised)."""
     return list(runtime.detector.races)
+
+
+def describe_races() -> str:
+    """All races since `reset` in words, each once, and those of one missing edge together; "" if there are none."""
+    unnamed = {each.name: each.made_at for each in runtime.streams if isinstance(each, Stream) and each.made_at}
+    return describe(races(), unnamed)
 
 
 def synchronisations() -> list[Synchronisation]:

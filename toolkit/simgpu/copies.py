@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from toolkit.simgpu.kernels import run_kernel, to_buffer
+from toolkit.simgpu.known_values import remember
+from toolkit.simgpu.new_tensors import new_device_tensor, new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, SimTensor, footprints, new_device_tensor, new_pinned_tensor
+from toolkit.simgpu.tensors import PinnedTensor, SimTensor, footprints
 
 STAGED_BYTES = 64 * 1024  # CUDA driver: pageable copies up to this size are staged
 
@@ -49,13 +51,15 @@ def _to_device(target: SimTensor, source: torch.Tensor, non_blocking: bool) -> N
     must_wait = not non_blocking or (not direct and target.nbytes > STAGED_BYTES)
     if must_wait:
         runtime.refuse_in_capture("a blocking H2D copy")
-    elif not direct and runtime.capture is not None:
+    elif not direct and runtime.capture_on(current_stream()) is not None:
         raise NotImplementedError("simgpu: a copy from pageable memory in a graph; use a pinned source")
     stream, to, data = current_stream(), target.buf, to_buffer(source).detach()
     if not direct and not must_wait:
         data = data.clone()  # staged: the caller may change its memory at once
     reads = footprints([source]) if direct else []
     runtime.launch(stream, "H2D copy", lambda: to.copy_(data), reads, [target.footprint()], "h2d")
+    if runtime.capture_on(stream) is None and all(runtime.detector.is_written(each) for each in reads):
+        remember(target, data)
     if must_wait:
         runtime.host_wait(stream.moment(), _describe("H2D copy", non_blocking, pinned, direct), hidden=True)
 

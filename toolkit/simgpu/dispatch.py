@@ -4,21 +4,21 @@ from typing import Any
 
 import torch
 
+from toolkit.simgpu import place
 from toolkit.simgpu.copies import run_copy, run_to_copy
 from toolkit.simgpu.host_reads import read_now, run_index
 from toolkit.simgpu.hostops import run_on_host
 from toolkit.simgpu.kernels import run_kernel, to_buffer, to_meta
 from toolkit.simgpu.launches import run_in_launch
+from toolkit.simgpu.new_tensors import new_device_tensor
+from toolkit.simgpu.random_ops import MADE_OF_OTHERS
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, schema_of, tensors_in
-from toolkit.simgpu.tensors import Shell, SimTensor, new_device_tensor
-
-aten = torch.ops.aten
+from toolkit.simgpu.tensors import Shell, SimTensor
 
 _COPIES = {"copy_": run_copy, "_to_copy": run_to_copy}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _VIEWED_ANEW = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_", "as_strided_"}
-_LIKE = {"rand_like": aten.uniform_.default, "randn_like": aten.normal_.default}
 
 
 def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401 (whatever the operation returns)
@@ -26,6 +26,11 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
     schema = schema_of(func)
     if runtime.in_box():
         return run_in_launch(func, schema, args, kwargs)
+    with runtime.lock:
+        return _run(func, schema, args, kwargs)
+
+
+def _run(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     device = kwargs.get("device")
     to_device = device is not None and _is_here(torch.device(device))
     from_device = next((each for each in tensors_in((args, kwargs)) if isinstance(each, SimTensor)), None)
@@ -51,8 +56,8 @@ def run(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:  # noqa:
         return map_tensors(from_device.view_of_same_memory, func(*buffers, **keywords))
     if schema.name in _INDEXED:
         return run_index(func, schema, args, kwargs)
-    if schema.name in _LIKE:
-        return _LIKE[schema.name](_allocate(aten.empty_like.default, args, kwargs))
+    if schema.name in MADE_OF_OTHERS:
+        return MADE_OF_OTHERS[schema.name](*args, **kwargs)
     if schema.host_reads:
         return read_now(func, schema, args, kwargs)
     return run_kernel(func, schema, args, kwargs)
@@ -65,11 +70,11 @@ def _is_here(device: torch.device) -> bool:
 
 
 def _about(func: torch._ops.OpOverload, schema: Schema, tensor: SimTensor, args: tuple) -> Any:  # noqa: ANN401
-    """Questions about a tensor that need none of its values; None if this is no such question."""
+    """Questions about a tensor that need none of its values; None if it is not such a question."""
     if schema.name == "is_pinned":
         return False
     if schema.name == "_pin_memory":
-        raise RuntimeError("cannot pin a tensor on sim:0: only dense CPU tensors can be pinned")
+        raise RuntimeError(f"cannot pin a tensor on {place.name()}: only dense CPU tensors can be pinned")
     if schema.name == "is_same_size":
         return tensor.shape == args[1].shape
     if schema.name == "_fused_sdp_choice":
@@ -90,6 +95,6 @@ def _reshape_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, 
 
 def _allocate(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> SimTensor:
     if kwargs.get("pin_memory"):
-        raise RuntimeError("cannot pin a tensor on sim:0: only dense CPU tensors can be pinned")
+        raise RuntimeError(f"cannot pin a tensor on {place.name()}: only dense CPU tensors can be pinned")
     keywords = {**map_tensors(to_meta, kwargs), "device": "meta", "pin_memory": None}
     return new_device_tensor(func(*map_tensors(to_meta, args), **keywords), poison=True)

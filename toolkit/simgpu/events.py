@@ -2,6 +2,7 @@
 
 import itertools
 
+from toolkit.simgpu.captures import Point
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.queues import Moment, Queue
@@ -17,27 +18,43 @@ class Mark:
     def __init__(self, enable_timing: bool) -> None:
         self.enable_timing = enable_timing
         self._moment: Moment | None = None
-        self._captured = False
+        self._captured: Point | None = None
         self._run = runtime.run
         self._number = next(_numbers)  # in records, which must not keep the event alive
 
     def record_on(self, stream: Queue) -> None:
         """Mark the point behind everything queued so far on `stream`. May be repeated."""
+        runtime.refuse_in_box("Event.record")
+        with runtime.lock:
+            self._record_on(stream)
+
+    def _record_on(self, stream: Queue) -> None:
         stream.must_be_current_run()
         runtime.clock.host_call()
-        self._run, self._captured = runtime.run, runtime.capture is not None
+        self._run, self._moment, self._captured = runtime.run, None, None
+        if (capture := runtime.capture_on(stream)) is not None:
+            self._captured = capture.record(stream)
+            return
         record = stream.make_record(self._number, runtime.next_place(), caller_site(), stream.next_ms)
-        if not self.enable_timing and runtime.capture is None:
+        if not self.enable_timing:
             stream.keep(record, runtime.host.knows.get(stream, 0))
         self._moment = stream.moment(record)
 
     def wait_on(self, stream: Queue) -> None:
         """Later work of `stream` waits for the point recorded last; none: no effect."""
+        runtime.refuse_in_box("Event.wait")
+        with runtime.lock:
+            self._wait_on(stream)
+
+    def _wait_on(self, stream: Queue) -> None:
         stream.must_be_current_run()
         runtime.clock.host_call()
+        if self._captured is not None and runtime.capture is not None:
+            runtime.capture.wait(stream, self._captured)
+            return
         moment = self._recorded("wait")
         if moment is not None:
-            if runtime.capture is not None and not self._captured:
+            if runtime.capture_on(stream) is not None:
                 raise CaptureError(
                     "dependency created on uncaptured work while capturing a graph: wait before the capture"
                 )
@@ -98,7 +115,7 @@ class Mark:
     def _recorded(self, call: str) -> Moment | None:
         if self._moment is not None and self._run != runtime.run:
             raise RuntimeError("event was recorded before reset(); make streams, events and graphs after it")
-        if self._captured and runtime.capture is None:
+        if self._captured is not None:
             raise CaptureError(f"Event.{call}: the event was recorded while a graph was captured and marks no work")
         return self._moment
 

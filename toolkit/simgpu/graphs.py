@@ -6,7 +6,7 @@ the other is not running; so every replay counts as writing the pool's scratch, 
 Two replays of the *same* graph never run at the same time: CUDA puts each launch behind the one before, whatever
 their streams (CUDA Runtime API, cudaGraphLaunch).
 
-Not modelled: a capture over several streams (fork and join by events), random numbers in a graph, updates of a graph.
+Not modelled: random numbers in a graph, updates of a graph, two captures at the same time.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.errors import CaptureError
 from toolkit.simgpu.memory import Pool
 from toolkit.simgpu.names import label
-from toolkit.simgpu.queues import Moment
+from toolkit.simgpu.queues import Moment, Queue
+from toolkit.simgpu.replays import replay
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.streams import Stream, current_stream, default_stream, own_stream, synchronize
 
@@ -27,6 +28,7 @@ class CUDAGraph:
     def __init__(self, keep_graph: bool = False) -> None:
         self._capture: Capture | None = None
         self._last_replay: Moment | None = None
+        self._lanes: list[Queue] = []
         self._pool: Pool | None = None
         self._run = runtime.run
 
@@ -38,13 +40,14 @@ class CUDAGraph:
             raise CaptureError("a graph cannot be captured on the default stream; use a stream of its own")
         self._pool = pool if pool is not None else graph_pool_handle()
         self._run = runtime.run
-        runtime.capture = Capture(current_stream(), self._pool)
+        runtime.capture = Capture(current_stream(), self._pool, capture_error_mode)
 
     def capture_end(self) -> None:
         """Stop recording."""
         if runtime.capture is None:
             raise CaptureError("capture_end() without a capture under way")
-        self._capture, runtime.capture, self._last_replay = runtime.capture, None, None
+        self._capture, runtime.capture, self._last_replay, self._lanes = runtime.capture, None, None, []
+        self._capture.end()
 
     def replay(self) -> None:
         """Queue all recorded operations on the current stream, as one launch behind this graph's last one.
@@ -63,18 +66,10 @@ class CUDAGraph:
                     "by assigning a new tensor to its name. A graph is bound to addresses: keep its inputs and "
                     "outputs alive and copy_() new values into them"
                 )
-        steps = list(capture.work)
-
-        def work() -> None:
-            for step in steps:
-                step()
-
-        reads = [each for key, each in capture.reads.items() if key not in capture.writes]
-        writes = [capture.pool.scratch, *capture.writes.values()]
         stream = current_stream()
         if self._last_replay is not None:
             stream.wait_for(self._last_replay)
-        runtime.launch(stream, "graph replay", work, reads, writes, cost_ms=capture.cost_ms)
+        replay(capture, stream, self._lanes)
         self._last_replay = stream.moment()
 
     def reset(self) -> None:
@@ -94,7 +89,7 @@ def graph_pool_handle() -> Pool:
 
 
 def is_current_stream_capturing() -> bool:
-    return runtime.capture is not None and runtime.capture.stream is current_stream()
+    return runtime.capture_on(current_stream()) is not None
 
 
 @contextmanager

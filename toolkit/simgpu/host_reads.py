@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from toolkit.simgpu.kernels import freeze_cpu_number, run_kernel, to_buffer
+from toolkit.simgpu.new_tensors import new_device_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import SimTensor, footprints, new_device_tensor
+from toolkit.simgpu.tensors import SimTensor, footprints
 
 
 def read_now(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401

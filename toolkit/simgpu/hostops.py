@@ -6,9 +6,10 @@ import torch
 
 from toolkit.simgpu.blocks import Footprint
 from toolkit.simgpu.kernels import to_buffer
+from toolkit.simgpu.new_tensors import new_pinned_tensor
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
-from toolkit.simgpu.tensors import PinnedTensor, footprints, new_pinned_tensor
+from toolkit.simgpu.tensors import PinnedTensor, footprints
 
 
 def run_on_host(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401

@@ -5,14 +5,19 @@ raises at the call. Then the real work is queued, on the plain CPU tensors behin
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from toolkit.simgpu import place
+from toolkit.simgpu.known_values import foresee, remember
+from toolkit.simgpu.new_tensors import new_device_tensor
+from toolkit.simgpu.rows import footprints_of
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.schemas import Schema, map_tensors, tensors_in
 from toolkit.simgpu.streams import current_stream
-from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, footprints, new_device_tensor
+from toolkit.simgpu.tensors import PinnedTensor, Shell, SimTensor, footprints
 
 
 def to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -33,8 +38,8 @@ def freeze_cpu_number(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     if tensor.dim() > 0:
         raise RuntimeError(
-            "Expected all tensors to be on the same device, but found at least two devices, sim:0 and "
-            f"{tensor.device}! (shape {tuple(tensor.shape)})"
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{place.name()} and {tensor.device}! (shape {tuple(tensor.shape)})"
         )
     if isinstance(tensor, PinnedTensor):
         runtime.host_touch("read of a number", [tensor.footprint()], [])
@@ -43,6 +48,8 @@ def freeze_cpu_number(tensor: torch.Tensor) -> torch.Tensor:
 
 def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
     """Queue an operation on the current stream; returns its result, whose values arrive later."""
+    if not schema.on_cpu:
+        raise NotImplementedError(f"simgpu does not model {func}, which torch has no kernel for on the CPU")
     args, kwargs = map_tensors(freeze_cpu_number, (args, kwargs))
     if schema.random:
         kwargs = _with_generator(schema, kwargs)
@@ -61,9 +68,29 @@ def run_kernel(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs:
                 raise NotImplementedError(f"simgpu does not model {func}: its result has another shape on the CPU")
             target.copy_(value)
 
-    reads, writes = footprints(tensors_in((args, kwargs))), footprints(tensors_in(result))
-    runtime.launch(current_stream(), schema.name, work, reads, writes)
+    made = tensors_in(result)
+    _launch(func, schema, args, kwargs, work, tensors_in((args, kwargs)), made)
     return result
+
+
+def _launch(
+    func: torch._ops.OpOverload,
+    schema: Schema,
+    args: tuple,
+    kwargs: dict,
+    work: Callable[[], object],
+    read: Sequence[torch.Tensor],
+    written: Sequence[torch.Tensor],
+) -> None:
+    """Queue `work`, and keep what the host knows of the values that it will write."""
+    stream, name = current_stream(), schema.name
+    if schema.random or runtime.capture_on(stream) is not None:  # a graph runs again, with other values
+        runtime.launch(stream, name, work, footprints(read), footprints(written))
+        return
+    values = foresee(func, name, args, kwargs, written)
+    runtime.launch(stream, name, work, footprints_of(name, args, read), footprints_of(name, args, written))
+    for target, value in zip(written, values or (), strict=values is not None):
+        remember(target, value)
 
 
 def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwargs: dict) -> Any:  # noqa: ANN401
@@ -72,13 +99,13 @@ def _run_in_place(func: torch._ops.OpOverload, schema: Schema, args: tuple, kwar
     targets = list(tensors_in(written))
     for each in targets:
         if not isinstance(each, SimTensor):
-            raise RuntimeError(f"{schema.name}: the result is on {each.device}, but the arguments are on sim:0")
+            raise RuntimeError(f"{schema.name}: the result is on {each.device}, not on {place.name()}")
     if not schema.all_returns_written:
         raise NotImplementedError(f"simgpu: {schema.name}, which returns new tensors and writes into others")
     buffers, keywords = map_tensors(to_buffer, (args, kwargs))
-    read = (each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets))
+    read = [each for each in tensors_in((args, kwargs)) if not any(each is target for target in targets)]
     work = functools.partial(func, *buffers, **keywords)
-    runtime.launch(current_stream(), schema.name, work, footprints(read), footprints(targets))
+    _launch(func, schema, args, kwargs, work, read, targets)
     returns = len(func._schema.returns)
     return None if returns == 0 else written[0] if returns == 1 else tuple(written)
 
@@ -132,7 +159,7 @@ def _with_generator(schema: Schema, kwargs: dict) -> dict:
     """Random numbers depend on the order of the calls alone: each call gets a seed of its own when it is launched."""
     if not schema.takes_generator or kwargs.get("generator") is not None:
         raise NotImplementedError(f"simgpu: random operation {schema.name} (with an own generator, or without any)")
-    if runtime.capture is not None:
+    if runtime.capture_on(current_stream()) is not None:
         raise NotImplementedError(f"simgpu: random operation {schema.name} in a graph")
     seed = int(torch.randint(2**62, (1,), generator=runtime.rng, dtype=torch.int64, device="cpu"))
     return {**kwargs, "generator": torch.Generator("cpu").manual_seed(seed)}

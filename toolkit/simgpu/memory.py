@@ -41,6 +41,7 @@ class Pool:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.free: dict[tuple[Queue, int], list[Block]] = {}
+        self.blocks: set[Block] = set()  # of a graph's pool: all that it has ever given out
         self.scratch = Footprint(Block(1, "scratch"), torch.empty(1, dtype=torch.uint8, device="cpu"))
 
 
@@ -76,6 +77,8 @@ class Memory:
         if block is None:
             block = Block(nbytes, pool.kind)
             block.data.fill_(fill)
+            if pool is not self.default_pool:
+                pool.blocks.add(block)
         else:
             free_list.remove(block)
             for moment in block.readers:
@@ -91,7 +94,8 @@ class Memory:
         block.readers = [stream.moment() for stream in streams]
         with self._lock:
             self.allocated -= block.nbytes
-        free_list.append(block)
+        if not (streams and block.kind == "graph pool"):  # in a capture, memory for several streams is not used again
+            free_list.append(block)
 
 
 def _forget_before(moment: Moment, block: Block) -> None:

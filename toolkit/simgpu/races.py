@@ -79,6 +79,11 @@ class Detector:
 
         return ask
 
+    def is_written(self, footprint: Footprint) -> bool:
+        """Does the host know of all that streams write in a tensor's memory that it has happened?"""
+        history = footprint.block.history
+        return not any(old.party.writes and self._host.knows.get(old.actor, 0) < old.number for old in history)
+
     def explain_late(self, waiter: Actor, wait: Wait) -> None:
         """`waiter` waits, perhaps for what it needed earlier: then the races found meanwhile were for that reason."""
         if wait.record is None:

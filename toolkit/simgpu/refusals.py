@@ -22,6 +22,10 @@ class Refusals:
     def __dlpack_device__(self) -> Any:  # noqa: ANN401 (as torch.Tensor.__dlpack_device__)
         raise self._refusal("DLPack")
 
+    @property
+    def __cuda_array_interface__(self) -> Any:  # noqa: ANN401 (as torch.Tensor.__cuda_array_interface__)
+        raise self._refusal("a tensor's address")
+
     def untyped_storage(self) -> Any:  # noqa: ANN401 (as torch.Tensor.untyped_storage)
         raise self._refusal("a tensor's storage")
 
@@ -36,9 +40,6 @@ class Refusals:
 
     def share_memory_(self) -> Any:  # noqa: ANN401 (as torch.Tensor.share_memory_)
         raise NotImplementedError("simgpu: share_memory_(), memory shared between processes")
-
-    def backward(self, *args: object, **kwargs: object) -> None:
-        raise NotImplementedError("simgpu: backward(); the simulated GPU is for inference")
 
     def __reduce_ex__(self, protocol: object) -> Any:  # noqa: ANN401 (as object.__reduce_ex__)
         raise NotImplementedError("simgpu: pickling or saving; use tensor.cpu() for device, .clone() for pinned memory")

@@ -1,22 +1,23 @@
 """The simulated GPU's state, and the three things that can happen: a launch, a touch by the host, a wait by the host.
 
-There is one device and one `runtime`. The host counts as one actor: the simulator must be driven by one thread at a
-time.
+There is one device and one `runtime`. Several host threads may issue work, one operation after another; they count as
+one actor, as if whatever one of them does came after what the others did before.
 """
 
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
-from toolkit.simgpu.blocks import Footprint, fill_unwritten
+from toolkit.simgpu.backward import Passes
+from toolkit.simgpu.blocks import Footprint, fill_unwritten, forget
 from toolkit.simgpu.buffer_sets import BufferSets
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.clock import Clock, Costs, Span
 from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
+from toolkit.simgpu.locking import one_at_a_time
 from toolkit.simgpu.memory import Memory
 from toolkit.simgpu.operations import Operation
 from toolkit.simgpu.ordering import Actor, Wait
@@ -24,23 +25,7 @@ from toolkit.simgpu.policies import make_policy
 from toolkit.simgpu.queues import Moment, Queue
 from toolkit.simgpu.races import Detector
 from toolkit.simgpu.sites import Site, caller_site, forget_ranks
-
-
-@dataclass(frozen=True)
-class Synchronisation:
-    """The host waited for the device.
-
-    Attributes:
-        what: the call, such as "item" or "Event.synchronize".
-        site: the line that called it.
-        hidden: it was not asked for by name, but is part of another operation (`.item()`, a blocking copy, ...).
-        waited_ms: simulated time that the host lost by it.
-    """
-
-    what: str
-    site: Site
-    hidden: bool
-    waited_ms: float
+from toolkit.simgpu.synchronisations import Synchronisation
 
 
 class Runtime:
@@ -48,6 +33,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.lock = threading.RLock()  # held for the length of an operation's issue, or of a wait
         self.run = 0
         self.streams: list[Queue] = []
         self.launched = threading.local()  # .declared: in a thread that runs a launched function, what it may touch
@@ -65,11 +51,11 @@ class Runtime:
         self.streams.clear()
         self.detector = Detector(self.host, self.streams, self.run)
         self.own_streams: dict[str, Queue] = {}  # those that the simulator has made by itself, by name
+        self.passes = Passes(self.order)
         self.thread = threading.local()  # .stack: the streams entered by this thread
         self.capture: Capture | None = None
         self.device_error: DeviceError | None = None
-        self.numbers = itertools.count(1)
-        self.places = itertools.count(1)
+        self.numbers, self.places = itertools.count(1), itertools.count(1)
         self.rng = torch.Generator("cpu").manual_seed(0)
         self.memory.reset()
 
@@ -86,6 +72,7 @@ class Runtime:
         forget_ranks()
         self._start(policy, on_race, costs)
 
+    @one_at_a_time
     def launch(
         self,
         stream: Queue,
@@ -95,8 +82,13 @@ class Runtime:
         writes: Sequence[Footprint],
         engine: str = "compute",
         cost_ms: float | None = None,
+        in_graph: Site | None = None,
     ) -> None:
-        """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture)."""
+        """Queue `work` on `stream`: check it for races, price it, and hand it to the policy (or to a capture).
+
+        Args:
+            in_graph: for an operation of a graph, the line that captured it. It costs the host no launch of its own.
+        """
         self.refuse_in_box(name)
         if self.device_error is not None:
             raise self.device_error
@@ -106,10 +98,13 @@ class Runtime:
             # A kernel's bytes go through the device's memory twice, a copy's over the bus once.
             nbytes = read + written if engine == "compute" else max(read, written)
             cost_ms = self.clock.costs.of(name, engine, nbytes)
-        if self.capture is not None:
-            self.capture.add(stream, name, work, reads, writes, cost_ms)
+        if (capture := self.capture_on(stream)) is not None:
+            capture.add(stream, name, work, reads, writes, engine, cost_ms)
             return
-        site = caller_site()
+        forget(writes)
+        site = in_graph or caller_site()
+        if in_graph is None:
+            self.clock.host_launch()
         stream.learn(self.host.knows)  # whatever the host did or waited for comes before what it launches now
         stream.count_operation()
         touched = self.buffer_sets.touched(reads, writes)
@@ -121,12 +116,15 @@ class Runtime:
         stream.last = operation
         self.policy.submit(operation, stream)
 
+    @one_at_a_time
     def host_touch(self, name: str, reads: Sequence[Footprint], writes: Sequence[Footprint]) -> None:
         """The host reads or writes pinned memory, now."""
+        self.refuse_in_box(name)
         self.policy.host_step()
         site, now = caller_site(), self.clock.now
         self._check(reads, writes, self.host, Span(name, "host", now, now), site)
 
+    @one_at_a_time
     def host_wait(self, moment: Moment, what: str, hidden: bool = False) -> None:
         """The host waits until a stream has reached `moment`, and learns all that happened before it."""
         self.refuse_in_capture(what)
@@ -148,14 +146,26 @@ class Runtime:
     def note_wait(self, waiter: Actor, wait: Wait) -> None:
         """Remember what `waiter` has just waited for: later reports say so, and earlier ones that it came too late."""
         waiter.waits[None if wait.record is None else wait.record.stream] = wait
-        if wait.record is not None:
+        if (first := wait.record) is not None:
             reached = waiter.next_ms if isinstance(waiter, Queue) else self.clock.now
-            first = wait.record
             self.edges.append(Edge(first.stream.name, waiter.name, first.ms, reached, first.site, wait.site))
         self.detector.explain_late(waiter, wait)
 
+    def capture_on(self, stream: Queue) -> Capture | None:
+        """The capture that `stream` takes part in."""
+        return self.capture if self.capture is not None and self.capture.captures(stream) else None
+
+    def order(self, after: Queue, later: Queue) -> None:
+        """What is queued on `later` from now on comes after all that is queued on `after`, in a capture too."""
+        if (capture := self.capture_on(after)) is not None:
+            capture.wait(later, capture.record(after))
+        elif self.capture_on(later) is not None:
+            raise CaptureError(f"dependency created on uncaptured work of {after.name} while capturing a graph")
+        else:
+            later.wait_for(after.moment())
+
     def refuse_in_capture(self, what: str) -> None:
-        if self.capture is not None:
+        if self.capture is not None and self.capture.forbids_waits():
             raise CaptureError(f"operation not permitted when stream is capturing: {what}, at {caller_site()}")
 
     def in_box(self) -> bool:
@@ -164,19 +174,13 @@ class Runtime:
 
     def refuse_in_box(self, what: str) -> None:
         if self.in_box():
-            raise CaptureError(
-                f"{what} is not permitted in a launched function, which is itself one operation of the device"
-            )
+            raise CaptureError(f"{what} is not permitted in a launched function, which is one operation of the device")
 
     def raise_device_error(self) -> None:
         """At a synchronisation: surface what failed on the device. From then on every launch raises it too."""
         if self.device_error is None and self.policy.failures:
             operation, cause = self.policy.failures[0]
-            self.device_error = DeviceError(
-                f"{operation.name} on {operation.lane} failed: {type(cause).__name__}: {cause}\n"
-                f"  it was launched at {operation.site}\n  the device is unusable until reset()"
-            )
-            self.device_error.__cause__ = cause
+            self.device_error = DeviceError.of(f"{operation.name} on {operation.lane}", operation.site, cause)
         if self.device_error is not None:
             raise self.device_error
 

@@ -21,6 +21,7 @@ class Schema:
         reshapes: it changes a tensor's shape or memory in place.
         random: it draws random numbers.
         host_reads: the host needs values from the device to go on (a result's shape, or a Python number).
+        on_cpu: it can be done on the CPU. (Some operations are for GPUs only.)
         composite: it is defined by simpler operations alone.
         takes_generator: it has an argument `generator`.
         all_returns_written: everything it returns is one of its written arguments.
@@ -43,6 +44,7 @@ class Schema:
         self.random = torch.Tag.nondeterministic_seeded in tags
         returns_values = bool(returns) and not any("Tensor" in str(each.type) for each in returns)
         self.host_reads = returns_values or torch.Tag.dynamic_output_shape in tags
+        self.on_cpu = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), "CPU")
         self.composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
         self.takes_generator = any(each.name == "generator" for each in schema.arguments)
 

@@ -9,7 +9,7 @@ import functools
 import linecache
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import ClassVar, NamedTuple
 
@@ -38,6 +38,7 @@ class _Lines:
     skipped: tuple[str, ...] = _SKIPPED
     rank: Callable[[str], int] = staticmethod(lambda file: 0)
     ranks: ClassVar[dict[str, int]] = {}  # by the file's name in a frame
+    issued_for: "Site | None" = None
 
 
 def report_lines(
@@ -79,8 +80,23 @@ class Site(NamedTuple):
         """The line to look at first, with its text."""
         return _line(self.file, self.line)
 
+    @property
+    def short(self) -> str:
+        """The line to look at first, without its text."""
+        return f"{_name(self.file)}:{self.line}"
+
     def __str__(self) -> str:
         return self.first_line if self.inner is None else f"{self.first_line}\n      inside: {_line(*self.inner)}"
+
+
+@contextlib.contextmanager
+def issued_for(site: Site) -> Iterator[None]:
+    """Name this line for what is issued meanwhile by a thread of torch's own, which has none."""
+    before, _Lines.issued_for = _Lines.issued_for, site
+    try:
+        yield
+    finally:
+        _Lines.issued_for = before
 
 
 def _line(file: str, line: int) -> str:
@@ -114,6 +130,8 @@ def caller_site() -> Site:
             inner, best, highest = inner or frame, frame, rank
         outermost, frame = frame, frame.f_back
     if best is None or inner is None:
+        if _Lines.issued_for is not None:
+            return _Lines.issued_for
         return Site(_normal(outermost.f_code.co_filename), outermost.f_lineno)
     site = Site(_normal(best.f_code.co_filename), best.f_lineno)
     return site if best is inner else site._replace(inner=(_normal(inner.f_code.co_filename), inner.f_lineno))

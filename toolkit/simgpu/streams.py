@@ -7,15 +7,18 @@ the others nor do they wait for it. Not modelled: priorities (accepted and ignor
 from contextlib import suppress
 from types import TracebackType
 
-from toolkit.simgpu.errors import CaptureError, DeviceError
+import torch
+
+from toolkit.simgpu.errors import DeviceError
 from toolkit.simgpu.events import Mark
+from toolkit.simgpu.handles import Described
 from toolkit.simgpu.ordering import Wait
 from toolkit.simgpu.queues import Queue
 from toolkit.simgpu.runtime import runtime
 from toolkit.simgpu.sites import caller_site
 
 
-class Stream(Queue):
+class Stream(Described, Queue):
     """A queue of operations on the simulated GPU.
 
     Args:
@@ -27,6 +30,7 @@ class Stream(Queue):
     def __init__(self, device: object = None, priority: int = 0, name: str | None = None) -> None:
         super().__init__(name or f"stream{len(runtime.streams) + 1}", runtime.host, runtime.clock, runtime.policy)
         self.priority = priority
+        self.made_at = None if name else caller_site()  # one without a name is told apart by its line
         runtime.streams.append(self)
 
     def wait_event(self, event: "Event") -> None:
@@ -37,11 +41,15 @@ class Stream(Queue):
         """Later work of this stream waits for everything queued on `stream` so far."""
         self.must_be_current_run()
         stream.must_be_current_run()
-        self._refuse_fork(stream)
-        runtime.clock.host_call()
-        record = stream.make_record(None, runtime.next_place(), caller_site(), stream.next_ms)
-        self.wait_for(stream.moment(record))
-        runtime.note_wait(self, Wait(record, None, runtime.next_place(), record.site))
+        runtime.refuse_in_box("Stream.wait_stream")
+        with runtime.lock:
+            if runtime.capture_on(stream) is not None or runtime.capture_on(self) is not None:
+                runtime.order(stream, self)
+                return
+            runtime.clock.host_call()
+            record = stream.make_record(None, runtime.next_place(), caller_site(), stream.next_ms)
+            self.wait_for(stream.moment(record))
+            runtime.note_wait(self, Wait(record, None, runtime.next_place(), record.site))
 
     def record_event(self, event: "Event | None" = None) -> "Event":
         """Record `event`, or a new one, behind everything queued on this stream so far; returns it."""
@@ -65,25 +73,27 @@ class Stream(Queue):
         runtime.raise_device_error()
         return True
 
-    def _refuse_fork(self, other: "Stream") -> None:
-        if runtime.capture is not None and other is not self:
-            raise CaptureError("dependency created on uncaptured work in another stream while capturing a graph")
+    def is_capturing(self) -> bool:
+        """Is a graph being captured on this stream?"""
+        return runtime.capture_on(self) is not None
 
     def __enter__(self) -> "Stream":
         self.must_be_current_run()
         _stack().append(self)
+        _note_choice()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _stack().pop()
+        _note_choice()
 
     def __repr__(self) -> str:
         return f"<simgpu.Stream {self.name}>"
 
 
-class Event(Mark):
+class Event(Described, Mark):
     """A mark in a stream's queue. Its times are those of the virtual clock, under every policy.
 
     Args:
@@ -112,6 +122,12 @@ def _stack() -> list[Stream]:
     return runtime.thread.stack
 
 
+def _note_choice() -> None:
+    """Remember it for the backward pass, if there will be one."""
+    if torch.is_grad_enabled():
+        runtime.passes.log.note(current_stream())
+
+
 def own_stream(name: str) -> Stream:
     """A stream that the simulator makes by itself, at its first use in a run."""
     found = runtime.own_streams.get(name)
@@ -128,7 +144,10 @@ def default_stream(device: object = None) -> Stream:
 def current_stream(device: object = None) -> Stream:
     """The stream on which this thread's work goes now."""
     stack = _stack()
-    return stack[-1] if stack else default_stream()
+    if stack:
+        return stack[-1]
+    of_backward = runtime.passes.current_stream()
+    return of_backward if isinstance(of_backward, Stream) else default_stream()
 
 
 class StreamContext:
@@ -155,6 +174,7 @@ def stream(stream: Stream | None) -> StreamContext:
 def set_stream(stream: Stream) -> None:
     """Make `stream` the current one until further notice."""
     _stack()[-1:] = [stream]
+    _note_choice()
 
 
 def synchronize(device: object = None) -> None:

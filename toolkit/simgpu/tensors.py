@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from toolkit.simgpu import place
 from toolkit.simgpu.blocks import Block, Footprint
 from toolkit.simgpu.memory import Allocation
 from toolkit.simgpu.refusals import Refusals
 from toolkit.simgpu.runtime import runtime
-from toolkit.simgpu.streams import Stream, current_stream
-from toolkit.simgpu.unwritten import Unwritten
+from toolkit.simgpu.streams import Stream
 
 
 class Shell(Refusals, torch.Tensor):
@@ -100,13 +100,27 @@ class SimTensor(Shell):
 
     DEVICE = "sim:0"
 
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """As it is called now: in a program that `as_cuda` runs, "cuda:0"."""
+        return torch.device(place.name())
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return place.type_name() == "cuda"
+
+    def get_device(self) -> int:
+        return 0
+
     def tolist(self) -> Any:  # noqa: ANN401 (as torch.Tensor.tolist)
         return self.cpu().tolist()
 
     def numpy(self, *, force: bool = False) -> Any:  # noqa: ANN401 (as torch.Tensor.numpy)
         if force:
             return self.detach().cpu().numpy()
-        raise TypeError("can't convert a sim:0 tensor to numpy. Use Tensor.cpu() to copy it to the host first.")
+        raise TypeError(
+            f"can't convert a {self.device} tensor to numpy. Use Tensor.cpu() to copy it to the host first."
+        )
 
     def record_stream(self, stream: Stream) -> None:  # type: ignore[override]
         """Tell the allocator that `stream` uses this tensor: once freed, its memory waits for what is queued there.
@@ -118,7 +132,7 @@ class SimTensor(Shell):
             allocation.streams.append(stream)
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return repr(self.detach().cpu()).removesuffix(")") + ", device='sim:0')"
+        return repr(self.detach().cpu()).removesuffix(")") + f", device='{self.device}')"
 
 
 class PinnedTensor(Shell):
@@ -148,40 +162,3 @@ class PinnedTensor(Shell):
 def footprints(tensors: Iterable[torch.Tensor]) -> list[Footprint]:
     """What an operation on these tensors touches, ordinary CPU tensors aside."""
     return [each.footprint() for each in tensors if isinstance(each, Shell)]
-
-
-def _fill_byte(dtype: torch.dtype) -> int:
-    """What memory holds that nobody has written: NaN, a large negative number, or True. Never right by accident."""
-    return 0xFF if dtype.is_floating_point or dtype.is_complex else 1 if dtype == torch.bool else 0xCC
-
-
-def _bytes(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> int:
-    if 0 in shape:
-        return 0
-    return (1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))) * dtype.itemsize
-
-
-def new_device_tensor(like: torch.Tensor, *, poison: bool = False) -> SimTensor:
-    """Allocate a tensor with the shape, strides and dtype of `like` on the current stream (in a capture: in its pool).
-
-    Args:
-        poison: nothing is about to be written into it: reused memory is garbage too (see unwritten.py).
-    """
-    shape, strides, dtype = tuple(like.shape), like.stride(), like.dtype
-    stream, capture, fill = current_stream(), runtime.capture, _fill_byte(dtype)
-    pool = capture.pool if capture is not None else runtime.memory.default_pool
-    allocation = runtime.memory.allocate(_bytes(shape, strides, dtype), stream, pool, fill)
-    block = allocation.block
-    tensor = SimTensor(block.as_tensor(shape, strides, dtype), allocation)
-    if capture is not None:
-        capture.allocated.add((block, block.generation))
-    elif poison and block.generation:
-        block.unwritten = Unwritten(block.data, tensor.footprint().region, fill)
-    return tensor
-
-
-def new_pinned_tensor(shape: tuple[int, ...], dtype: torch.dtype, strides: tuple[int, ...]) -> PinnedTensor:
-    """Allocate pinned host memory, filled with garbage."""
-    block = Block(max(_bytes(shape, strides, dtype), 1), "pinned")
-    block.data.fill_(_fill_byte(dtype))
-    return PinnedTensor(block.as_tensor(shape, strides, dtype), block)

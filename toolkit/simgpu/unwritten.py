@@ -29,11 +29,16 @@ class Unwritten:
 
     def fill(self, region: Region) -> Callable[[], object]:
         """What fills the bytes of a region that are unwritten by now."""
-        target, value = region.bytes_in(self._data), self._value
-        if self._mask is None:
-            return lambda: target.fill_(value)
-        unwritten = region.bytes_in(self._mask).clone()
-        return lambda: target.masked_fill_(unwritten, value)
+        masks = None if self._mask is None else [each.clone() for each in region.pieces_in(self._mask)]
+
+        def fill() -> None:
+            for place, piece in enumerate(region.pieces_in(self._data)):
+                if masks is None:
+                    piece.fill_(self._value)
+                else:
+                    piece.masked_fill_(masks[place], self._value)
+
+        return fill
 
     def is_complete_with(self, region: Region) -> bool:
         """Note that a region is written; has everything been written now?"""
@@ -42,5 +47,6 @@ class Unwritten:
         if self._mask is None:
             with torch.inference_mode(False):
                 self._mask = torch.ones(self._data.shape, dtype=torch.bool, device="cpu")
-        region.bytes_in(self._mask).fill_(False)
+        for piece in region.pieces_in(self._mask):
+            piece.fill_(False)
         return False

@@ -1,0 +1,61 @@
+"""transformers' continuous batching on the simulated GPU: silent and right once its missing edges are added."""
+
+import contextlib
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from tests.toolkit.simgpu import transformers_batching as batching  # noqa: E402
+from toolkit import simgpu  # noqa: E402
+
+MODES = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.fixture(scope="module")
+def right():
+    """The tokens of its synchronous mode on the CPU."""
+    return batching.generate("cpu")
+
+
+def run(policy, use_async, graphs, mend):
+    with simgpu.as_cuda(policy, on_race="collect"), batching.mended() if mend else contextlib.nullcontext():
+        return batching.generate("cuda", use_async, graphs), simgpu.races()
+
+
+@pytest.mark.parametrize("policy", ["eager", "random:1"])
+@pytest.mark.parametrize(("use_async", "graphs"), MODES)
+def test_with_the_missing_edges_it_is_silent_and_right(right, policy, use_async, graphs):
+    tokens, races = run(policy, use_async, graphs, mend=True)
+    assert not races, races[0]
+    assert tokens == right
+
+
+@pytest.mark.parametrize(
+    ("use_async", "first", "second"),
+    [
+        (False, "self.write_index_storage[i, : len(group_write_indices)] = ", "index_copy_(0, write_index"),
+        (True, "self._bulk_input_tensor[: self.static_inputs, : q_len + 1].zero_()", "self._bulk_input_tensor"),
+    ],
+)
+def test_as_it_is_its_races_are_reported(right, use_async, first, second):
+    """Which, as docs/simulator.md says, transformers 5.23 has."""
+    tokens, races = run("eager", use_async, False, mend=False)
+    assert tokens == right, "on a lucky GPU"
+    assert {race.first.lane for race in races} == {"default"}, "one cause: what the default stream writes"
+    assert any(first in str(race.first.site) and second in str(race.second.site) for race in races)
+
+
+@pytest.mark.parametrize(("use_async", "force"), [(False, batching.slow_last_write), (True, batching.slow_reset)])
+def test_a_sleep_makes_its_races_happen(right, use_async, force):
+    """What the script does on a real GPU: with threads the window is as wide here."""
+
+    def attempt(mend):
+        with force(sleep=60_000_000):  # 40 ms
+            try:
+                return run("threads", use_async, False, mend)[0]
+            except RuntimeError:
+                return None
+
+    assert attempt(mend=False) != right
+    assert attempt(mend=True) == right

@@ -1,0 +1,167 @@
+"""transformers' continuous batching with a tiny model: code that was not written here, looked at by the simulator.
+
+On a machine with a GPU,
+
+    python -m tests.toolkit.simgpu.transformers_batching
+
+forces the races that the simulator finds in it, by a sleep before the operation that came first, and says whether the
+tokens change. docs/simulator.md (Code that was not written here) says what was found.
+"""
+
+import contextlib
+import types
+
+import torch
+import transformers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.generation.continuous_batching import input_outputs
+
+ASYNC, SYNC = input_outputs.ContinuousBatchingAsyncIOs, input_outputs.ContinuousBatchingIOs
+SLEEP_CYCLES = 400_000_000  # some 0.2 s on a current GPU
+WORDS = 97
+
+
+def make_model(device):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        attn_implementation="sdpa",
+    )
+    return LlamaForCausalLM(config).eval().to(device)
+
+
+def make_prompts():
+    numbers = torch.Generator().manual_seed(1)
+    return [torch.randint(1, WORDS, (3 + 4 * i,), generator=numbers).tolist() for i in range(6)]
+
+
+@contextlib.contextmanager
+def manager(device, use_async, graphs):
+    """A manager of continuous batching that is running."""
+    greedy = GenerationConfig(max_new_tokens=10, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    config = ContinuousBatchingConfig(
+        use_async_batching=use_async, use_cuda_graph=graphs, num_blocks=16, max_batch_tokens=32, page_size=16
+    )
+    model = make_model(device)
+    with model.continuous_batching_context_manager(greedy, continuous_batching_config=config) as running:
+        yield running
+
+
+def generate(device, use_async=False, graphs=False):
+    """The tokens of five requests, by name: two join later, they end at different times, and a sixth is cancelled."""
+    prompts, tokens = make_prompts(), {}
+    with torch.no_grad(), manager(device, use_async, graphs) as running:
+        for i in range(3):
+            running.add_request(prompts[i], request_id=f"r{i}", max_new_tokens=4 + 3 * i)
+        running.add_request(prompts[5], request_id="cancelled", max_new_tokens=100)
+        while len(tokens) < 5:
+            result = running.get_result(timeout=60)
+            if result is None:
+                raise RuntimeError(f"no more results: {sorted(tokens)}")
+            if result.error is not None:
+                raise RuntimeError(result.error)
+            if result.is_finished():
+                tokens[result.request_id] = result.generated_tokens
+            if len(tokens) == 1:
+                running.cancel_request("cancelled")
+                for i in range(3, 5):
+                    running.add_request(prompts[i], request_id=f"r{i}", max_new_tokens=10)
+    return tokens
+
+
+@contextlib.contextmanager
+def replaced(owner, name, make):
+    """`owner.name` replaced by `make(what it was)`."""
+    before = getattr(owner, name)
+    setattr(owner, name, make(before))
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def mended():
+    """With the edges that are missing in transformers 5.23."""
+
+    def prepare(before):
+        def prepare_batch_tensors(self, *args, **kwargs):
+            before(self, *args, **kwargs)
+            if self.compute_stream is not None:  # the batch was written on the current stream
+                self.compute_stream.wait_stream(torch.cuda.current_stream())
+
+        return prepare_batch_tensors
+
+    def settled(before):
+        def method(self, *args, **kwargs):
+            torch.cuda.synchronize()  # what still reads the buffers
+            before(self, *args, **kwargs)
+            torch.cuda.synchronize()  # what fills them, on the current stream
+
+        return method
+
+    with (
+        replaced(SYNC, "prepare_batch_tensors", prepare),
+        replaced(ASYNC, "__init__", settled),
+        replaced(ASYNC, "reset", settled),
+    ):
+        yield
+
+
+def slow_last_write(sleep=SLEEP_CYCLES):
+    """Synchronous mode: the current stream is busy when it comes to write a batch's indices."""
+
+    class Torch(types.ModuleType):
+        def __getattr__(self, name):
+            return getattr(torch, name)
+
+        def tensor(self, *args, **kwargs):
+            made = torch.tensor(*args, **kwargs)  # a blocking copy: what comes before it is done
+            if made.is_cuda:
+                torch.cuda._sleep(sleep)
+            return made
+
+    return replaced(input_outputs, "torch", lambda before: Torch("torch"))
+
+
+def slow_reset(sleep=SLEEP_CYCLES):
+    """Asynchronous mode: the current stream is busy when it comes to clear the inputs on the device."""
+
+    def make(before):
+        def _reset_static_tensors(self, full_reset=False):
+            if full_reset and self.device.type == "cuda":
+                torch.cuda._sleep(sleep)
+            before(self, full_reset)
+
+        return _reset_static_tensors
+
+    return replaced(SYNC, "_reset_static_tensors", make)
+
+
+def main():
+    right = generate("cpu")
+    cases = (
+        ("synchronous, the last write is late", False, False, slow_last_write),
+        ("asynchronous, the reset is late", True, False, slow_reset),
+        ("asynchronous with graphs, the reset is late", True, True, slow_reset),
+    )
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {torch.cuda.get_device_name()}")
+    for name, use_async, graphs, force in cases:
+        for mend in (False, True):
+            with force(), mended() if mend else contextlib.nullcontext():
+                try:
+                    found = "right tokens" if generate("cuda", use_async, graphs) == right else "WRONG tokens"
+                except RuntimeError as error:
+                    found = f"fails: {str(error).splitlines()[0]}"
+            print(f"{name}{', mended' if mend else ''}: {found}")
+
+
+if __name__ == "__main__":
+    main()
