@@ -101,9 +101,11 @@ class Event(Described, Mark):
         blocking: accepted for torch.cuda's sake; it changes how the host waits, not for what.
     """
 
-    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
-        if interprocess:
-            raise NotImplementedError("the simulated GPU has no interprocess events")
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False, external: bool = False
+    ) -> None:
+        if interprocess or external:
+            raise NotImplementedError("simgpu: interprocess events, and external events in graphs")
         super().__init__(enable_timing)
 
     def record(self, stream: Stream | None = None) -> None:
