@@ -7,8 +7,6 @@ the others nor do they wait for it. Not modelled: priorities (accepted and ignor
 from contextlib import suppress
 from types import TracebackType
 
-import torch
-
 from toolkit.simgpu.errors import DeviceError
 from toolkit.simgpu.events import Mark
 from toolkit.simgpu.handles import Described
@@ -126,8 +124,7 @@ def _stack() -> list[Stream]:
 
 def _note_choice() -> None:
     """Remember it for the backward pass, if there will be one."""
-    if torch.is_grad_enabled():
-        runtime.passes.log.note(current_stream())
+    runtime.passes.log.note(current_stream())
 
 
 def own_stream(name: str) -> Stream:
