@@ -51,8 +51,7 @@ class Runtime:
         self.thread = threading.local()  # .stack: the streams entered by this thread
         self.capture: Capture | None = None
         self.device_error: DeviceError | None = None
-        self.numbers = itertools.count(1)
-        self.places = itertools.count(1)
+        self.numbers, self.places = itertools.count(1), itertools.count(1)
         self.rng = torch.Generator("cpu").manual_seed(0)
         self.memory.reset()
 
