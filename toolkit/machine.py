@@ -51,7 +51,7 @@ class Steps:
 
     def launch(self) -> None:
         """Queue copy in, forward and copy out of one step on the current stream; nothing waits."""
-        host = torch.zeros(1, dtype=torch.int64, pin_memory=True)
+        host = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=True)
         inputs, results = (torch.empty(1, dtype=torch.int64, device=device.DEVICE) for _ in range(2))
         inputs.copy_(host, non_blocking=True)
         device.launch("forward", lambda ids, out: out.copy_(ids), [inputs], [results], self.machine.forward_ms)

@@ -5,6 +5,8 @@ calling thread's current stream has been given, and that stream comes behind the
 PyTorch makes the edges that the gradients need. Simplified: here the whole pass is one sequence, so that a change of
 stream always waits. What the program does beside it is checked as ever.
 
+Two threads that call backward() at the same time are not told apart.
+
 torch's engine calls from a thread of its own, which knows no current stream. The stream of a forward operation is found
 by the number that torch gives to each node of the autograd graph.
 """

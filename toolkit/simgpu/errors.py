@@ -61,16 +61,6 @@ class DeviceError(RuntimeError):
     """An operation failed on the device. As on CUDA it surfaces at a later synchronisation, and the device stays
     unusable (every later call raises it again) until `reset()`."""
 
-    @classmethod
-    def of(cls, operation: str, site: object, cause: BaseException) -> "DeviceError":
-        """The error for an operation, such as "forward on compute", that was launched at `site` and has failed."""
-        error = cls(
-            f"{operation} failed: {type(cause).__name__}: {cause}\n"
-            f"  it was launched at {site}\n  the device is unusable until reset()"
-        )
-        error.__cause__ = cause
-        return error
-
 
 class CaptureError(RuntimeError):
     """Something that CUDA does not permit while a stream is capturing a graph, or in replaying one."""

@@ -11,6 +11,7 @@ Not modelled: random numbers in a graph, updates of a graph, two captures at the
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from toolkit.simgpu.captures import Capture
 from toolkit.simgpu.errors import CaptureError
@@ -75,6 +76,12 @@ class CUDAGraph:
     def reset(self) -> None:
         """Forget the recording."""
         self._capture = self._last_replay = None
+
+    def _refused(self, *args: object, **kwargs: object) -> NoReturn:
+        raise NotImplementedError("simgpu: what a CUDAGraph tells of itself, and generators registered with one")
+
+    enable_debug_mode = debug_dump = instantiate = raw_cuda_graph = raw_cuda_graph_exec = _refused
+    register_generator_state = _refused
 
     def pool(self) -> Pool:
         """The pool of this graph, to be given to another one's capture."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from toolkit.simgpu.errors import DeviceError
 from toolkit.simgpu.sites import Site
 
 
@@ -43,3 +44,13 @@ class Operation:
         self.work = None
         self.after = []
         self.done = True
+
+
+def failure(operation: Operation, cause: BaseException) -> DeviceError:
+    """The error that an operation's failure surfaces as."""
+    error = DeviceError(
+        f"{operation.name} on {operation.lane} failed: {type(cause).__name__}: {cause}\n"
+        f"  it was launched at {operation.site}\n  the device is unusable until reset()"
+    )
+    error.__cause__ = cause
+    return error

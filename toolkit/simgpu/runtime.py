@@ -19,7 +19,7 @@ from toolkit.simgpu.edges import Edge
 from toolkit.simgpu.errors import CaptureError, DeviceError, Party, RaceError
 from toolkit.simgpu.locking import one_at_a_time
 from toolkit.simgpu.memory import Memory
-from toolkit.simgpu.operations import Operation
+from toolkit.simgpu.operations import Operation, failure
 from toolkit.simgpu.ordering import Actor, Wait
 from toolkit.simgpu.policies import make_policy
 from toolkit.simgpu.queues import Moment, Queue
@@ -174,13 +174,12 @@ class Runtime:
 
     def refuse_in_box(self, what: str) -> None:
         if self.in_box():
-            raise CaptureError(f"{what} is not permitted in a launched function, which is one operation of the device")
+            raise CaptureError(f"{what} is not permitted in a launched function, itself one operation of the device")
 
     def raise_device_error(self) -> None:
         """At a synchronisation: surface what failed on the device. From then on every launch raises it too."""
         if self.device_error is None and self.policy.failures:
-            operation, cause = self.policy.failures[0]
-            self.device_error = DeviceError.of(f"{operation.name} on {operation.lane}", operation.site, cause)
+            self.device_error = failure(*self.policy.failures[0])
         if self.device_error is not None:
             raise self.device_error
 

@@ -7,8 +7,6 @@ the others nor do they wait for it. Not modelled: priorities (accepted and ignor
 from contextlib import suppress
 from types import TracebackType
 
-import torch
-
 from toolkit.simgpu.errors import DeviceError
 from toolkit.simgpu.events import Mark
 from toolkit.simgpu.handles import Described
@@ -101,9 +99,11 @@ class Event(Described, Mark):
         blocking: accepted for torch.cuda's sake; it changes how the host waits, not for what.
     """
 
-    def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
-        if interprocess:
-            raise NotImplementedError("the simulated GPU has no interprocess events")
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False, external: bool = False
+    ) -> None:
+        if interprocess or external:
+            raise NotImplementedError("simgpu: interprocess events, and external events in graphs")
         super().__init__(enable_timing)
 
     def record(self, stream: Stream | None = None) -> None:
@@ -124,8 +124,7 @@ def _stack() -> list[Stream]:
 
 def _note_choice() -> None:
     """Remember it for the backward pass, if there will be one."""
-    if torch.is_grad_enabled():
-        runtime.passes.log.note(current_stream())
+    runtime.passes.log.note(current_stream())
 
 
 def own_stream(name: str) -> Stream:

@@ -568,6 +568,79 @@ def test_synchronising_in_a_capture_raises():
     accelerator.synchronize()
 
 
+def test_a_stream_that_is_forked_in_a_capture_is_captured_and_must_be_joined():
+    x, y, graph, capturing, side = filled(1), filled(0), accelerator.CUDAGraph(), new_stream("a"), new_stream("side")
+    with accelerator.graph(graph, stream=capturing):
+        x.add_(1)
+        side.wait_stream(capturing)
+        with accelerator.stream(side):
+            assert accelerator.is_current_stream_capturing()
+            y.copy_(x)
+        capturing.wait_stream(side)
+        y.mul_(10)
+    accelerator.synchronize()
+    assert (x.tolist(), y.tolist()) == ([1.0] * 4, [0.0] * 4)
+    for value in (20.0, 30.0):
+        graph.replay()
+        assert y.tolist() == [value] * 4
+
+
+def test_a_capture_with_a_stream_that_is_not_joined_raises():
+    x = filled(1)
+    with pytest.raises(RuntimeError):
+        capturing, side = new_stream("a"), new_stream("side")
+        with clean_capture() as pool, accelerator.graph(accelerator.CUDAGraph(), pool=pool, stream=capturing):
+            side.wait_stream(capturing)
+            with accelerator.stream(side):
+                x.add_(1)
+    assert x.tolist() == [1.0] * 4
+
+
+def test_a_stream_that_is_not_forked_works_on_beside_a_capture():
+    x, y, graph, side = filled(0), filled(0), accelerator.CUDAGraph(), new_stream("side")
+    with accelerator.graph(graph):
+        x.add_(1)
+        with accelerator.stream(side):
+            assert not accelerator.is_current_stream_capturing()
+            y.add_(1)
+    side.synchronize()
+    for _ in range(2):
+        graph.replay()
+    assert (x.tolist(), y.tolist()) == ([2.0] * 4, [1.0] * 4)
+
+
+# --- backward passes -------------------------------------------------------------------------------------------------
+
+
+def forward_on(side):
+    """A leaf and its loss, of which the first operation ran on `side` and the second on the current stream."""
+    weight = filled(2).requires_grad_()
+    side.wait_stream(accelerator.current_stream())
+    with accelerator.stream(side):
+        squares = weight * weight
+    accelerator.current_stream().wait_stream(side)
+    return weight, squares.sum()
+
+
+def test_a_backward_operation_runs_on_the_stream_of_its_forward_operation():
+    side = new_stream("side")
+    forward_on(side)[1].backward()  # the first time loads kernels, which may wait
+    weight, loss = forward_on(side)
+    accelerator.synchronize()
+    busy(side)
+    loss.backward()
+    assert not side.record_event().query() and weight.grad is not None
+    assert not accelerator.current_stream().record_event().query(), "backward did not wait for what side had before it"
+
+
+def test_gradients_are_ready_for_the_stream_that_called_backward():
+    side = new_stream("side")
+    weight, loss = forward_on(side)
+    busy(side)
+    loss.backward()
+    assert weight.grad.tolist() == [4.0] * 4
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 

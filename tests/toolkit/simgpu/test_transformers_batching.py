@@ -31,6 +31,16 @@ def test_with_the_missing_edges_it_is_silent_and_right(right, policy, use_async,
     assert tokens == right
 
 
+@pytest.mark.parametrize("use_async", [False, True])
+def test_requests_that_are_moved_to_the_host_and_back(use_async):
+    """Which is all on one stream, with pinned memory: nothing is missing there."""
+    right, _ = batching.generate_offloaded("cpu", False, num_blocks=32, gib=0.0)
+    with simgpu.as_cuda("lazy", on_race="collect"), batching.mended():
+        tokens, moved = batching.generate_offloaded("cuda", use_async, num_blocks=6, gib=0.001)
+        assert not simgpu.races(), simgpu.describe_races()
+    assert moved and tokens == right
+
+
 @pytest.mark.parametrize(
     ("use_async", "first", "second"),
     [

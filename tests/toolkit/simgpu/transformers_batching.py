@@ -16,6 +16,7 @@ import transformers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import input_outputs
+from transformers.generation.continuous_batching.offloading_manager import OffloadingManager
 
 ASYNC, SYNC = input_outputs.ContinuousBatchingAsyncIOs, input_outputs.ContinuousBatchingIOs
 SLEEP_CYCLES = 400_000_000  # some 0.2 s on a current GPU
@@ -74,6 +75,39 @@ def generate(device, use_async=False, graphs=False):
                 for i in range(3, 5):
                     running.add_request(prompts[i], request_id=f"r{i}", max_new_tokens=10)
     return tokens
+
+
+def generate_offloaded(device, use_async, num_blocks, gib):
+    """The tokens of five requests in a cache that is too small for them, so that some are moved to the host and back.
+
+    Returns:
+        the tokens in order, and how many requests were moved.
+    """
+    greedy = GenerationConfig(max_new_tokens=24, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    config = ContinuousBatchingConfig(
+        use_async_batching=use_async,
+        use_cuda_graph=False,
+        num_blocks=num_blocks,
+        max_batch_tokens=32,
+        page_size=16,
+        cpu_offload_space=gib,
+    )
+    moved = []
+
+    def counted(before):
+        def _offload_to_cpu(self, victims, tables):
+            names = before(self, victims, tables)
+            moved.extend(names)
+            return names
+
+        return _offload_to_cpu
+
+    prompts = [(prompt * 6)[: 12 + i] for i, prompt in enumerate(make_prompts()[:5])]
+    with torch.no_grad(), replaced(OffloadingManager, "_offload_to_cpu", counted):
+        outputs = make_model(device).generate_batch(
+            inputs=prompts, generation_config=greedy, continuous_batching_config=config, progress_bar=False
+        )
+    return [each.generated_tokens for each in outputs.values()], len(moved)
 
 
 @contextlib.contextmanager
