@@ -41,7 +41,7 @@ serve-ray: setup ## the OpenAI API on several engines: make serve-ray [MODEL=] [
 
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long' -n auto --maxprocesses 4
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long' -n auto --maxprocesses 4 --dist worksteal
 
 # Exit code 3 of the set-up: there is no Ray for this system, and it has said so.
 test-ray: setup ## the tests that need Ray, and those with the official client of the API
@@ -51,7 +51,7 @@ test-ray: setup ## the tests that need Ray, and those with the official client o
 	*) exit 1 ;; esac
 
 test-long: setup ## the long sweeps that make test leaves out
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m long -n auto --maxprocesses 4
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m long -n auto --maxprocesses 4 --dist worksteal
 
 testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
 	@COURSE_CODE=solutions $(VENV) -m pytest -m '(gpu or both) and not long'

@@ -277,6 +277,7 @@ def results_of(answer):
     return run_with(ROOT, files_with_tests(exercise), overlay, (exercise.id,))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_right_answer_is_accepted(name):
     """All tests of its exercise pass."""

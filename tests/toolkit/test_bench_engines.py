@@ -112,6 +112,7 @@ def test_the_hosts_work_counts_while_the_batch_is_full():
     engine.close()
 
 
+@pytest.mark.long
 @without_gpu
 def test_their_activity_is_taken_while_all_rows_decode(monkeypatch):
     """Timeline and profiler look on for their steps, and the rest is served; requests that end too early are told."""
@@ -181,6 +182,7 @@ def lent_kernel(monkeypatch):
     flash_utils._loaded_implementation = None
 
 
+@pytest.mark.long
 @without_gpu
 def test_the_lent_kernel_is_what_transformers_calls(monkeypatch, lent_kernel):
     """This release of transformers finds the kernel where it is put, and answers with it as with its own attention."""

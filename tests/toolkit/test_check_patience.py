@@ -62,6 +62,7 @@ def test_a_file_that_never_ends_loading_is_one_line(toy, solve, edit):
         check("91", toy, limit=1)
 
 
+@pytest.mark.long
 def test_an_exercise_that_hangs_in_three_tests_is_left(toy, solve, capsys):
     """Three tests of an exercise that do not end, here in C, are enough: the others are left out, which is said."""
     solve("import itertools; sum(itertools.count())")
@@ -74,6 +75,7 @@ def test_an_exercise_that_hangs_in_three_tests_is_left(toy, solve, capsys):
     assert "  After 3 tests that did not end, the tests that were left were not run.\n" in out
 
 
+@pytest.mark.long
 def test_a_loop_in_the_test_names_the_tests_line(toy, solve, capsys):
     """Where the test waits for what the learner's code never does, it is the test's line that is given."""
     solve()

@@ -128,6 +128,7 @@ def test_compiled_gives_the_same(merge, backend, no_old_compilations):
     assert not any("forward" in vars(module) for module in model.modules()), "undo has left something compiled"
 
 
+@pytest.mark.long
 def test_layers_and_sizes_share_compilations(no_old_compilations):
     """Neither another layer nor another number of tokens compiles again (one token does: it is a case of its own)."""
     compilations = []

@@ -23,7 +23,7 @@ def run(policy, use_async, graphs, mend):
         return batching.generate("cuda", use_async, graphs), simgpu.races()
 
 
-@pytest.mark.parametrize("policy", ["eager", "random:1"])
+@pytest.mark.parametrize("policy", ["eager", pytest.param("random:1", marks=pytest.mark.long)])
 @pytest.mark.parametrize(("use_async", "graphs"), MODES)
 def test_with_the_missing_edges_it_is_silent_and_right(right, policy, use_async, graphs):
     tokens, races = run(policy, use_async, graphs, mend=True)
