@@ -20,7 +20,7 @@ REPLICA = "ServeReplica:serving:Replica"
 WORKING = REPLICA + ".handle_request"
 WAITING = 10
 HELLO = {"model": "tiny", "prompt": "Hello there", "max_tokens": 300, "temperature": 1.0}
-# Without a seed an answer may end after a few tokens, before a test sees which replica has it; with this one, after 742.
+# Without a seed an answer may end after a few tokens, before a test sees which replica has it; this one has 742.
 LASTS = HELLO | {"seed": 5}
 HANGS = {"model": "tiny", "prompt": "7 bytes", "max_tokens": 1}
 
