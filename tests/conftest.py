@@ -22,6 +22,7 @@ from toolkit.errors import UserError  # noqa: E402
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(optionalhook=True)  # a check runs without plugins, so without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more process than there are cores: some tests wait for what they have started."""
     return (os.cpu_count() or 1) + 1
