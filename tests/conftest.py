@@ -22,12 +22,6 @@ from toolkit.errors import UserError  # noqa: E402
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(optionalhook=True)  # a check runs without plugins, so without xdist
-def pytest_xdist_auto_num_workers() -> int:
-    """One more process than there are cores: some tests wait for what they have started."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_configure() -> None:
     # A runner that has chosen already (a check, a planted mistake) stands.
     if course.current() is None:
