@@ -28,7 +28,6 @@ class Live:
 
     Attributes:
         steps_allowed: None: the engine runs freely; otherwise it waits for each step until it may make one (`held`).
-        stands_still: it waits so, with a step that it may not make.
     """
 
     def __init__(self, places: int = PLACES, limits: Limits | None = None, key: str | None = None) -> None:
@@ -44,7 +43,6 @@ class Live:
             stream_text=False,
         )
         self.steps_allowed: Queue[None] | None = None
-        self.stands_still = False
         step = self.engine.step
 
         def held_back() -> Any:
@@ -52,11 +50,11 @@ class Live:
             while allowed is not None and self.steps_allowed is allowed:
                 try:
                     allowed.get_nowait()
-                    break
+                    outputs = step()
+                    allowed.task_done()
+                    return outputs
                 except Empty:
-                    self.stands_still = True
                     time.sleep(0.002)
-            self.stands_still = False
             return step()
 
         self.engine.step = held_back  # type: ignore[method-assign]
@@ -69,6 +67,11 @@ class Live:
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         assert self.started.wait(LONG), "the server does not start"
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the engine is held and has finished all steps that it was allowed."""
+        return self.steps_allowed is not None and self.steps_allowed.unfinished_tasks == 0
 
     def run(self) -> None:
         asyncio.run(self.server.serve([self.socket]))
