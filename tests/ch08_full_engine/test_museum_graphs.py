@@ -300,6 +300,7 @@ def test_two_widths_give_the_right_tokens(policy: str, noted: Noted):
     )
 
 
+@pytest.mark.long
 @pytest.mark.overlap
 def test_the_museums_engines_are_as_fast_as_their_chapters():
     """With graphs, too: chapter 6's engine and the museum's take the same simulated time."""

@@ -201,7 +201,11 @@ def test_a_mistake_that_recovery_would_hide_is_seen_mutant(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("prefix_sharing", "asynchronous"),
-    [(True, True), (False, True), (True, False)],
+    [
+        (True, True),
+        pytest.param(False, True, marks=pytest.mark.long),
+        pytest.param(True, False, marks=pytest.mark.long),
+    ],
     ids=["shared", "unshared", "synchronous"],
 )
 @pytest.mark.parametrize("kind", ["eos", "stop"])

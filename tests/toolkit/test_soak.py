@@ -97,6 +97,7 @@ def test_a_lost_end_is_found_mutant(answers: Answers, monkeypatch: pytest.Monkey
     assert re.search("terminal output|name is in use", fault_found(answers, monkeypatch, "cancel", planted))
 
 
+@pytest.mark.long
 def test_a_leak_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
     """Something small is kept for each request for ever."""
     kept = []
