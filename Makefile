@@ -11,7 +11,7 @@ endif
 RAY := .venv-ray/bin/python
 
 # What a learner gave on the command line, as flags; nothing for what was left out.
-RUN_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(TOKENS),--tokens '$(TOKENS)')
+RUN_FLAGS = $(if $(MODEL),--model "$$MODEL") $(if $(PROMPTS),--prompts "$$PROMPTS") $(if $(TOKENS),--tokens "$$TOKENS")
 
 .PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
@@ -28,16 +28,16 @@ run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.j
 
 # Another HOST than this machine's own needs a key in the environment variable SERVE_API_KEY.
 serve: setup ## the OpenAI API over HTTP: make serve [MODEL=tiny] [PORT=8000] [HOST=127.0.0.1]
-	@$(VENV) -m toolkit.commands.serve $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(if $(HOST),--host '$(HOST)')
+	@$(VENV) -m toolkit.commands.serve $(if $(MODEL),--model "$$MODEL") $(if $(PORT),--port "$$PORT") $(if $(HOST),--host "$$HOST")
 
 # Where it ends before the end (Ctrl-C, a full disk), the same command goes on with the answers that are there.
 run-ray: setup ## a file of prompts answered by several engines: make run-ray [MODEL=] [PROMPTS=] [TOKENS=] [ANSWERS=] [REPLICAS=2]
 	@$(VENV) -m toolkit.bootstrap_ray
-	@$(RAY) -m toolkit.commands.run_ray $(RUN_FLAGS) $(if $(ANSWERS),--answers '$(ANSWERS)') $(if $(REPLICAS),--replicas '$(REPLICAS)')
+	@$(RAY) -m toolkit.commands.run_ray $(RUN_FLAGS) $(if $(ANSWERS),--answers "$$ANSWERS") $(if $(REPLICAS),--replicas "$$REPLICAS")
 
 serve-ray: setup ## the OpenAI API on several engines: make serve-ray [MODEL=] [PORT=8000] [REPLICAS=2] [AFFINE=1]
 	@$(VENV) -m toolkit.bootstrap_ray
-	@$(RAY) -m toolkit.commands.serve_ray $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(if $(REPLICAS),--replicas '$(REPLICAS)') $(if $(AFFINE),--affine)
+	@$(RAY) -m toolkit.commands.serve_ray $(if $(MODEL),--model "$$MODEL") $(if $(PORT),--port "$$PORT") $(if $(REPLICAS),--replicas "$$REPLICAS") $(if $(AFFINE),--affine)
 
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
@@ -77,7 +77,7 @@ watch: setup ## the same at every save: make watch CH=2, or EX=2.1
 	@$(VENV) -m toolkit.commands.learner.watch $(or $(EX),$(CH))
 
 hint: setup ## the next hint for an exercise: make hint EX=2.1; for a bug of the museum a guess: EX=8.6 GUESS="..."
-	@$(VENV) -m toolkit.commands.exercises.hint $(EX) $(if $(GUESS),--guess '$(GUESS)')
+	@$(VENV) -m toolkit.commands.exercises.hint $(EX) $(if $(GUESS),--guess "$$GUESS")
 
 progress: setup ## which exercises are solved
 	@$(VENV) -m toolkit.commands.exercises.progress

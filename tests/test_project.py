@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -59,3 +61,22 @@ def test_the_containers_use_what_is_there():
     assert json.loads(read(".devcontainer/devcontainer.json"))["postCreateCommand"] == "python3 toolkit/bootstrap.py"
     copied = re.search(r"^COPY (\S+) (\S+) \./$", read("binder/Dockerfile"), re.M)
     assert copied is not None and all((ROOT / name).is_file() for name in copied.groups())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize(
+    ("target", "variable", "flag"),
+    [
+        ("run", "MODEL", "--model"),
+        ("serve", "HOST", "--host"),
+        ("run-ray", "ANSWERS", "--answers"),
+        ("hint", "GUESS", "--guess"),
+    ],
+)
+def test_make_hands_over_what_was_typed(target: str, variable: str, flag: str):
+    """With an apostrophe, spaces and quotes in it, as a sentence or the name of a folder may have."""
+    typed = 'it\'s "here"; and there'
+    command = ["make", target, "EX=8.6", f"{variable}={typed}", "PYTHON=true"]
+    shown = "VENV=printf '%s|'", "RAY=printf '%s|'"
+    done = subprocess.run([*command, *shown], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{flag}|{typed}|" in done.stdout, done.stdout + done.stderr
