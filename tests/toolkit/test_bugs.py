@@ -224,11 +224,12 @@ def test_metadata_of_bugs_is_validated(museum, file, old, new, problem):
 def test_a_race_report_is_shown_after_a_guess(museum, capsys):
     """Until then the symptom, and how to write down a guess; afterwards the whole message, and the guess."""
     tests = museum / "tests/ch91_second/test_mean.py"
-    report = "seen: {seen}\\nRACE on numbers (2,)\\n  1st writes: mean at line 3"
+    report = "seen: {seen}; 2 races, the first one:\\nRACE on numbers (2,)\\n  1st writes: mean at line 3"
     tests.write_text(TESTS.replace("seen: {seen}", report))
     check("91.3", museum)
     printed = capsys.readouterr().out
     assert "the mean of nothing should be 0" in printed and 'make hint EX=91.3 GUESS="..."' in printed
+    assert "seen: an error; 2 races\n" in printed
     assert "RACE" not in printed and "1st writes" not in printed and "your guess" not in printed
     assert take_guess("91.3", "the check for one number", museum).startswith("91.3 Mean: noted.")
     check("91.3", museum)

@@ -8,6 +8,8 @@ A report names two lines and the missing edge, which is most of the answer. A gu
 learns from.
 """
 
+import re
+
 from toolkit.commands.exercises.metadata import Exercise
 from toolkit.errors import UserError
 
@@ -24,7 +26,7 @@ def without_report(lines: list[str], exercise: Exercise) -> list[str]:
         if REPORT in line:
             told = [*lines[:number], line.partition(REPORT)[0].rstrip()]
             return [
-                *(text for text in told if text),
+                *(re.sub(r"[;,] the first one:$", "", text) for text in told if text),
                 "The simulated GPU reported a race. Where do you think the bug is? Write it down, in a sentence:",
                 f'  make hint EX={exercise.id} GUESS="..."',
                 "Then make check shows the report.",
