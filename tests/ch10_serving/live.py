@@ -43,6 +43,7 @@ class Live:
             stream_text=False,
         )
         self.steps_allowed: Queue[None] | None = None
+        self.asks = False  # for a step, and may not make it
         step = self.engine.step
 
         def held_back() -> Any:
@@ -50,11 +51,15 @@ class Live:
             while allowed is not None and self.steps_allowed is allowed:
                 try:
                     allowed.get_nowait()
-                    outputs = step()
-                    allowed.task_done()
-                    return outputs
                 except Empty:
+                    self.asks = True
                     time.sleep(0.002)
+                    continue
+                self.asks = False
+                outputs = step()
+                allowed.task_done()
+                return outputs
+            self.asks = False
             return step()
 
         self.engine.step = held_back  # type: ignore[method-assign]
@@ -70,8 +75,11 @@ class Live:
 
     @property
     def stands_still(self) -> bool:
-        """Whether the engine is held and has finished all steps that it was allowed."""
-        return self.steps_allowed is not None and self.steps_allowed.unfinished_tasks == 0
+        """Whether the engine has finished all steps that it was allowed, and asks for the next one.
+
+        Before it asks, its thread may still hand out the last step's outputs, and take commands.
+        """
+        return self.asks and self.steps_allowed is not None and self.steps_allowed.unfinished_tasks == 0
 
     def run(self) -> None:
         asyncio.run(self.server.serve([self.socket]))
