@@ -13,15 +13,15 @@ RAY := .venv-ray/bin/python
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model "$$MODEL") $(if $(PROMPTS),--prompts "$$PROMPTS") $(if $(TOKENS),--tokens "$$TOKENS")
 
-.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress bench soak record figures exercises lessons lint
+.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress bench soak record wheelhouse figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'Where python3 is older than 3.11, name another one: make run PYTHON=python3.12'
 
-setup: ## only the set-up that every other target does first
-	@$(PYTHON) toolkit/bootstrap.py
+setup: ## only the set-up that every other target does first; without a network: make setup FROM=/media/stick/wheels
+	@$(PYTHON) toolkit/bootstrap.py $(if $(FROM),--from "$$FROM")
 
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
 	@$(VENV) -m toolkit.commands.run $(RUN_FLAGS)
@@ -93,6 +93,9 @@ RECORD = $(if $(filter replicas,$(CH)),$(RAY),$(VENV))
 record: setup ## measure what a chapter's figures show, on this machine: make record CH=4 [DEVICE=cpu]
 	@$(if $(filter replicas,$(CH)),$(VENV) -m toolkit.bootstrap_ray)
 	@$(RECORD) -m figures.record $(CH) $(if $(DEVICE),--device $(DEVICE))
+
+wheelhouse: setup ## for a room without a network: make wheelhouse TO=/media/stick [FOR=linux,macos,windows] [PYTHONS=3.11,3.12]
+	@$(VENV) -m toolkit.commands.wheelhouse "$$TO" $(if $(FOR),--for "$$FOR") $(if $(PYTHONS),--pythons "$$PYTHONS")
 
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw
