@@ -18,7 +18,9 @@ from toolkit.simgpu.as_cuda import as_cuda
 from toolkit.simgpu.policies import make_policy
 
 OURS = (__file__, runpy.__file__, "<frozen runpy>")  # what the program's own traceback does not show
-PAGE_NEEDS = "--html needs toolkit.timeline and Bokeh (pip install bokeh)"
+PAGE_NEEDS = (
+    "--html needs bokeh and matplotlib (pip install bokeh matplotlib), and toolkit.timeline beside this package"
+)
 
 
 def main() -> int:
