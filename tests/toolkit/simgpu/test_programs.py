@@ -18,7 +18,7 @@ def programs():
 
 
 @pytest.mark.parametrize("policy", ["eager", "random:3"])
-@pytest.mark.parametrize("path", programs())
+@pytest.mark.parametrize("path", list(programs()))
 def test_a_program_runs_as_it_is(path, policy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
