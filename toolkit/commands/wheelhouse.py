@@ -12,6 +12,7 @@ torch's CPU build is taken, 0.2 GB and not several; --cuda takes the one for NVI
 
 import argparse
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -134,7 +135,8 @@ def pip(verb: str, *arguments: str) -> list[str]:
 
 def run(doing: str, command: list[str]) -> str:
     """What a command prints. Raises UserError with its first line about an error if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}  # uv takes 13 otherwise, torch needs 14
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
         reason = next((line for line in lines if line.lower().startswith("error")), *lines[-1:] or ["it says nothing"])
