@@ -14,8 +14,15 @@ class Picture(Figure):
         super().__init__(figsize=(width, height), dpi=110, layout="constrained")
         FigureCanvasAgg(self)
 
-    def _repr_png_(self) -> bytes:
-        return png_bytes(self)
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        """The image, and the text alternative for readers who do not see it, under the name that notebooks give it."""
+        return png_bytes(self), {"alt": titles(self)}
+
+
+def titles(figure: Figure) -> str:
+    """What is written over the figure and over its parts: what it shows, in one line."""
+    parts = [figure.get_suptitle(), *(axes.get_title(loc="left") for axes in figure.axes)]
+    return "; ".join(" ".join(part.split()) for part in parts if part.strip())
 
 
 def png_bytes(figure: Figure) -> bytes:
