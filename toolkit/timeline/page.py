@@ -18,8 +18,9 @@ from toolkit.timeline.recording import Recording
 
 HOW_TO_READ = (
     "Zoom with the wheel and move by dragging, or with the buttons at the right (the Tab key leads there, Enter presses "
-    "one); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and which line of the program made it. A click on an entry of the legend "
-    "hides or shows what belongs to it. The whole run is here, before and behind what is seen first."
+    "one); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and "
+    "which line of the program made it. A click on an entry of the legend hides or shows what belongs to it. The whole "
+    "run is here, before and behind what is seen first."
 )
 LICENCE = (
     "Drawn with Bokeh {}, whose script is part of this file: Copyright (c) Anaconda, Inc., and Bokeh Contributors, BSD "
@@ -41,10 +42,12 @@ footer {{ color: #666666; font-size: 0.8em; }}
 {bokeh}
 </head>
 <body>
+<main>
 <h1>{title}</h1>
 <p>{how}</p>
 <div class="chart">{chart}</div>
 {report}
+</main>
 <footer>{licence}</footer>
 {script}
 </body>

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
-from toolkit.commands.site.check import check
+from toolkit.commands.site.check import SITE, check
 from toolkit.commands.site.timelines import FOLDER, PAGES
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 
-SITE = ROOT / "build" / "site"
 SCRATCH = ROOT / "build" / "site-scratch"  # Sphinx's own files
 
 

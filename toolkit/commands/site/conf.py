@@ -1,7 +1,5 @@
 """Sphinx's settings. The repository itself is the source folder, so that links hold there and on the site alike."""
 
-from toolkit.course import ROOT
-
 project = "Asynchronous LLM inference, step by step"
 language = "en"
 html_title = project
@@ -20,12 +18,13 @@ nb_execution_mode = "off"  # outputs are those that are committed
 nb_code_prompt_show = "Show what comes out"
 nb_code_prompt_hide = "Hide what comes out"
 myst_heading_anchors = 4
-suppress_warnings = ["mystnb.unknown_mime_type"]
 highlight_language = "text"
 
 html_theme = "furo"
-html_static_path = ["site.css"]
+html_static_path = ["site.css", "site.js"]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
+html_use_index = False
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
