@@ -17,8 +17,8 @@ from toolkit.timeline.plot import full_title
 from toolkit.timeline.recording import Recording
 
 HOW_TO_READ = (
-    "Zoom with the wheel and move by dragging, or with the buttons at the right (the Tab key leads there, Enter presses "
-    "one); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and "
+    "Zoom by the wheel, move by dragging, or with the buttons at the right (the Tab key leads there, Enter presses "
+    "them); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and "
     "which line of the program made it. A click on an entry of the legend hides or shows what belongs to it. The whole "
     "run is here, before and behind what is seen first."
 )

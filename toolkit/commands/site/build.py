@@ -1,4 +1,7 @@
-"""Builds the site into build/site, and checks it: `make site`, or .venv-site/bin/python -m toolkit.commands.site.build"""
+"""Builds the site into build/site, and checks it. `make site`
+
+.venv-site/bin/python -m toolkit.commands.site.build
+"""
 
 import shutil
 from pathlib import Path

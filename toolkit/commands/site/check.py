@@ -1,6 +1,6 @@
 """Checks the site as it was built, without a network: links, pictures, headings, and what a page weighs.
 
-    .venv/bin/python -m toolkit.commands.site.check [FOLDER]     # build/site; exit code 1 where something is wrong
+.venv/bin/python -m toolkit.commands.site.check [FOLDER]     # build/site; exit code 1 where something is wrong
 """
 
 import argparse
@@ -72,7 +72,7 @@ def wrong_links(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
     """Addresses within the site that lead nowhere, and what a page would load from elsewhere."""
     for tag, address in page.addresses({**LOADED, **OTHER_PAGES}):
         target = page.target(address)
-        if address.startswith("/"):  # a site may lie below a host's first folder
+        if address.startswith("/") and target is not None:  # a site may lie below a host's first folder
             yield f"{address} begins at the host's root; it must be relative"
         elif target is None:
             if tag.name in LOADED:

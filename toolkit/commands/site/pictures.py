@@ -1,4 +1,4 @@
-"""Pictures on the site: outputs get the text alternative that the notebook has for them, timelines a page to zoom into."""
+"""Pictures on the site: outputs get their text alternative from the notebook, timelines a page to zoom into."""
 
 import html
 import json
@@ -49,12 +49,18 @@ def _is_output(node: nodes.Node) -> bool:
 def add_timelines(app: Sphinx, document: nodes.document) -> None:
     """Under each picture of a run that there is an interactive timeline of, put that, folded and loaded when opened."""
     for image in list(document.findall(nodes.image)):
-        below: nodes.Element = image
-        while not isinstance(below.parent, (nodes.document, nodes.section)) and below.get("nb_element") != "mime_bundle":
-            below = below.parent
         for page in pages_of(image["alt"] if _is_output(image) else Path(image["uri"]).stem):
-            at = below.parent.index(below) + 1
-            below.parent.insert(at, nodes.raw("", _zoom(page, app.env.docname), format="html"))
+            block = _block_of(image)
+            zoom = nodes.raw("", _zoom(page, app.env.docname), format="html")
+            block.parent.insert(block.parent.index(block) + 1, zoom)
+
+
+def _block_of(image: nodes.Element) -> nodes.Element:
+    """The paragraph that a picture is in, or what holds it as an output."""
+    block = image
+    while not isinstance(block.parent, (nodes.document, nodes.section)) and block.get("nb_element") != "mime_bundle":
+        block = block.parent
+    return block
 
 
 def _zoom(page: Page, document: str) -> str:

@@ -3,11 +3,10 @@
 Sphinx would offer such a file for download, and forget the line.
 """
 
-import os
+import html
 import posixpath
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from docutils import nodes
 from pygments import highlight
@@ -28,43 +27,42 @@ def keep_line_numbers(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = LINE.sub(r"](path:\1\2)", source[0])
 
 
-def link_to_pages(app: Sphinx, document: nodes.document) -> None:
-    """Turn downloads, which is what links to files have become, into links to pages."""
-    here = posixpath.dirname(app.env.docname)
-    for link in list(document.findall(addnodes.download_reference)):
-        name, _, line = link["reftarget"].partition("#L")
-        path = posixpath.normpath(posixpath.join(here, name))
-        if not (ROOT / path).is_file():
-            continue  # Sphinx says that it is missing
-        linked_files(app).add(path)
-        to = f"{page_of(path)}.html" + (f"#L-{line}" if line else "")
-        link.replace_self(nodes.reference("", "", *link.children, refuri=posixpath.relpath(to, here or ".")))
+class Sources:
+    """The files that are linked to, by their paths in the repository, and their pages."""
 
+    def __init__(self) -> None:
+        self.linked: set[str] = set()
 
-def linked_files(app: Sphinx) -> set[str]:
-    if not hasattr(app, "linked_files"):
-        app.linked_files = set()  # type: ignore[attr-defined]
-    return app.linked_files  # type: ignore[attr-defined]
+    def link_to_pages(self, app: Sphinx, document: nodes.document) -> None:
+        """Turn downloads, which is what links to files have become, into links to pages."""
+        here = posixpath.dirname(app.env.docname)
+        for link in list(document.findall(addnodes.download_reference)):
+            name, _, line = link["reftarget"].partition("#L")
+            path = posixpath.normpath(posixpath.join(here, name))
+            if (ROOT / path).is_file():  # otherwise Sphinx says that it is missing
+                self.linked.add(path)
+                to = f"{page_of(path)}.html" + (f"#L-{line}" if line else "")
+                link.replace_self(nodes.reference("", "", *link.children, refuri=posixpath.relpath(to, here or ".")))
+
+    def pages(self, app: Sphinx) -> Iterator[tuple[str, dict[str, object], str]]:
+        """The pages, as Sphinx takes them: name, what the template gets, template."""
+        formatter = HtmlFormatter(linenos="inline", linespans="L", cssclass="highlight", wrapcode=True)
+        for path in sorted(self.linked):
+            try:
+                lexer = get_lexer_for_filename(path)
+            except ClassNotFound:
+                lexer = TextLexer()
+            code = highlight((ROOT / path).read_text(encoding="utf-8"), lexer, formatter)
+            yield page_of(path), {"title": path, "body": f"<h1>{html.escape(path)}</h1>\n{code}"}, "page.html"
 
 
 def page_of(path: str) -> str:
     return f"code/{path}"
 
 
-def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, object], str]]:
-    """The pages, as Sphinx takes them: name, what the template gets, template."""
-    formatter = HtmlFormatter(linenos="inline", linespans="L", cssclass="highlight", wrapcode=True)
-    for path in sorted(linked_files(app)):
-        try:
-            lexer = get_lexer_for_filename(path)
-        except ClassNotFound:
-            lexer = TextLexer()
-        code = highlight((ROOT / path).read_text(encoding="utf-8"), lexer, formatter)
-        yield page_of(path), {"title": path, "body": f"<h1>{path}</h1>\n{code}"}, "page.html"
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
+    sources = Sources()
     app.connect("source-read", keep_line_numbers)
-    app.connect("doctree-read", link_to_pages, priority=400)  # before Sphinx collects downloads
-    app.connect("html-collect-pages", source_pages)
+    app.connect("doctree-read", sources.link_to_pages, priority=400)  # before Sphinx collects downloads
+    app.connect("html-collect-pages", sources.pages)
     return {"parallel_read_safe": False}

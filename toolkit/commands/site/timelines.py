@@ -1,4 +1,4 @@
-"""The timelines to zoom into: pages of their own, made when the site is built, each named under the picture it belongs to.
+"""The timelines to zoom into: pages of their own, made when the site is built.
 
 Most are recordings from figures/data. Two are runs on the simulated GPU, which also knows events and races.
 """
@@ -6,10 +6,13 @@ Most are recordings from figures/data. Two are runs on the simulated GPU, which 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from figures import choose_device
 from toolkit import course
+from toolkit.commands.decoding import Load, serve
+from toolkit.models import load_model
 from toolkit.recordings import DATA, read_recording
 from toolkit.timeline import Recording, export_html, in_turns, steady
 
@@ -43,20 +46,15 @@ class Page:
 
 
 def recorded(name: str, sets: int = 1) -> Recording:
-    """The recording that the picture of that name is drawn from; its engine takes so many sets of IO buffers in turns."""
+    """The recording that the picture of that name is drawn from; its engine has so many sets of IO buffers."""
     data = read_recording(DATA / str(choose_device((name,), DATA)) / f"{name}.json")
     recording = steady(Recording.from_rows(data["rows"], data["device"]))
     return recording if sets == 1 else in_turns(recording, sets)
 
 
 def simulated(chapter: str) -> Recording:
-    """A chapter's engine on the simulated GPU, as its lesson runs it: with the reference solution and the tiny model."""
+    """A chapter's engine on the simulated GPU, as its lesson runs it: reference solution, tiny model."""
     course.use("solutions")
-    from importlib import import_module
-
-    from toolkit.commands.decoding import Load, serve
-    from toolkit.models import load_model
-
     build = import_module(f"{course.find_chapter(chapter)}.build").build
     return serve(build, Load(load_model("tiny", device="cpu").model)).recording
 
