@@ -13,7 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, Request, Response, sync_playwright
 
 from toolkit.commands.site.check import MOST_BYTES, SITE
 from toolkit.errors import UserError, exit_cleanly
@@ -75,7 +75,7 @@ def look(site: Path, browser: str) -> list[str]:
             page = program.new_page(viewport=size, color_scheme=theme)
             said: list[str] = []
             page.on("pageerror", lambda error, said=said: said.append(f"its script fails: {error}"))
-            page.on("requestfailed", lambda request, said=said: said.append(f"cannot fetch {request.url}"))
+            page.on("requestfailed", partial(_note_failure, said))
             page.on("response", partial(_note_refusal, said))
             for address in [*chosen(site), SEARCH]:
                 page.goto(f"{root}/{address}", wait_until="networkidle")
@@ -89,6 +89,11 @@ def look(site: Path, browser: str) -> list[str]:
                 found.append(f"{address}: as bright in a dark theme")
         program.close()
     return found
+
+
+def _note_failure(said: list[str], request: Request) -> None:
+    if request.failure != "net::ERR_ABORTED":  # as a timeline is, which was unfolded, when the next page is opened
+        said.append(f"cannot fetch {request.url}: {request.failure}")
 
 
 def _note_refusal(said: list[str], answer: Response) -> None:
