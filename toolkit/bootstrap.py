@@ -183,7 +183,7 @@ def say(line: str) -> None:
 def without_network(folder: Path) -> None:
     """Let pip, here and in all processes that this one starts, take wheels from the folder and from nowhere else."""
     if not any(folder.glob("*.whl")):
-        raise SetUpError(f"--from {folder}: no wheels are there; name the folder wheels that make wheelhouse has filled")
+        raise SetUpError(f"--from {folder}: no wheels are there; name the folder wheels that make wheelhouse filled")
     os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder.absolute()))
 
 
