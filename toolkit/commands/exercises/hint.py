@@ -6,6 +6,7 @@ the place of the solution.
 
 import argparse
 import textwrap
+import time
 from pathlib import Path
 
 from toolkit.commands.exercises.exhibits import note_guess
@@ -29,6 +30,7 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
         solution = f"solutions/{exercise.chapter}/{exercise.file}"
         return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution stands in {solution}."
     state.hints[exercise.id] = shown + 1
+    state.work_on(exercise.id).touch(time.time())
     save_state(state, root)
     rest = f"More: make hint EX={exercise.id}" if shown + 1 < total else f"Then: make check EX={exercise.id}"
     return f"{title}: hint {shown + 1} of {total}\n{wrap(exercise.hints[shown])}\n{rest}"
