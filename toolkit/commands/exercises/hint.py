@@ -15,6 +15,7 @@ from toolkit.commands.exercises.state import load_state, save_state
 from toolkit.commands.learner.start import ensure
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
+from toolkit.withheld import is_withheld
 
 
 def next_hint(id_: str, root: Path = ROOT) -> str:
@@ -28,7 +29,8 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     if shown >= total:
         listed = "\n".join(wrap(f"{number}. {hint}") for number, hint in enumerate(exercise.hints, start=1))
         solution = f"solutions/{exercise.chapter}/{exercise.file}"
-        return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution stands in {solution}."
+        where = "comes with a later release" if is_withheld(root / solution) else f"stands in {solution}"
+        return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution {where}."
     state.hints[exercise.id] = shown + 1
     state.work_on(exercise.id).touch(time.time())
     save_state(state, root)
