@@ -13,7 +13,7 @@ RAY := .venv-ray/bin/python
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model "$$MODEL") $(if $(PROMPTS),--prompts "$$PROMPTS") $(if $(TOKENS),--tokens "$$TOKENS")
 
-.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress bench soak record figures exercises lessons lint
+.PHONY: help setup run run-ray serve serve-ray test test-ray test-long testgpu start update reset lab check watch hint progress report collect release bench soak record figures exercises lessons lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -81,6 +81,17 @@ hint: setup ## the next hint for an exercise: make hint EX=2.1; for a bug of the
 
 progress: setup ## which exercises are solved
 	@$(VENV) -m toolkit.commands.exercises.progress
+
+# The name only from the command line: some systems have the machine's name in a variable NAME.
+report: setup ## the one file to hand in: make report [NAME="Ada"] [CODE=no]
+	@$(VENV) -m toolkit.commands.classroom.report $(if $(filter command,$(origin NAME)),--name "$$NAME") $(if $(filter no,$(CODE)),--no-code)
+
+# The reports hold strangers' Python, which runs in a container, or with TRUST=1 as your own.
+collect: setup ## for a teacher: a table of a class's reports, make collect FOLDER=reports/ [TRUST=1] [JOBS=2]
+	@$(VENV) -m toolkit.commands.classroom.collect $(if $(FOLDER),"$$FOLDER") $(if $(TRUST),--trust) $(if $(JOBS),--jobs "$$JOBS")
+
+release: setup ## for a teacher: a repository without later solutions, make release UPTO=5 TO=../class
+	@$(VENV) -m toolkit.commands.classroom.release $(if $(UPTO),"$$UPTO") $(if $(TO),--to "$$TO")
 
 bench: setup ## on a GPU (20 minutes) ours against the transformers library: make bench [BENCH='--model 1b']; elsewhere a smoke test
 	@$(VENV) -m toolkit.commands.bench $(BENCH)

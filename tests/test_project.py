@@ -71,6 +71,9 @@ def test_the_containers_use_what_is_there():
         ("serve", "HOST", "--host"),
         ("run-ray", "ANSWERS", "--answers"),
         ("hint", "GUESS", "--guess"),
+        ("report", "NAME", "--name"),
+        ("collect", "FOLDER", "toolkit.commands.classroom.collect"),
+        ("release", "TO", "--to"),
     ],
 )
 def test_make_hands_over_what_was_typed(target: str, variable: str, flag: str):

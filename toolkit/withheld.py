@@ -1,8 +1,8 @@
 """The reference of an exercise file whose solution is not released yet: there as Python bytecode, and not as text.
 
 `make release` puts the file with its exercises unsolved in the solution's place, and beside it, for each version of
-Python, such as graph_forward.cpython-312.bytecode. Hints of later chapters are encoded, so that they are read one by one.
-Both keep an answer from being read by accident, and neither keeps a secret: bytecode can be disassembled.
+Python, such as graph_forward.cpython-312.bytecode. Hints of later chapters are encoded, so that they are read one by
+one. Both keep an answer from being read by accident, and neither keeps a secret: bytecode can be disassembled.
 """
 
 import base64
@@ -42,8 +42,8 @@ def reference_code(path: Path) -> CodeType:
     if not content.startswith(magic):
         versions = ", ".join(file.suffixes[-2].lstrip(".") for file in there)
         raise UserError(
-            f"{path.parent.name}/{path.name} is not solved yet, and its reference is there for {versions} alone; this is "
-            f"{sys.implementation.cache_tag}: set the course up with a Python that it is there for"
+            f"what stands in for {path.parent.name}/{path.name} runs on {versions} alone, and this is "
+            f"{sys.implementation.cache_tag}: make .venv with one of those, such as make run PYTHON=python3.12"
         )
     # A name of the bytecode's own: the text beside it has other lines, which no report should quote.
     return with_filename(marshal.loads(rest), str(mine))
