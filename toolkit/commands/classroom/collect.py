@@ -17,10 +17,11 @@ from rich.console import Console
 from toolkit.choice import ROOT
 from toolkit.commands.classroom.cells import shown
 from toolkit.commands.classroom.jobs import Results, course_digest, jobs_of, waiting
+from toolkit.commands.classroom.processes import Limits
 from toolkit.commands.classroom.reading import Read, read_folder
 from toolkit.commands.classroom.rerun import Verdict
 from toolkit.commands.classroom.running import Running, run_jobs, sandbox_for
-from toolkit.commands.classroom.sandbox import IMAGE, Limits
+from toolkit.commands.classroom.sandbox import IMAGE
 from toolkit.commands.classroom.summary import summarise
 from toolkit.commands.classroom.table import Row, as_csv, as_table, remarks
 from toolkit.commands.exercises.metadata import load

@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from toolkit.choice import MINE
+from toolkit.commands.classroom.processes import OverLimit
 from toolkit.commands.classroom.report_file import Report
 from toolkit.commands.classroom.rerun import Verdict, Verdicts, not_tested
-from toolkit.commands.classroom.sandbox import NOT_COPIED, PARTS, OverLimit, Sandbox
+from toolkit.commands.classroom.sandbox import NOT_COPIED, PARTS, Sandbox
 from toolkit.commands.exercises.generate import fresh_files
 from toolkit.commands.exercises.metadata import Exercise
 from toolkit.errors import UserError

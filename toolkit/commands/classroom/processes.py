@@ -1,12 +1,47 @@
-"""What a process and all that it has started use, and ending them; on every system."""
+"""A process and all that it has started: how much they use, and ending them where that is too much; on every system."""
 
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+TICK = 0.5  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one chapter's check: seconds, and megabytes of memory and of files with what is left behind or printed."""
+
+    seconds: float = 1200
+    memory_mb: int = 4000
+    output_mb: int = 200
+
+
+class OverLimit(Exception):
+    """The handed-in code was ended; the message says why, as a sentence about it."""
+
+
+def watch(process: subprocess.Popen[bytes], folder: Path, limits: Limits) -> None:
+    """Wait until the process ends, which writes into this folder.
+
+    Raises:
+        OverLimit: it does not end in time, or uses too much.
+    """
+    started, before = time.monotonic(), size_mb(folder)
+    while process.poll() is None:
+        if time.monotonic() - started > limits.seconds:
+            raise OverLimit(f"it took more than {limits.seconds:.0f} seconds")
+        if memory_mb(process.pid) > limits.memory_mb:
+            raise OverLimit(f"it needed more than {limits.memory_mb} MB of memory")
+        if size_mb(folder) > limits.output_mb + before:
+            raise OverLimit(f"it wrote more than {limits.output_mb} MB")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TICK)
 
 
 def family(process_id: int) -> Iterator[psutil.Process]:

@@ -47,9 +47,7 @@ def release(upto: int, target: Path, root: Path = ROOT, pythons: list[str] | Non
     """
     before = released_before(target)
     if before is not None and before > upto:
-        raise UserError(
-            f"{target} has the solutions up to chapter {before}, and so has its history; name another"
-        )
+        raise UserError(f"{target} has the solutions up to chapter {before}, and so has its history; name another")
     exercises = load(root)
     contents = {name: (root / name).read_bytes() for name in tracked_files(root)}
     files: dict[str, bytes] = {}

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from toolkit.commands.classroom.jobs import Job, Results
+from toolkit.commands.classroom.processes import Limits
 from toolkit.commands.classroom.rerun import Verdict
-from toolkit.commands.classroom.sandbox import IMAGE, Limits, Sandbox, find_container, make_stage
+from toolkit.commands.classroom.sandbox import IMAGE, Sandbox, find_container, make_stage
 
 GIGABYTES = 2  # of memory for each check that runs
 

@@ -7,33 +7,21 @@ this machine. An ordinary process can do whatever you can: its limits are agains
 What neither prevents: a check runs in one process with the code that it checks, which could forge its result.
 """
 
-import contextlib
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.choice import MINE
-from toolkit.commands.classroom.processes import end, memory_mb, size_mb
+from toolkit.commands.classroom.processes import Limits, OverLimit, end, watch
 from toolkit.errors import UserError
 
 PARTS = ("toolkit", "solutions", "tests", "figures", "pyproject.toml")  # of the course, what a check needs
 NOT_COPIED = ("__pycache__", "*.pyc", "local", "*.png", ".hypothesis")
-TICK = 0.5  # seconds between two looks at a running check
 IMAGE = "stepahead-course"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of one chapter's check: seconds, and megabytes of memory and of files with what is left behind or printed."""
-
-    seconds: float = 1200
-    memory_mb: int = 4000
-    output_mb: int = 200
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Sandbox:
                 command, cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
             try:
-                self._watch(process, folder)
+                watch(process, folder, self.limits)
             finally:
                 end(process)
                 if self.program:
@@ -106,22 +94,6 @@ class Sandbox:
             *("--volume", f"{self.stage}:/course:ro", "--volume", f"{my}:/course/{MINE}:ro"),
             *("--workdir", "/course", "--env", "HOME=/tmp", *settings, "--entrypoint", "", self.image),
         ]
-
-    def _watch(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        started, before = time.monotonic(), size_mb(folder)
-        while process.poll() is None:
-            if time.monotonic() - started > self.limits.seconds:
-                raise OverLimit(f"it took more than {self.limits.seconds:.0f} seconds")
-            if not self.program and memory_mb(process.pid) > self.limits.memory_mb:
-                raise OverLimit(f"it needed more than {self.limits.memory_mb} MB of memory")
-            if size_mb(folder) > self.limits.output_mb + before:
-                raise OverLimit(f"it wrote more than {self.limits.output_mb} MB")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(TICK)
-
-
-class OverLimit(Exception):
-    """The handed-in code was ended; the message says why, as a sentence about it."""
 
 
 SETTINGS = {
