@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from toolkit.commands.exercises.generate import make_stub
 from toolkit.commands.exercises.metadata import Exercise
 from toolkit.commands.exercises.regions import find_regions
+from toolkit.errors import UserError
 from toolkit.withheld import encode_hint
 
 CHAPTER = re.compile(r"(solutions|chapters|tests)/ch(\d\d)_")
@@ -39,7 +40,7 @@ def released(name: str, text: str, upto: int, exercises: Mapping[str, Exercise])
     if name == ONE_FILE and any(int(number) > upto for number in re.findall(r"^# ==== chapter (\d+)", text, re.M)):
         return '"""The engine of chapter 8 in one file comes with the solutions of chapter 8."""\n'
     if name == HINTS:
-        return with_encoded_hints(text, upto)
+        return with_encoded_hints(text, upto, exercises)
     if not is_later(name, upto):
         return text
     if PurePosixPath(name).name == "mutants.toml":
@@ -57,13 +58,12 @@ def without_outputs(notebook: str) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def with_encoded_hints(toml: str, upto: int) -> str:
-    """The metadata with the hints of later chapters encoded; each is a string on a line of its own."""
-    lines, chapter, inside = toml.split("\n"), 0, False
-    for number, line in enumerate(lines):
-        if found := re.match(r'\[exercise\."(\d+)\.', line):
-            chapter = int(found[1])
-        inside = line == "hints = [" or (inside and line != "]")
-        if inside and chapter > upto and (found := re.fullmatch(r'( *)(".*"),', line)):
-            lines[number] = f'{found[1]}"{encode_hint(json.loads(found[2]))}",'
-    return "\n".join(lines)
+def with_encoded_hints(toml: str, upto: int, exercises: Mapping[str, Exercise]) -> str:
+    """The metadata with the hints of later chapters encoded."""
+    for exercise in exercises.values():
+        for hint in exercise.hints if int(exercise.chapter[2:4]) > upto else ():
+            literal = json.dumps(hint, ensure_ascii=False)
+            if literal not in toml:
+                raise UserError(f"{HINTS}: a hint of {exercise.id} is not written as one string in double quotes")
+            toml = toml.replace(literal, f'"{encode_hint(hint)}"')
+    return toml
