@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from toolkit.commands.exercises.regions import find_regions
 
-SHORTEST = 30  # characters of a line that says something by itself; "return result" does not
+SHORTEST = 25  # characters of a line that says something by itself; "return result" does not
 
 
 def telling_lines(sources: Mapping[str, str]) -> dict[str, set[str]]:
