@@ -63,7 +63,9 @@ def remarks(report: Report, verdicts: dict[str, Verdict], others: list[Report], 
     if differs:
         found.append(f"reported as solved, and not when run again: {', '.join(differs)}")
     stopped = [f"{id_}: {verdict.failures[0].message}" for id_, verdict in verdicts.items() if is_stopped(verdict)]
-    return [*found, *(stopped[:1] if len(stopped) == 1 else [f"{each} (and more)" for each in stopped[:1]])]
+    if stopped:
+        found.append(stopped[0] + (f", and {len(stopped) - 1} more" if len(stopped) > 1 else ""))
+    return found
 
 
 def is_refuted(said: ExerciseReport, verdict: Verdict) -> bool:
