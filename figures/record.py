@@ -8,6 +8,7 @@ make record CH=step_profile       # on a GPU only: where the time of a decode st
 make record CH=host_cost          # a step's cost for the host, by rows
 make record CH=busy_neighbour     # on a GPU: the same engine beside a process that keeps all cores busy
 make record CH=replicas           # with Ray: its way's cost for a call, what is seen of a death, a model in two shares
+make record CH=several_gpus       # on two GPUs: an engine on each, alone and together
 
 Without make: python -m figures.record 0 --device cpu
 """

@@ -81,16 +81,18 @@ def where(recording: Recorded, rows: list[Row]) -> str:
     return recording["device"] + "".join(peers)
 
 
-def equal_rows(recording: Recorded) -> list[Row]:
-    """The rows of one length, the quickest of those that look the same."""
-    of_one_length = (row for row in recording["rows"] if row["workload"] in ("equal", "article"))
+def equal_rows(recording: Recorded, beside_vllm: bool) -> list[Row]:
+    """The rows of one length, of the calls in which vLLM took part or of the others; the quickest of those that look
+    the same."""
+    mine = (row for row in recording["rows"] if row["beside_vllm"] == beside_vllm)
+    of_one_length = (row for row in mine if row["workload"] in ("equal", "article"))
     rows = sorted(of_one_length, key=lambda r: r["tokens_per_s"])
     return list({(case(row), row["batch"], row["workload"], who(row)): row for row in rows}.values())
 
 
 def usual_rows(recording: Recorded) -> list[Row]:
-    """The same, of cases with the usual number of requests."""
-    return [row for row in equal_rows(recording) if row["batch"] == ROWS]
+    """Without vLLM, of cases with the usual number of requests."""
+    return [row for row in equal_rows(recording, beside_vllm=False) if row["batch"] == ROWS]
 
 
 def absent(group: list[tuple[str, str, bool]], present: list[tuple[str, str, bool]]) -> str:

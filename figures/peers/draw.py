@@ -39,7 +39,7 @@ def throughput(recording: Recorded) -> Figure:
 @figure("peers_rows", "peers")
 def throughput_by_rows(recording: Recorded) -> Figure:
     """Tokens per second with more and more requests in the batch."""
-    rows = [row for row in equal_rows(recording) if row["compiled"] and row["new_tokens"] == SHORT]
+    rows = [row for row in equal_rows(recording, beside_vllm=True) if row["new_tokens"] == SHORT]
     message = times(rows, "vllm")
     title = f"With many rows: {message}" if message else f"Tokens per second by rows, {SHORT} new tokens each"
     picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)

@@ -13,7 +13,6 @@ from ch08_full_engine import Server
 from ch09_persistent_batch import PersistentEngine
 from ch10_serving.offline_engine import OfflineEngine
 from ch10_serving.offline_job import Recipe
-from toolkit import simgpu
 from toolkit.commands.ledger import leftovers
 from toolkit.errors import UserError
 from toolkit.models import load_model
@@ -29,6 +28,8 @@ def make() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[OfflineEngine]:
+    from toolkit import simgpu  # not above: where there is a GPU, this file is collected, and the simulated one refused
+
     simgpu.reset("eager")
     engine = OfflineEngine(make, "rows.jsonl", Recipe("tiny", 6), places=12)
     yield engine

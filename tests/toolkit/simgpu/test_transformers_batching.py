@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from tests.toolkit.simgpu import transformers_batching as batching  # noqa: E402
+from tests.toolkit.simgpu import transformers_verdicts as verdicts  # noqa: E402
 from toolkit import simgpu  # noqa: E402
 
 MODES = [(False, False), (True, False), (False, True), (True, True)]
@@ -57,16 +58,38 @@ def test_as_it_is_its_races_are_reported(right, use_async, first, second):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("use_async", "force"), [(False, batching.slow_last_write), (True, batching.slow_reset)])
-def test_a_sleep_makes_its_races_happen(right, use_async, force):
+@pytest.mark.parametrize("race", verdicts.RACES)
+def test_a_sleep_makes_its_races_happen(right, race, monkeypatch):
     """What the script does on a real GPU: with threads the window is as wide here."""
-
-    def attempt(mend):
-        with force(sleep=300_000_000):  # 0.2 s, so that a busy machine's host is still inside
+    monkeypatch.setattr(batching, "SLEEP_CYCLES", 300_000_000)  # 0.2 s, so that a busy machine's host is still inside
+    runs = {}
+    for name in ("mended", "as it is"):
+        with simgpu.as_cuda("threads", on_race="collect"):
             try:
-                return run("threads", use_async, False, mend)[0]
-            except RuntimeError:
-                return None
+                runs[name] = verdicts.observe(race, mend=name == "mended")
+            except RuntimeError as error:
+                runs[name] = {"error": str(error)}
+    assert verdicts.judge(race, runs, right)["verdict"] == "confirmed", runs
 
-    assert attempt(mend=False) != right
-    assert attempt(mend=True) == right
+
+RIGHT, WRONG = ({"tokens": {"r0": [token]}, "wrong copies": 0} for token in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("mended", "as_it_is", "verdict"),
+    [
+        (RIGHT, WRONG, "confirmed"),
+        (RIGHT, {"error": "fails: device-side assert"}, "confirmed"),
+        (RIGHT, {**RIGHT, "wrong copies": 1}, "confirmed"),
+        (RIGHT, RIGHT, "not seen"),
+        (WRONG, WRONG, "unclear"),
+        (WRONG, RIGHT, "unclear"),
+    ],
+)
+def test_the_script_for_a_real_gpu_judges_by_both_runs(mended, as_it_is, verdict):
+    runs = {"mended": mended, "as it is": as_it_is}
+    assert verdicts.judge("3", runs, RIGHT["tokens"])["verdict"] == verdict
+
+
+def test_a_run_that_did_not_end_is_no_confirmation_by_itself():
+    assert verdicts.judge("1", {}, RIGHT["tokens"])["verdict"] == "unclear"

@@ -149,6 +149,7 @@ def main() -> int:
         options.only_missing,
         None if smoke else copy_bandwidth(),
         SMOKE_LABEL if smoke else "cuda",
+        beside_vllm=vllm is not None,
     )
     comparison = Comparison(board, Models("cpu" if smoke else "cuda"), options.rounds, partial(enter, vllm=vllm))
     for _, mine in groupby(cases, key=lambda case: (case.model, case.workload == "article")):

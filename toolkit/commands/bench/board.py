@@ -1,7 +1,9 @@
 """What has been measured so far, as the rows of one recording: figures/data/<gpu>/peers.json.
 
 Several calls build one file. A row that is measured again replaces the earlier one; all others stay, each with the
-commit and the command that it comes from. The file is written after every run, so an interrupted call loses nothing.
+commit and the command that it comes from. Where vLLM takes part there is room for fewer of the others, so the same
+engine may be measured twice, beside vLLM and without it: two rows, since only engines of one call are compared. The
+file is written after every run, so an interrupted call loses nothing.
 """
 
 from dataclasses import asdict, astuple
@@ -15,7 +17,7 @@ from toolkit.commands.bench.measured import Activity, Measured, Run, agreement
 from toolkit.recordings import DATA, device_slug, read_recording, write_recording
 
 NAME = "peers"
-KEY = ("engine", "mode", "compiled", "processes", "model", "workload", "new_tokens", "batch")
+KEY = ("engine", "mode", "compiled", "processes", "model", "workload", "new_tokens", "batch", "beside_vllm")
 REFERENCE = (EngineSpec("transformers", "sync", False), EngineSpec("transformers", "async", False))
 
 Row = dict[str, Any]
@@ -31,13 +33,22 @@ class Board:
         only_missing: `wants` answers no for what the earlier rows have.
         bandwidth: bytes per second of the GPU's memory, for the floor; None: no floor.
         clock: what each row says of its times.
+        beside_vllm: whether vLLM takes part in this call.
     """
 
     def __init__(
-        self, command: str, device: str, folder: Path, only_missing: bool, bandwidth: float | None, clock: str
+        self,
+        command: str,
+        device: str,
+        folder: Path,
+        only_missing: bool,
+        bandwidth: float | None,
+        clock: str,
+        beside_vllm: bool = False,
     ) -> None:
         self.command, self.device, self.folder = command, device, folder
         self.only_missing, self.bandwidth, self.clock = only_missing, bandwidth, clock
+        self.beside_vllm = beside_vllm
         self.measured: dict[tuple[Case, EngineSpec], Measured] = {}
         self.details: dict[tuple[Case, EngineSpec], Row] = {}
         self.floors: dict[Case, float] = {}
@@ -64,11 +75,16 @@ class Board:
         """Whether it is still unknown how busy the GPU is, for a row that there is."""
         if self.clock != "cuda" or (case.model, case.rows, who) in self.activities or who.processes > 1:
             return False  # (what a second process launches, no profiler of the first one sees)
-        mine = [row for row in self.rows() if belongs(row, case.model, case.rows, who)]
+        mine = [row for row in self.rows() if self.belongs(row, case.model, case.rows, who)]
         return any(row["kernel_active"] is None or not self.only_missing for row in mine)
 
     def key(self, case: Case, who: EngineSpec) -> tuple[Any, ...]:
-        return *astuple(who), case.model, case.workload, case.new_tokens, case.rows
+        return *astuple(who), case.model, case.workload, case.new_tokens, case.rows, self.beside_vllm
+
+    def belongs(self, row: Row, model: str, batch: int, who: EngineSpec) -> bool:
+        """Whether an engine's activity is the row's: it was measured with equal requests that decode."""
+        mine = EngineSpec.of_row(row) == who and row["workload"] == "equal"
+        return mine and (row["model"], row["batch"], row["beside_vllm"]) == (model, batch, self.beside_vllm)
 
     def row(self, case: Case, who: EngineSpec) -> Row:
         """One row, its activity left open."""
@@ -90,7 +106,7 @@ class Board:
         rows |= {self.key(case, who): self.row(case, who) for case, who in self.measured}
         for row in rows.values():
             for (model, batch, who), activity in self.activities.items():
-                if belongs(row, model, batch, who):
+                if self.belongs(row, model, batch, who):
                     row |= asdict(activity)
         return sorted(rows.values(), key=lambda row: [str(value).rjust(8) for value in reversed(row_key(row))])
 
@@ -111,17 +127,12 @@ def row_key(row: Row) -> tuple[Any, ...]:
     return *astuple(EngineSpec.of_row(row)), *(row[name] for name in KEY[4:])
 
 
-def belongs(row: Row, model: str, batch: int, who: EngineSpec) -> bool:
-    """Whether an engine's activity is the row's: it was measured with equal requests that decode."""
-    mine = EngineSpec.of_row(row) == who and row["workload"] == "equal"
-    return mine and (row["model"], row["batch"]) == (model, batch)
-
-
 def earlier_rows(folder: Path, slug: str, clock: str) -> list[Row]:
     """The rows of earlier calls, each with where it comes from."""
     for path in (folder / slug / f"{NAME}.json", DATA / slug / f"{NAME}.json"):
         if path.is_file():
             recording = read_recording(path)
             source = {key: recording[key] for key in ("torch", "transformers", "commit", "command")}
+            source["beside_vllm"] = False  # what rows from before vLLM took part do not say
             return [source | row for row in recording["rows"] if row["clock"] == clock]
     return []
