@@ -448,21 +448,20 @@ halve_guess.compare(min(halved, key=lambda part: overlapping(halved[part], 10).t
 # Once the loop overlaps, only its slowest part counts: this machine gains next to nothing from a faster host, though
 # the loop that takes turns would. Now both forecasts beside the virtual clock, for three machines that differ in what
 # is slowest: the one above, one with 9 ms of host work, and one with 8 ms a copy. The clock is *simulated*: it shows
-# what overlaps with what, and says nothing about the speed of a GPU. (In a process that can use CUDA there is no
-# simulated GPU, and the cell is skipped. `make check EX=0.4` compares on any machine.)
+# what overlaps with what, and says nothing about the speed of a GPU. (A process that can use CUDA has no simulated
+# GPU, so there the clock's half of each line is missing. On any machine, `make check EX=0.4` compares.)
 
 # %%
-if torch.cuda.is_available():
-    print("a process with CUDA has no simulated GPU; make check EX=0.4 without CUDA compares")
-else:
-    for machine in (Machine(3.0, 0.5, 6.0), Machine(9.0, 0.5, 6.0), Machine(3.0, 8.0, 6.0)):
-        print(f"host {machine.host_ms} ms, copy {machine.copy_ms} ms, forward {machine.forward_ms} ms, 10 steps")
-        for forecast, run in ((taking_turns, take_turns), (overlapping, overlap)):
-            said, ran = forecast(machine, 10), run(machine, 10)
-            print(
-                f"    {forecast.__name__:13} forecast {said.total_ms:6.1f} ms, idle {said.idle_share:5.1%};"
-                f"   clock {(ran.window[1] - ran.window[0]) * 1e3:6.1f} ms, idle {ran.idle_share():5.1%}"
-            )
+simulated = not torch.cuda.is_available()  # a process that can use CUDA has no simulated GPU
+for machine in (Machine(3.0, 0.5, 6.0), Machine(9.0, 0.5, 6.0), Machine(3.0, 8.0, 6.0)):
+    print(f"host {machine.host_ms} ms, copy {machine.copy_ms} ms, forward {machine.forward_ms} ms, 10 steps")
+    for forecast, run in ((taking_turns, take_turns), (overlapping, overlap)):
+        said = forecast(machine, 10)
+        line = f"    {forecast.__name__:13} forecast {said.total_ms:6.1f} ms, idle {said.idle_share:5.1%}"
+        if simulated:
+            ran = run(machine, 10)
+            line += f";   clock {(ran.window[1] - ran.window[0]) * 1e3:6.1f} ms, idle {ran.idle_share():5.1%}"
+        print(line)
 
 # %% [markdown]
 # The second machine, with 9 ms of host work, is the one to remember. Its host needs longer than its forward, so even
@@ -521,8 +520,8 @@ timeline.finish()
 print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs of the host's time")
 
 # %% [markdown]
-# (Events are the more expensive ones on any device: on a GPU two have to be made and put into the queue, and a thread
-# that plays the device needs Python's lock, which the host holds.)
+# (The events cost more on any device: on a GPU two of them have to be made and put into the queue, and a thread that
+# plays the device needs Python's lock, which the host holds.)
 #
 # A step has about six spans. Where a step takes many milliseconds they do not matter. The finished engine's host work
 # takes less than a millisecond a step with a few rows (chapter 8), and there they do. So engines take the timeline as
