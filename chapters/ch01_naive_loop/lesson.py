@@ -272,7 +272,7 @@ print(f"floor with 32 rows of 8000 tokens {floor_ms(32, 8000):6.2f} ms")
 # A CPU computes far less for each byte that it reads, which is why its forwards grow early: in section 4 from four
 # rows on.
 #
-# So rows are cheap and forwards are dear. The batch stays; what has to go is the waste in it.
+# So rows are cheap and forwards are expensive. The batch stays; what has to go is the waste in it.
 #
 # ## 6. The second waste: the device waits
 #
@@ -361,9 +361,9 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
         print(f"{'ch06_forward':17} {row['forward']:23} {row['device_ms']:5.1f} ms")
 
 # %% [markdown]
-# Launched one by one it takes 27 to 49 ms, though the device has nearly the same work each time: hosts are now faster
-# and now slower. As a graph it takes less than 10. When you compare two recordings of this loop, differences of ten
-# milliseconds say nothing about the device.
+# Launched one by one it takes 27 to 49 ms, though the device has nearly the same work each time: a host is faster at
+# one time and slower at another. As a graph it takes less than 10. When you compare two recordings of this loop,
+# differences of ten milliseconds say nothing about the device.
 #
 # There are two kinds of idle time, then, and the course treats both:
 #
