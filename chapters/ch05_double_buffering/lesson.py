@@ -201,7 +201,7 @@ print(source_diff(build_before, build))
 # how long a step takes. What will they be with two?
 #
 # Predictions are cells like the one below it. Put a number (or the words that are asked for) in place of the dots and
-# run the cell; a later one compares it with what was measured. With the dots left in place the lesson runs as well.
+# run the cell; a later one compares it with what was measured. The lesson also runs with the dots left in place.
 
 # %%
 print(f"one in flight: device idle {one_batch.recording.idle_share():.1%}, {one_batch.ms_per_step:.2f} ms per step")
@@ -287,7 +287,7 @@ gaps_guess.compare(seen.calls.count("prepare nothing") - 1)  # not the last one:
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# The groups are no lists. `rows_limit` counts in each step who is left, and allows half of that. When batch 4 was
+# The groups are not lists. `rows_limit` counts in each step who is left, and allows half of that. When batch 4 was
 # committed, four requests were left, all of them in batch 5. So there was nothing to prepare: the step committed batch
 # 5, and the device had a gap. After that all four were free, the limit was two, and they form two groups again. That is
 # 6 batches with both groups and 12 with the halves of the second.

@@ -533,7 +533,7 @@ for recording in recorded("ch07_engines"):
 # quicker and now slower.
 #
 # The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and
-# so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
+# so the same tokens. Where two half batches differ on a GPU, that isn't a race. They compute half as many prompts at a
 # time, matrix products of another shape add in another order, and bfloat16 rounds the sums differently. A model with
 # random weights chooses among nearly equal scores, and after one other choice the whole answer is another one.
 #
@@ -691,8 +691,8 @@ long_answers.compare(dropped[2], "%")
 #
 # </details>
 #
-# On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
-# answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
+# On a real GPU look at the time of a step first. It is far above that of a decode step, most of all with short
+# answers. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
 # operation (chapter 6). That keeps the host busy for longer than the device, and behind it nothing can be hidden. With
 # short answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost the same
 # as ever, and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.

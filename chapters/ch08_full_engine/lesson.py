@@ -173,8 +173,8 @@ print(f"one copy of {buffers.host_buffer.nbytes} bytes instead of {len(buffers.h
 # is only how its tokens are divided among the rows, and that is in a tensor (`query_start_loc`), not in the launch. So
 # a mixed step can be captured by its number of *tokens*, rounded up to a bucket; tokens beyond the batch belong to no
 # row. It takes an attention kernel whose grid is fixed by numbers that the host knows: the course's Triton kernels do,
-# the plain one does not. `quickest_forward` picks what the device can have; on the simulated GPU that is no graph at
-# all, because replaying one there takes long.
+# the plain one does not. `quickest_forward` picks what the device can have; on the simulated GPU it captures no
+# graph at all, because replaying one there takes long.
 
 # %%
 print("buckets of tokens for a budget of 1,024:", [size for size in bucket_sizes(1024) if size >= 16])
@@ -465,7 +465,7 @@ plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel 
 #
 # Callers want text, as it comes. A token is not a piece of text: a character may take several tokens (four for an
 # emoji, with one token per byte), and a stop string may begin in one token and end in another. Two things must be held
-# back, then: bytes that are no character yet, and characters that may be the beginning of a stop string. **What was
+# back, then: bytes that are not a character yet, and characters that may be the beginning of a stop string. **What was
 # shown can never be taken back.**
 
 # %%
@@ -609,8 +609,8 @@ if is_simulated():
 # Outputs go out through a callback for each request. The async generator is one such callback, which hands each output
 # to the caller's event loop. Three rules:
 #
-# - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that is none:
-#   the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
+# - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that isn't
+#   one: the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
 #   returns: the engine's thread looks at it later, and by then the caller may have changed it.
 # - **A caller who leaves takes the request back.** A generator that is closed cancels in its `finally`.
 # - **Back-pressure.** A queue without a bound only hides that the engine is too slow. So at most `max_requests` are
@@ -995,8 +995,9 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 #
 # </details>
 #
-# **Question 4. What must change if three batches were in flight?** The device would have another batch waiting when the
-# host is late for once. Some things are just a number. Which line is *wrong* with three, and when would you notice?
+# **Question 4. What would have to change if three batches were in flight?** The device would have another batch waiting
+# when the host is late. Some things are just a number. Which line would be *wrong* with three, and when would you
+# notice?
 #
 # <details><summary>Answer</summary>
 #

@@ -81,7 +81,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 # which share of the time is the device idle with 128 rows, in the asynchronous order?
 #
 # Predictions are cells like the next one. Put a number (or the words that are asked for) in place of the dots and run
-# the cell; a later one compares it with what was measured. With the dots left in place the lesson runs as well.
+# the cell; a later one compares it with what was measured. The lesson also runs with the dots left in place.
 
 # %%
 crossing_guess = guess("rows at which the host's work takes as long as the forward", ...)
@@ -250,8 +250,8 @@ epoch_guess.compare(int(seats.epoch[1]))
 #
 # In `array_scheduler.py`, fill `ArrayScheduler.within_budget`, one line. `make hint EX=9.2`.
 #
-# The same goes for blocks. How many each row is short of is a subtraction for all rows; if the free ones are enough for
-# the sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
+# The same goes for blocks. How many each row lacks is one subtraction for all rows; if the free ones are enough for the
+# sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
 # for that. A ragged list, without a loop:
 
 # %%
@@ -437,7 +437,7 @@ show_parts("chapter 9", "commit", "outputs")
 # Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
 # came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
 # ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
-# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) This is what it saves:
+# elsewhere: vLLM and SGLang have a separate process for it. (Section 8 tries a thread.) This is what it saves:
 
 
 # %%
@@ -468,8 +468,8 @@ print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
 # %% [markdown]
 # ## 6. What persistent state invites
 #
-# State that lives on has hazards that state made for each step has not. Three of them, each planted in an engine of its
-# own in `tests/ch09_persistent_batch/`:
+# State that lives on has hazards that state made afresh for each step doesn't have. Three of them, each planted in an
+# engine of its own in `tests/ch09_persistent_batch/`:
 #
 # - *The persistent batch lies in pinned memory, and the copy to the device reads it there.* The next step's edits
 #   overtake the copy. The simulated GPU reports a race between host and copy engine.
@@ -595,7 +595,7 @@ compare_parts(512)
 #   writing of positions and slots, a few microseconds, and add kernels to every step.
 # - **Processes instead of threads**: tokenizing, detokenizing and HTTP run beside the engine's process, not in it.
 #   Threads of one process share Python's global lock.
-# - **Free-threaded Python** (3.13t and later) has no such lock, and costs every single thread something.
+# - **Free-threaded Python** (3.13t and later) has no such lock, and makes each single thread a little slower.
 #
 # The third can be tried here. Work like a step's, alone; beside a thread that makes text; and beside a process that
 # does. How long that takes depends on whatever else runs on the machine. How often it has to *wait* for the lock does
