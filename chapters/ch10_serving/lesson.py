@@ -582,8 +582,6 @@ for recording in recorded("ch10_http"):
             print(f"the event loop computes {row['loop_share']:.0%} of the time")
     if all(row["simulated"] for row in recording["rows"]):
         print("    (the GPU is simulated: clients, event loop, engine and the forward itself share the CPU's cores)")
-if all(row["simulated"] for recording in recorded("ch10_http") for row in recording["rows"]):
-    print("on a GPU: not recorded yet; make record CH=10 DEVICE=cuda")
 
 speeds = [row["steady_tokens_per_s"] for row in drawn_from("ch10_http")["rows"]]  # in process, answers, streams
 whole_guess.compare(100 * speeds[1] / speeds[0], "%")
@@ -596,17 +594,21 @@ for picture in recorded_figures("ch10", "ch10_http"):
 # %% [markdown]
 # (On a CPU whose cores other programs use as well, a few per cent either way are noise.)
 #
-# Whole answers are cheap: the event loop hears of a request's first output and of its last. Streams cost more, and not
-# because of the wake-ups. Each chunk is a text to decode, an object, JSON, a write to a socket; and for as long as that
-# takes, the engine cannot go on.
+# Whole answers are cheap: the event loop hears of a request's first output and of its last. Streams give it more to do,
+# and not because of the wake-ups. Each chunk is a text to decode, an object, JSON, a write to a socket; and for as long
+# as that takes, no other thread of the process runs Python.
 #
-# What else could be done? More threads would not help, since all need the one lock. A second *process* has a lock of
+# Where the GPU is simulated, the speed shows it: the forward needs the same cores. On the GPU the event loop computes
+# for much of the time as well, and the engine hardly loses anything by it. A step takes the device longer than the host
+# (chapter 9), so the engine's thread spends the rest of it in its one wait, and *that* is when the event loop runs.
+# Asynchrony hides it together with the engine's own work, and only as long as there is room: with many more streams, or
+# with a model whose steps are shorter, each chunk would delay the next launch.
+#
+# What could be done then? More threads would not help, since all need the one lock. A second *process* has a lock of
 # its own. vLLM and SGLang have tokenizer, detokenizer and HTTP in processes beside the engine's, which exchange whole
 # steps with it over a socket: the engine's process then pays for one message a step, whatever the clients do. It costs
 # a core, and a second copy of everything that must be known on both sides (which requests run, which are cancelled).
-# This course's engine stays in one process, because it is easier to read. On a GPU the host's own work for a step takes
-# less time than the device does (chapter 9), and what is left of the step is the event loop's. A recording on a GPU
-# will show how much that helps.
+# This course's engine stays in one process, because it is easier to read.
 #
 # ## 8. Several engines
 #
@@ -663,6 +665,50 @@ way_guess.compare(through_serve - directly, "ms")
 # system holds the second one back until the client has acknowledged the first, and the client's system is in no hurry
 # to do so: Nagle's algorithm meets delayed acknowledgements. This chapter's server did the same until it was measured.
 # `connections.py` switches it off, in `connection_made`.)
+#
+# ### How much faster are two?
+#
+# Engines on GPUs of their own have nothing to say to each other. But they are on one host, and share its cores, its
+# memory, and the way from there to the GPUs.
+#
+# **Predict first.** Two H100s of one host with an engine each, and each engine with 256 requests of the 8B shape: how
+# many times the tokens per second of one engine alone do the two bring together? And with the 1B shape, whose steps
+# take a quarter of the time?
+
+# %%
+two_of_8b_guess = guess("two engines, 8B shape: times one engine's tokens per second", ...)
+two_of_1b_guess = guess("two engines, 1B shape: times one engine's tokens per second", ...)
+
+# %%
+gain = {}
+for recording in recorded("several_gpus"):
+    print(f"{recording['device']}, torch {recording['torch']}, {recording['command']}")
+    for one, two in zip(recording["rows"][::2], recording["rows"][1::2], strict=True):
+        load = f"{one['model']} shape, {one['rows']:3} rows, {one['new_tokens']:4} new tokens"
+        gain[one["model"], one["rows"]] = times = two["tokens_per_s"] / one["tokens_per_s"]
+        print(f"    {load}: {one['tokens_per_s']:9,.0f} and {two['tokens_per_s']:9,.0f} tokens/s: {times:.2f} times")
+        for row, who in ((one, "alone"), (two, "both ")):
+            steady = f"a step takes the device {row['device_ms']:6.3f} ms, the GPU is active {row['gpu_active']:.1%}"
+            print(f"        {who}: the run takes {row['seconds']:.2f} s; in steady decode {steady}")
+
+two_of_8b_guess.compare(gain["8b", 256], "times")
+two_of_1b_guess.compare(gain["1b", 256], "times")
+
+# %%
+for picture in recorded_figures("several_gpus", "several_gpus"):
+    display(picture)
+
+# %% [markdown]
+# In steady decode neither notices the other: a step takes the device as long as before, and the GPU is as active. What
+# is lost is lost around it. The time is that from the first engine's start to the last one's end, and with the 1B shape
+# it is one and a half seconds; so it counts if one of the two needs a tenth of a second longer to begin.
+#
+# This takes an engine that hardly needs the host. With one thread for each process, that is: torch would otherwise
+# spread a copy of some ten thousand numbers over all cores, and wait for the slowest of them, which the neighbour has
+# (chapter 8, section 11, shows what that costs). `OMP_NUM_THREADS` is 1 in all of this chapter's replicas.
+#
+# Nothing stood in front of these two engines, since Ray was not installed on that machine. What its way costs is in the
+# table above it, for each call.
 #
 # ### A replica dies
 #
@@ -960,11 +1006,12 @@ if importlib.util.find_spec("accelerate"):
     command = [*launcher, "-m", "toolkit.commands.tensor_parallel", "--model", "tiny"]
     print(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
 else:
-    print("accelerate is not installed here; recorded:")
-    for recording in recorded("replicas_ranks"):
-        print(f"{recording['device']}, torch {recording['torch']}, {recording['command']}")
-        for row in recording["rows"]:
-            print(f"    {row['said']}")
+    print("accelerate is not installed here")
+print("recorded:")
+for recording in recorded("replicas_ranks"):
+    print(f"{recording['device']}, torch {recording['torch']}, {recording['command']}")
+    for row in recording["rows"]:
+        print(f"    {row['said']}")
 
 
 # %% [markdown]
@@ -1019,7 +1066,7 @@ BUSY = 0.6  # share of the hours that you pay for in which there is work
 ANSWER = 256  # tokens
 GB_PER_S = 10.0  # that a shared store gives to all who load a model from it
 PATIENT = 10 * 60  # seconds that loading may take when all start at once
-# Llama 3 (Grattafiori et al. 2024): 419 unexpected interruptions in 54 days on 16,384 H100s
+# The Llama 3 Herd of Models, arXiv 2407.21783: 419 unexpected interruptions in 54 days on 16,384 H100s
 GPU_HOURS_TO_A_FAILURE = 16_384 * 54 * 24 / 419
 
 
@@ -1027,7 +1074,9 @@ def peers():
     """Recorded throughput of this course's engine, asynchronous and compiled: (device, rows of the recording)."""
     for recording in recorded("peers"):
         ours = [row for row in recording["rows"] if (row["engine"], row["mode"]) == ("ours", "async")]
-        yield recording["device"], [row for row in ours if row["compiled"] and row["workload"] == "equal"]
+        rows = [row for row in ours if row["compiled"] and row["workload"] == "equal" and not row["beside_vllm"]]
+        rows += [row for row in ours if row["beside_vllm"] and row["batch"] not in {one["batch"] for one in rows}]
+        yield recording["device"], rows
 
 
 for device, rows in peers():

@@ -2,9 +2,10 @@
 
     python -m figures.several_gpus.engine MODEL ROWS NEW_TOKENS
 
-It takes the first GPU that it can see. Lines of stdin are commands: "run" serves all requests once, "activity" looks
-how busy the GPU is (toolkit/commands/bench/activity.py). Each is answered with a line of JSON; one more line, when the
-engine is ready, comes first.
+It takes the first GPU that it can see. Lines of stdin are commands: "get ready" collects the garbage, which takes now
+longer and now less long, "run" then serves all requests once, and "activity" looks how busy the GPU is
+(toolkit/commands/bench/activity.py). Each is answered with a line of JSON; one more, when the engine is built, comes
+first.
 """
 
 import json
@@ -33,15 +34,20 @@ def main(model: str, rows: int, new_tokens: int) -> None:
     engine = OurEngine(who, Models("cpu" if simulated else "cuda"))
     engine.prepare(case)
     say({"attention": engine.attention})
-    for line in sys.stdin:
-        say(served(engine, case) if line.strip() == "run" else asdict(engine.activity(case)))
+    while line := sys.stdin.readline().strip():
+        if line == "activity":
+            say(asdict(engine.activity(case)))
+            continue
+        with short_collections():
+            say({"ready": True})
+            sys.stdin.readline()
+            say(served(engine, case))
 
 
 def served(engine: OurEngine, case: Case) -> dict[str, Any]:
     """One run. Its moments are those of the system's clock, which all processes share."""
-    with short_collections():
-        start = time.time()
-        run = engine.run(case)
+    start = time.time()
+    run = engine.run(case)
     return {"start": start, "end": start + run.seconds, "tokens": run.tokens, "steps": run.steps, "active": run.active}
 
 

@@ -47,12 +47,14 @@ def compare(model: str, rows: int, new_tokens: int) -> list[Row]:
 
 def together(engines: Sequence["Engine"]) -> Row:
     """All of them serve their requests, at the same time. The time is that from the first start to the last end."""
+    ask_all(engines, "get ready")
     answers = ask_all(engines, "run")
     seconds = max(answer["end"] for answer in answers) - min(answer["start"] for answer in answers)
     tokens = sum(answer["tokens"] for answer in answers)
     return {
         "tokens": tokens,
         "seconds": round(seconds, 4),
+        "seconds_each": " ".join(f"{answer['end'] - answer['start']:.4f}" for answer in answers),
         "tokens_per_s": round(tokens / seconds, 1),
         "run_active": round(min(answer["active"] for answer in answers), 4),
     }

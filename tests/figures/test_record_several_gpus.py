@@ -24,11 +24,12 @@ class Answers:
 
 def test_together_counts_from_the_first_start_to_the_last_end():
     """An engine that starts late, or is slow, makes both take longer."""
-    one = Answers({"start": 10.0, "end": 12.0, "tokens": 300, "active": 0.99})
-    other = Answers({"start": 10.5, "end": 13.0, "tokens": 300, "active": 0.9})
+    one = Answers({}, {"start": 10.0, "end": 12.0, "tokens": 300, "active": 0.99})
+    other = Answers({}, {"start": 10.5, "end": 13.0, "tokens": 300, "active": 0.9})
     row = record.together([one, other])
+    assert row.pop("seconds_each") == "2.0000 2.5000"
     assert row == {"tokens": 600, "seconds": 3.0, "tokens_per_s": 200.0, "run_active": 0.9}
-    assert one.told == other.told == ["run"]
+    assert one.told == other.told == ["get ready", "run"]
 
 
 def test_of_several_runs_the_median_is_kept():

@@ -123,6 +123,20 @@ def test_the_lines_beside_vllm_are_recorded():
     assert {r["version"].partition(",")[0] for r in beside if r["engine"] == "vllm"} == {"vllm 0.26.0"}
 
 
+def test_http_and_two_gpus_are_recorded():
+    """What 64 streams leave of the speed in process, and how many times one engine's speed two of them have."""
+    text = " ".join(README.split())
+    speed = {(r["model"], r["way"]): r["steady_tokens_per_s"] for r in rows("ch10_http")}
+    left = {model: 100 * speed[model, "HTTP, streams"] / speed[model, "in process"] for model in ("1b", "8b")}
+    line = f"64 streams at a time leave {left['1b']:.0f} % with the 1B shape and {left['8b']:.0f} % with the 8B shape"
+    assert line in text, f"recorded: {left}"
+    run = {(r["model"], r["rows"], r["replicas"]): r for r in rows("several_gpus")}
+    gain = {m: run[m, 256, 2]["tokens_per_s"] / run[m, 256, 1]["tokens_per_s"] for m in ("1b", "8b")}
+    assert f"{gain['8b']:.2f} times the tokens per second of one with the 8B shape" in text, f"recorded: {gain}"
+    assert f"{gain['1b']:.2f} times with the 1B shape" in text, f"recorded: {gain}"
+    assert f"where a whole run takes {run['1b', 256, 1]['seconds']:.1f} s" in text
+
+
 def test_the_price_and_how_it_is_lifted_are_recorded():
     """The throughputs of the 1B shape with 128 requests are the recorded ones, and say what the README says of them."""
     seen = {r["engine"]: r["tokens_per_s"] for r in rows("ch07_engines") if (r["model"], r["requests"]) == ("1b", 128)}
