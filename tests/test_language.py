@@ -16,6 +16,7 @@ REFUSED = {
     r"mind (how|that)": "note",
     r"this is no (?!longer)": "it isn't",
     r"for ever": "forever",
+    r"whoever": "a caller who, code that, those who",
 }
 WORDS = re.compile(rf"\b({'|'.join(REFUSED)})\b", re.I)
 READ = (
