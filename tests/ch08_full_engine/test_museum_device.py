@@ -303,7 +303,7 @@ def test_the_archive_holds_the_requests_own_keys_and_values(policy: str):
 @pytest.mark.exercise("8.10")
 @pytest.mark.overlap
 def test_the_archive_overlaps():
-    """Saving keeps nobody waiting: the run takes hardly longer than one without an archive."""
+    """Saving makes no request wait: the run takes hardly longer than one without an archive."""
     assert_overlap(run_simulated(exhibit("kv_archive")), chapter7)
 
 

@@ -66,7 +66,7 @@ async def alone(scenario: Coroutine[Any, Any, None]) -> None:
 
 @pytest.mark.exercise("10.2")
 def test_the_works_result():
-    """The client stays: the result comes back, and nobody listens any more."""
+    """The client stays: the result comes back, and no task listens any more."""
 
     async def scenario() -> None:
         client, work = Client(), Work()
