@@ -1,4 +1,7 @@
-"""The set-up: makes `.venv` in the repository from requirements.txt, once. `python3 toolkit/bootstrap.py`
+"""The set-up: makes `.venv` in the repository from requirements.txt, once.
+
+    python3 toolkit/bootstrap.py
+    python3 toolkit/bootstrap.py --from FOLDER     # from wheels that `make wheelhouse` has put there, without a network
 
 Every target of the Makefile calls this first. It imports the standard library alone, since it runs before anything is
 installed, and any Python from 3.6 on can read it, so that an old one gets one clear line instead of a syntax error.
@@ -177,9 +180,30 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def main() -> int:
+def without_network(folder: Path) -> None:
+    """Let pip, here and in all processes that this one starts, take wheels from the folder and from nowhere else."""
+    if not any(folder.glob("*.whl")):
+        raise SetUpError(f"--from {folder}: no wheels are there; name the folder wheels that make wheelhouse filled")
+    os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder.absolute()))
+
+
+def fetch_default_model(repository: Path) -> None:
+    """Keep the default model as well, while the wheels are at hand."""
+    code = "from toolkit.models.default import default_model_folder; default_model_folder()"
+    if subprocess.run([venv_python(repository / ".venv"), "-c", code], cwd=repository).returncode != 0:
+        raise SetUpError("the packages are installed; the default model is not, see above (MODEL=tiny needs none)")
+
+
+def main(arguments: list[str]) -> int:
     """Set up the repository that this file lies in; returns the exit code."""
     try:
+        if arguments[:1] == ["--from"] and len(arguments) == 2:
+            without_network(Path(arguments[1]))
+            set_up(REPOSITORY)
+            fetch_default_model(REPOSITORY)
+            return 0
+        if arguments:
+            raise SetUpError(f"unknown arguments {' '.join(arguments)}; there is --from FOLDER")
         set_up(REPOSITORY)
     except (SetUpError, OSError) as error:
         print(f"error: set-up: {error}", file=sys.stderr)
@@ -191,4 +215,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

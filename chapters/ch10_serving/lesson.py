@@ -672,8 +672,8 @@ way_guess.compare(through_serve - directly, "ms")
 # memory, and the way from there to the GPUs.
 #
 # **Predict first.** Two H100s of one host with an engine each, and each engine with 256 requests of the 8B shape: how
-# many times the tokens per second of one engine alone do the two bring together? And with the 1B shape, whose steps take
-# a quarter of the time?
+# many times the tokens per second of one engine alone do the two bring together? And with the 1B shape, whose steps
+# take a quarter of the time?
 
 # %%
 two_of_8b_guess = guess("two engines, 8B shape: times one engine's tokens per second", ...)
@@ -683,7 +683,7 @@ two_of_1b_guess = guess("two engines, 1B shape: times one engine's tokens per se
 gain = {}
 for recording in recorded("several_gpus"):
     print(f"{recording['device']}, torch {recording['torch']}, {recording['command']}")
-    for one, two in zip(recording["rows"][::2], recording["rows"][1::2]):
+    for one, two in zip(recording["rows"][::2], recording["rows"][1::2], strict=True):
         load = f"{one['model']} shape, {one['rows']:3} rows, {one['new_tokens']:4} new tokens"
         gain[one["model"], one["rows"]] = times = two["tokens_per_s"] / one["tokens_per_s"]
         print(f"    {load}: {one['tokens_per_s']:9,.0f} and {two['tokens_per_s']:9,.0f} tokens/s: {times:.2f} times")

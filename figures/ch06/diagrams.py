@@ -61,7 +61,8 @@ def graph_grid(keys: Iterable[Sequence[int | bool]], names: dict[int, str]) -> F
     captured = list(keys)
     buckets = sorted({key[1] for key in captured})
     kinds = [(address, greedy) for address in names for greedy in (True, False)]
-    picture = Picture(width=7, height=0.9 + 0.5 * len(kinds))
+    shows = f"{len(captured)} graphs for {len(names)} sets of IO buffers, numbered in the order of their capture"
+    picture = Picture(width=7, height=0.9 + 0.5 * len(kinds), shows=shows)
     axes = _empty_axes(picture)
     axes.set_xlim(-2.6, len(buckets))
     axes.set_ylim(len(kinds), -1.1)

@@ -77,7 +77,9 @@ def carry_map(sampled: Sequence[str], tokens: Sequence[str], index: Sequence[int
         tokens: what to write on the packed tokens of the new batch.
         index: its carry index; one for each token, negative where the token is kept.
     """
-    picture = Picture(width=8, height=2.6)
+    handed = [f"{token} takes id {source}" for token, source in zip(tokens, index, strict=False) if source >= 0]
+    shows = f"Of the packed tokens of N + 1, {', '.join(handed) or 'none takes an id'} among the sampled ids of N"
+    picture = Picture(width=8, height=2.6, shows=shows)
     axes = picture.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(-3.2, max(len(sampled), len(tokens)))

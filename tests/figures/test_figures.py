@@ -76,10 +76,12 @@ def test_diagrams_are_drawn_from_nothing(tmp_path):
 
 def test_committed_recordings_name_their_origin():
     """Every recording in the repository says how it was made."""
+    bench, record = r"make bench( BENCH='[^']*')?", r"make record CH=\w+ DEVICE=(cpu|cuda)"
+    shares = r"torchrun --nproc-per-node 2 -m toolkit\.commands\.tensor_parallel --model \w+"
     for path in (ROOT / "figures" / "data").glob("*/*.json"):
         data = json.loads(path.read_text())
         for command in {data["command"], *(row["command"] for row in data["rows"] if "command" in row)}:
-            assert re.fullmatch(r"make bench( BENCH='[^']*')?|make record CH=\w+ DEVICE=(cpu|cuda)", command), path
+            assert re.fullmatch(f"{bench}|{record}|{shares}", command), path
             if asked := re.search(r"CH=(\w+)", command):
                 assert full_name(asked[1]) in rooms("record") and short_name(full_name(asked[1])) == asked[1], path
         assert data["device"] and data["commit"], path

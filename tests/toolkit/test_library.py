@@ -89,6 +89,7 @@ def small_repository(root: Path, modules: dict[str, str]) -> Path:
         start.parent / "serve.py": "",
     }
     given[start.parent / "course.py"] = "ROOT = 1\n"
+    given |= {Path("toolkit", name): "" for name in ("pytest_simgpu.py", "simgpu/__init__.py", "simgpu/__main__.py")}
     for name, text in {**given, **modules}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -120,6 +121,9 @@ def test_what_is_reached_through_imports_is_found(tmp_path):
         "stepahead.toolkit.course",
         "stepahead.toolkit.deep",
         "stepahead.toolkit.deep.one",
+        "stepahead.toolkit.pytest_simgpu",
+        "stepahead.toolkit.simgpu",
+        "stepahead.toolkit.simgpu.__main__",
         "stepahead.ch02_parts",
         "stepahead.ch02_parts.part",
     }

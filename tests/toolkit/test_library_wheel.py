@@ -89,6 +89,36 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel):
     assert "stepahead/ch09_persistent_batch/build.py" in modules and "stepahead/toolkit/simgpu/clock.py" in modules
 
 
+RACE = """
+def {name}():
+    import torch
+
+    side, x = torch.cuda.Stream(), torch.ones(8, device="cuda")
+    with torch.cuda.stream(side):
+        x.sum()
+"""
+
+
+def test_pytest_offers_the_simulated_gpu_and_loads_it_only_if_asked_to(installed, tmp_path):
+    """By the wheel's entry point, without -p. A run that does not ask for it must not wait for torch."""
+    (tmp_path / "test_plain.py").write_text(
+        "import sys\n\n\ndef test_plain():\n    assert 'torch' not in sys.modules\n"
+    )
+    (tmp_path / "test_race.py").write_text(RACE.format(name="test_race"))
+    done = run(installed, tmp_path, "-m", "pytest", "-q", "test_plain.py")
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+    done = run(installed, tmp_path, "-m", "pytest", "-q", "--simgpu", "test_race.py")
+    assert done.returncode == 1 and "FAILED test_race.py::test_race - Failed: RACE on (8,)" in done.stdout, done.stdout
+
+
+@pytest.mark.long
+def test_the_simulated_gpu_runs_a_program(installed, tmp_path):
+    (tmp_path / "program.py").write_text(RACE.format(name="main") + "\n\nmain()\n")
+    done = run(installed, tmp_path, "-m", "stepahead.toolkit.simgpu", "--seeds", "1", "--html", "pages", "program.py")
+    assert done.returncode == 1 and "simgpu: 1 race, 1 missing edge" in done.stderr, done.stderr
+    assert "1st writes" in (tmp_path / "pages" / "random-0.html").read_text()
+
+
 # Runs the README's lines, and asks every command for help, in one process; prints what came of it as JSON.
 PROBE = """
 import importlib.util, io, json, sys

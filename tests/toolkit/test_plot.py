@@ -124,8 +124,10 @@ def test_saving(tmp_path):
 
 
 def test_a_notebook_can_show_it():
-    """The figure carries its own PNG for notebooks."""
-    assert plot_timeline(steps(1))._repr_png_().startswith(b"\x89PNG")
+    """The figure carries its own PNG for notebooks, and what it shows in words."""
+    png, described = plot_timeline(steps(3), title="My engine")._repr_png_()
+    assert png.startswith(b"\x89PNG")
+    assert described == {"alt": "My engine · device idle 50.0 % · test device"}
 
 
 def patches(figure, gid: str) -> list:

@@ -9,6 +9,7 @@ from toolkit.simgpu import control, place
 from toolkit.simgpu.autocast import register_autocast
 from toolkit.simgpu.clock import Costs
 from toolkit.simgpu.cuda_names import rename
+from toolkit.simgpu.data_swaps import allow
 from toolkit.simgpu.device_arguments import translate
 from toolkit.simgpu.patches import Patches
 
@@ -37,6 +38,7 @@ def as_cuda(policy: str = "eager", *, on_race: str = "raise", costs: Costs | Non
         place.use("cuda")
         rename(patches)
         translate(patches)
+        allow(patches)
         # module.cuda() keeps the parameters that an optimizer may already have: on CUDA by assigning to their .data.
         torch.__future__.set_swap_module_params_on_conversion(True)
         yield

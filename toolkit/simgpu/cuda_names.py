@@ -3,7 +3,8 @@
 A name that is not listed is refused when it is called. Names that only describe or only do arithmetic are torch's own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ class AcceleratorEvent(streams.Event):
 
 def _nothing(*args: object, **kwargs: object) -> None:
     """For calls that have no effect on results here, such as setting the GPU up."""
+
+
+@contextmanager
+def _no_range(*args: object, **kwargs: object) -> Iterator[None]:
+    """For torch.cuda.nvtx.range, which is a context and a decorator."""
+    yield
 
 
 def _constant(value: Any) -> Callable[..., Any]:  # noqa: ANN401 (any constant)
@@ -96,6 +103,7 @@ def rename(patches: Patches) -> None:
         patches.set(torch.cuda, name, CUDA[name])
     for name in public_functions(torch.cuda.nvtx):  # names for a profiler
         patches.set(torch.cuda.nvtx, name, _nothing)
+    patches.set(torch.cuda.nvtx, "range", _no_range)
     patches.set(torch, "get_device_module", _device_module(torch.get_device_module))
     patches.set(torch, "Stream", streams.Stream)
     patches.set(torch, "Event", AcceleratorEvent)

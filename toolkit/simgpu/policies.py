@@ -101,10 +101,11 @@ class Threads(Eager):
         super().__init__()
         self._queues: dict[object, queue.SimpleQueue[Operation | None]] = {}
         self._switch_interval = sys.getswitchinterval()
-        sys.setswitchinterval(0.0005)  # a busy host keeps Python's lock for this long (else 5 ms) from the workers
 
     def submit(self, operation: Operation, stream: object) -> None:
         operation.finished = threading.Event()
+        if not self._queues:
+            sys.setswitchinterval(0.0005)  # a busy host keeps Python's lock for this long (else 5 ms) from the workers
         if stream not in self._queues:
             self._queues[stream] = queue.SimpleQueue()
             threading.Thread(target=self._work, args=(self._queues[stream],), daemon=True).start()

@@ -15,6 +15,8 @@ _session = pytest.StashKey[ExitStack]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simgpu")
+    if group.options:  # those of the installed package, which has loaded this module
+        return
     group.addoption("--simgpu", action="store_true", help="run the tests on the simulated GPU; a race fails a test")
     group.addoption(
         "--simgpu-policy", default="eager", metavar="POLICY", help="eager (the default), lazy, random:SEED or threads"

@@ -42,4 +42,5 @@ class Refusals:
         raise NotImplementedError("simgpu: share_memory_(), memory shared between processes")
 
     def __reduce_ex__(self, protocol: object) -> Any:  # noqa: ANN401 (as object.__reduce_ex__)
-        raise NotImplementedError("simgpu: pickling or saving; use tensor.cpu() for device, .clone() for pinned memory")
+        copy = "tensor.cpu() for device, .clone() for pinned memory"
+        raise NotImplementedError(f"simgpu: torch.save and pickling; use {copy}")

@@ -27,7 +27,7 @@ class Stream(Described, Queue):
 
     def __init__(self, device: object = None, priority: int = 0, name: str | None = None) -> None:
         super().__init__(name or f"stream{len(runtime.streams) + 1}", runtime.host, runtime.clock, runtime.policy)
-        self.priority = priority
+        self.priority, self.stream_id = priority, len(runtime.streams)
         self.made_at = None if name else caller_site()  # one without a name is told apart by its line
         runtime.streams.append(self)
 

@@ -73,7 +73,7 @@ class Shell(Refusals, torch.Tensor):
 
     @data.setter
     def data(self, other: "Shell") -> None:
-        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+        torch._C.TensorBase.data.__set__(self, other)  # type: ignore[attr-defined]
         self.buf, self.allocation, self._footprint = other.buf, other.allocation, None
 
     def see_as(self, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> None:

@@ -16,6 +16,8 @@ from toolkit.timeline.spans import Span
 
 TEXT_SHARE = 0.1  # a bar as long as this share of the first view has room for its name
 NUMBER_SHARE = 0.02  # and one of this length for its step
+BUTTONS = ("xzoom_in", "xzoom_out", "pan_left", "pan_right")  # for a keyboard, and for a screen that is touched
+LEAST_WIDTH = 640  # pixels, what the legend needs; on a narrower screen the page scrolls the chart
 
 
 def make_chart(recording: Recording, steps: tuple[int, int] | None = None) -> Any:  # noqa: ANN401 (a bokeh figure)
@@ -35,7 +37,8 @@ def make_chart(recording: Recording, steps: tuple[int, int] | None = None) -> An
         y_range=Range1d(start=len(lanes) - 0.5, end=-0.5),
         height=150 + 85 * len(lanes),
         sizing_mode="stretch_width",
-        tools=[wheel, "xpan", "xbox_zoom", "reset", "save"],
+        min_width=LEAST_WIDTH,
+        tools=[wheel, "xpan", "xbox_zoom", *BUTTONS, "reset", "save"],
         active_scroll=wheel,
         active_drag="xpan",
         x_axis_label="milliseconds",

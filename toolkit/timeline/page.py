@@ -17,9 +17,10 @@ from toolkit.timeline.plot import full_title
 from toolkit.timeline.recording import Recording
 
 HOW_TO_READ = (
-    "Zoom with the wheel, move by dragging; the round arrow at the right brings the first view back. Hover over a bar, "
-    "an arrow or a red line to see what it is and which line of the program made it. A click on an entry of the legend "
-    "hides or shows what belongs to it. The whole run is here, before and behind what is seen first."
+    "Zoom by the wheel, move by dragging, or with the buttons at the right (the Tab key leads there, Enter presses "
+    "them); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and "
+    "which line of the program made it. A click on an entry of the legend hides or shows what belongs to it. The whole "
+    "run is here, before and behind what is seen first."
 )
 LICENCE = (
     "Drawn with Bokeh {}, whose script is part of this file: Copyright (c) Anaconda, Inc., and Bokeh Contributors, BSD "
@@ -29,20 +30,24 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
 body {{ font-family: sans-serif; margin: 1.5em; color: #222222; }}
 h1 {{ font-size: 1.2em; }}
+.chart {{ overflow-x: auto; }}
 pre {{ background: #F4F4F4; padding: 0.8em; white-space: pre-wrap; }}
 footer {{ color: #666666; font-size: 0.8em; }}
 </style>
 {bokeh}
 </head>
 <body>
+<main>
 <h1>{title}</h1>
 <p>{how}</p>
-{chart}
+<div class="chart">{chart}</div>
 {report}
+</main>
 <footer>{licence}</footer>
 {script}
 </body>

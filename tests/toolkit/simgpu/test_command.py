@@ -75,7 +75,68 @@ def test_a_program_that_fails(run, tmp_path):
     assert code == 1 and "NotImplementedError: simgpu does not model torch.cuda.memory_summary" in errors
 
 
+def test_the_traceback_is_the_programs_own(run, tmp_path):
+    """What Python would print, for an error and for one that came out of another."""
+    path = tmp_path / "fails.py"
+    path.write_text("def f():\n    try:\n        1 / 0\n    except ZeroDivisionError:\n        {}['key']\n\n\nf()\n")
+    code, _, errors = run(str(path))
+    python = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert (code, errors) == (python.returncode, python.stderr)
+
+
+@pytest.mark.parametrize(("status", "code", "said"), [("None", 0, ""), ("3", 3, ""), ("'no', 1", 1, "('no', 1)\n")])
+def test_an_exit_is_as_pythons(run, tmp_path, status, code, said):
+    path = tmp_path / "ends.py"
+    path.write_text(f"import sys\nsys.exit(({status}))\n")
+    assert run(str(path)) == (code, "", said)
+
+
 def test_several_seeds_in_processes_of_their_own(script):
     command = [sys.executable, "-m", "toolkit.simgpu", "--seeds", "1", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "simgpu: random:0" in done.stderr and done.stderr.count("RACE on") == 1
+
+
+def test_the_page_of_a_run(run, script, tmp_path):
+    """The races are marked on it, and what the program's author wrote is text."""
+    evil = tmp_path / "<b>x.py"
+    evil.write_text(PROGRAM.replace("    y = x * 2\n", '    y = x * 2; "</script><img src=x onerror=alert(1)>"\n'))
+    code, _, told = run("--html", str(tmp_path / "page.html"), str(evil))
+    assert code == 1 and told.endswith(f"simgpu: the timeline is in {tmp_path / 'page.html'}\n")
+    page = (tmp_path / "page.html").read_text()
+    assert "the missing edge" in page and "other races (2)" in page and "1st writes: H2D copy on stream1" in page
+    assert "&lt;b&gt;x.py" in page and "<b>x" not in page and "<img src=x" not in page
+
+
+def test_a_right_program_has_a_page_without_races(run, script, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    assert run("--html", str(page), script, "--right")[0] == 0
+    assert "the missing edge" not in page.read_text() and "H2D copy" in page.read_text()
+
+
+def test_a_page_that_cannot_be_written(run, script, tmp_path):
+    (tmp_path / "file").touch()
+    code, out, told = run("--html", str(tmp_path / "file" / "page.html"), script, "--right")
+    assert code == 2 and out and told.startswith("simgpu: no page: cannot write ") and told.count("\n") == 1
+
+
+def test_where_there_is_no_timeline(run, script, monkeypatch, tmp_path):
+    """It is said before the program runs, not after hours."""
+    monkeypatch.setitem(sys.modules, "toolkit.timeline.program_page", None)
+    with pytest.raises(SystemExit) as end:
+        run("--html", str(tmp_path / "page.html"), script)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.py"], "nowhere.py: no such file"),
+        (["--seeds", "0", __file__], "--seeds 0: at least 1"),
+        (["--policy", "random", __file__], "unknown policy 'random': use \"eager\""),
+    ],
+)
+def test_what_it_cannot_do(run, capsys, arguments, words):
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 2 and words in capsys.readouterr().err

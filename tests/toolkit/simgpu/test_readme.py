@@ -3,6 +3,9 @@
 import re
 import subprocess
 import sys
+import textwrap
+
+import pytest
 
 from toolkit import simgpu
 from toolkit.course import ROOT
@@ -10,13 +13,37 @@ from toolkit.course import ROOT
 TEXT = (ROOT / "toolkit/simgpu/README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_runs_and_prints_the_report(tmp_path):
-    """As a program of its own, with nothing of the course but the package on its path."""
-    example = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1]
-    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+FIRST, WITHIN = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A folder with nothing of the course but the package."""
     (tmp_path / "toolkit").mkdir()
     (tmp_path / "toolkit/simgpu").symlink_to(ROOT / "toolkit/simgpu", target_is_directory=True)
-    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("policy", "mended", "numbers"),
+    [("eager", False, (0, 10, 20)), ("lazy", False, (0, 0, 0)), ("lazy", True, (0, 10, 20))],
+)
+def test_two_minutes_to_the_first_race(alone, policy, mended, numbers):
+    """The program that is shown, the command, the report, and the line that mends it."""
+    wait = re.search(r"With\n`(torch\.cuda\.current_stream\(\)\.wait_event\(loaded\))`", TEXT)[1]
+    program = FIRST.replace("    print", f"    {wait}\n    print") if mended else FIRST
+    (alone / "prefetch.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, "-m", "toolkit.simgpu", "--policy", policy, "prefetch.py"]
+    done = subprocess.run(command, cwd=alone, capture_output=True, text=True)
+    assert done.stdout == "".join(f"{[float(number)] * 4}\n" for number in numbers)
+    report = textwrap.dedent(re.search(r"and reports:\n\n(.*?edge\n)\n[^ ]", TEXT, re.DOTALL)[1])
+    assert (done.returncode, done.stderr) == ((0, "") if mended else (1, report))
+
+
+def test_the_example_runs_and_prints_the_report(alone):
+    """As a program of its own."""
+    (alone / "example.py").write_text(WITHIN, encoding="utf-8")
+    done = subprocess.run([sys.executable, "example.py"], cwd=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = re.search(r"The report:\n\n(.*?)\n\n", TEXT, re.DOTALL)[1]
     shown = [line.removeprefix("    ") for line in report.splitlines()]

@@ -10,7 +10,7 @@ from toolkit.errors import UserError
 
 PACKAGE = "stepahead"
 OWN = f"toolkit.commands.library.{PACKAGE}"  # written for the package; all others are the course's
-STARTS = (OWN, f"{OWN}.run", f"{OWN}.serve")
+STARTS = (OWN, f"{OWN}.run", f"{OWN}.serve", "toolkit.pytest_simgpu", "toolkit.simgpu.__main__")
 STAND_INS = {"toolkit.course": f"{OWN}.course"}
 
 

@@ -20,6 +20,7 @@ MODULE_NAME = re.compile(r"ch\d\d_\w+|(?:toolkit|ch\d\d_\w+)(?:\.\w+)+")
 BY_NAME = ("import_module", "__import__")
 BROUGHT_ALONG = {
     "triton",  # by torch, where there is an NVIDIA GPU
+    "pytest",  # which alone loads what imports it
     "pydantic",  # this and the next two by fastapi
     "pydantic_core",
     "starlette",

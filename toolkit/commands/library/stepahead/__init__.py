@@ -17,16 +17,23 @@ RequestOutput    what a step brought one request; FinishReason says why it ended
 load_model       a model by its folder or its name on the Hugging Face Hub
 UserError        raised for all that the caller can mend; its message is one line
 
+What is imported loads torch; `import stepahead` alone does not, since pytest does so wherever this is installed.
 This package is made from the repository of a course, chapter by chapter: each module's docstring says what it is for.
 """
 
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
-from ch02_continuous_batching import FinishReason, RequestOutput, SamplingParams
-from ch08_full_engine import Server
-from ch09_persistent_batch import PersistentEngine as Engine
-from toolkit.errors import UserError
-from toolkit.models import load_model
+if TYPE_CHECKING:
+    from toolkit.commands.library.stepahead.interface import (
+        Engine,
+        FinishReason,
+        RequestOutput,
+        SamplingParams,
+        Server,
+        UserError,
+        load_model,
+    )
 
 __version__ = metadata.version("stepahead")
 
@@ -39,3 +46,11 @@ __all__ = [
     "UserError",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a class or a function)
+    if name in __all__:
+        from toolkit.commands.library.stepahead import interface
+
+        return getattr(interface, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
