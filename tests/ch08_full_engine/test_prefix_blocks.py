@@ -189,7 +189,7 @@ def test_blocks_of_others_stay_theirs():
 
 
 def test_the_content_outlives_the_request():
-    """After a request has ended, a new one with the same beginning shares its blocks; until then no other request gets them."""
+    """After a request has ended, a new one with the same beginning shares its blocks; until then no other gets them."""
     blocks = PrefixBlockManager(4, SIZE)
     first = written(blocks, [*range(9)])
     table = list(first.block_table)
