@@ -15,7 +15,7 @@ SITE := $(VENV:.venv/%=.venv-site/%)
 # What a learner gave on the command line, as flags; nothing for what was left out.
 RUN_FLAGS = $(if $(MODEL),--model "$$MODEL") $(if $(PROMPTS),--prompts "$$PROMPTS") $(if $(TOKENS),--tokens "$$TOKENS")
 
-.PHONY: help setup start lab check watch hint progress reset update run serve run-ray serve-ray bench test test-ray test-long testgpu soak record wheelhouse figures exercises lessons site lint
+.PHONY: help setup start lab check watch hint progress reset update run serve run-ray serve-ray bench test test-ray test-long testgpu soak record report wheelhouse collect release figures exercises lessons site lint
 .DEFAULT_GOAL := help
 
 ##@ To learn, and to run the engines:
@@ -53,6 +53,10 @@ reset: setup ## put one exercise back as it was: make reset EX=2.1
 update: setup ## after git pull: bring what is new into my/, and keep your edits
 	@$(VENV) -m toolkit.commands.learner.update || [ $$? -eq 1 ]
 
+# The name only from the command line: some systems have the machine's name in a variable NAME.
+report: setup ## the one file to hand in: make report [NAME="Ada"] [CODE=no]
+	@$(VENV) -m toolkit.commands.classroom.report $(if $(filter command,$(origin NAME)),--name "$$NAME") $(if $(filter no,$(CODE)),--no-code)
+
 run: setup ## all engines on real prompts: make run [MODEL=tiny] [PROMPTS=file.jsonl] [TOKENS=32]
 	@$(VENV) -m toolkit.commands.run $(RUN_FLAGS)
 
@@ -79,6 +83,13 @@ test: setup ## the tests against the reference solutions, on the CPU and the sim
 ##@ To teach a class:
 wheelhouse: setup ## for a room without a network: make wheelhouse TO=/media/stick [FOR=linux,macos,windows] [PYTHONS=3.11,3.12]
 	@$(VENV) -m toolkit.commands.wheelhouse "$$TO" $(if $(FOR),--for "$$FOR") $(if $(PYTHONS),--pythons "$$PYTHONS")
+
+# The reports hold strangers' Python, which runs in a container, or with TRUST=1 as your own.
+collect: setup ## a table of a class's reports: make collect FOLDER=reports/ [TRUST=1] [JOBS=2]
+	@$(VENV) -m toolkit.commands.classroom.collect $(if $(FOLDER),"$$FOLDER") $(if $(TRUST),--trust) $(if $(JOBS),--jobs "$$JOBS")
+
+release: setup ## a repository without later solutions: make release UPTO=5 TO=../class
+	@$(VENV) -m toolkit.commands.classroom.release $(if $(UPTO),"$$UPTO") $(if $(TO),--to "$$TO")
 
 ##@ To work on the course itself:
 # Exit code 3 of the set-up: there is no Ray for this system, and it has said so.

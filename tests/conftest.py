@@ -12,6 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import random  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -20,6 +21,11 @@ from toolkit.errors import UserError  # noqa: E402
 
 # The models of the tests are tiny: handing their work to a second thread costs more than it saves.
 torch.set_num_threads(1)
+# How quick a busy machine makes an example says nothing about the code that is tested, a learner's least of all.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from toolkit.choice import MINE
+from toolkit.withheld import reference_code
 
 # In solutions/, where the lines of an exercise begin. A file that has such a line is the learner's to write.
 BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION (?P<id>\S+)\s*$", re.MULTILINE)
@@ -82,7 +83,7 @@ def fill_unsolved(module: ModuleType, path: Path, reference: Path) -> None:
     unsolved = find_unsolved(path.read_text(encoding="utf-8"), path)
     if not unsolved or not reference.is_file():
         return
-    code = {item.co_qualname: item for item in _code_objects(compile(reference.read_bytes(), str(reference), "exec"))}
+    code = {item.co_qualname: item for item in _code_objects(reference_code(reference))}
     filled: dict[str, list[Unsolved]] = {}
     for item in unsolved:
         function = find_function(module, item.qualname)

@@ -54,7 +54,7 @@ def repository_with_venv(repository, empty_venv):
     return repository
 
 
-def set_up(repository: Path, *, driver: bool = False) -> subprocess.CompletedProcess:
+def set_up(repository: Path, *arguments: str, driver: bool = False) -> subprocess.CompletedProcess:
     """Run bootstrap.py as the Makefile does, with pip confined to wheels/ and a driver that is there or not."""
     commands = repository / "commands"
     commands.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def set_up(repository: Path, *, driver: bool = False) -> subprocess.CompletedPro
     environment["PATH"] = os.pathsep.join([str(commands), environment["PATH"]])
     script = repository / "toolkit" / "bootstrap.py"
     return subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env=environment, cwd=repository
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, env=environment, cwd=repository
     )
 
 
@@ -206,3 +206,31 @@ def test_every_requirement_is_pinned_exactly():
 def test_importing_the_toolkit_does_not_import_torch():
     code = "import sys, toolkit, toolkit.bootstrap; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0, "toolkit imports torch"
+
+
+def test_from_a_folder_of_wheels(repository_with_venv):
+    """pip takes them from there and asks no index; the default model is kept while they are at hand."""
+    stick = repository_with_venv.parent / "stick"
+    shutil.move(repository_with_venv / "wheels", stick)
+    (repository_with_venv / "toolkit" / "models").mkdir()
+    model = "def default_model_folder():\n    import os\n    print('model from', os.environ['PIP_FIND_LINKS'])\n"
+    (repository_with_venv / "toolkit" / "models" / "default.py").write_text(model)
+    done = set_up(repository_with_venv, "--from", str(stick), driver=True)
+    assert done.returncode == 0, f"the set-up failed:\n{done.stdout}{done.stderr}"
+    assert installed(repository_with_venv) == "1.0"
+    assert f"model from {stick}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "nowhere"], "error: set-up: --from nowhere: no wheels are there; "),
+        (["--from"], "error: set-up: unknown arguments --from; there is --from FOLDER"),
+        (["now"], "error: set-up: unknown arguments now; there is --from FOLDER"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(repository, arguments, said):
+    """And nothing has been begun."""
+    done = set_up(repository, *arguments)
+    assert done.returncode == 1 and done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+    assert not (repository / ".venv").exists()

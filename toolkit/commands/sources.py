@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from toolkit.errors import UserError
+from toolkit.withheld import is_withheld
+
 MARKERS = ("# BEGIN SOLUTION", "# END SOLUTION")
 
 
@@ -59,10 +62,17 @@ def find(name: str, root: Path) -> Path | None:
 
 
 def read(name: str, root: Path) -> Module:
-    """Raises FileNotFoundError if the repository has no such module."""
+    """A module's text.
+
+    Raises:
+        FileNotFoundError: the repository has no such module.
+        UserError: its text is withheld, in a release without later solutions.
+    """
     path = find(name, root)
     if path is None:
         raise FileNotFoundError(f"no module {name} in {root}")
+    if is_withheld(path):
+        raise UserError(f"{name} is not released yet, so nothing can be made of it: take the whole course")
     return Module(name, path, path.read_text(encoding="utf-8"))
 
 

@@ -73,7 +73,9 @@ def main() -> None:
         pip("download", REQUIREMENT, "--no-deps", "--only-binary=:all:", "-d", str(wheels)),
     )
     bundle = options.folder / "course.bundle"
-    run("bundling the repository", ["git", "-C", str(ROOT), "bundle", "create", "-q", str(bundle.absolute()), "HEAD"])
+    branch = run("asking git for the branch", ["git", "-C", str(ROOT), "branch", "--show-current"]).split()
+    command = ["git", "-C", str(ROOT), "bundle", "create", "-q", str(bundle.absolute()), "HEAD", *branch]
+    run("bundling the repository", command)
     text = README.format(pythons=", ".join(pythons), systems=", ".join(systems), bundle=bundle, wheels=wheels)
     write_whole(options.folder / "README.txt", text)
     files = list(wheels.iterdir())

@@ -11,6 +11,7 @@ COURSE_CODE=solutions checks the reference; COURSE_CODE=mine takes the learner's
 import argparse
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from toolkit.commands.exercises.generate import edited_modules
 from toolkit.commands.exercises.learner import Standing, look_at, read_file
 from toolkit.commands.exercises.metadata import Exercise, find, load, of_chapter
 from toolkit.commands.exercises.order import LIMIT, Order, TestResult
-from toolkit.commands.exercises.report import print_exercise, print_waiting
+from toolkit.commands.exercises.report import failures, print_exercise, print_waiting
 from toolkit.commands.exercises.runner import ENDED, MOST_ENDED, run
 from toolkit.commands.exercises.state import Checked, load_state, save_state
 from toolkit.commands.learner.start import ensure
@@ -92,7 +93,7 @@ def check(what: str, root: Path = ROOT, limit: float = LIMIT) -> int:
     rest = [result for result in results if result.exercise == ""]
     rest_passes = print_exercise("The chapter as a whole", rest, None, right="right") if rest else True
     if own_code:
-        remember(standings, solved, root)
+        remember(standings, solved, results, root)
     print_summary(asked, solved, standings, rest_passes)
     return 0 if len(solved) == len(asked) and rest_passes else 1
 
@@ -126,9 +127,13 @@ def without_case(result: TestResult) -> str:
     return result.test.partition("[")[0]
 
 
-def remember(standings: dict[str, Standing], solved: set[str], root: Path) -> None:
+def remember(standings: dict[str, Standing], solved: set[str], results: list[TestResult], root: Path) -> None:
     state = load_state(root)
     for id_, standing in standings.items():
+        mine = [result for result in results if result.exercise == id_]
+        if mine and standing.state in ("written", "partly"):
+            failed = [result.test for result in failures(mine)]
+            state.work_on(id_).note_check(standing.digest, id_ in solved, failed, time.time())
         if standing.state == "written":
             state.checks[id_] = Checked(id_ in solved, standing.digest)
         else:

@@ -6,6 +6,7 @@ the place of the solution.
 
 import argparse
 import textwrap
+import time
 from pathlib import Path
 
 from toolkit.commands.exercises.exhibits import note_guess
@@ -14,6 +15,7 @@ from toolkit.commands.exercises.state import load_state, save_state
 from toolkit.commands.learner.start import ensure
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
+from toolkit.withheld import is_withheld
 
 
 def next_hint(id_: str, root: Path = ROOT) -> str:
@@ -27,8 +29,10 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     if shown >= total:
         listed = "\n".join(wrap(f"{number}. {hint}") for number, hint in enumerate(exercise.hints, start=1))
         solution = f"solutions/{exercise.chapter}/{exercise.file}"
-        return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution stands in {solution}."
+        where = "comes with a later release" if is_withheld(root / solution) else f"stands in {solution}"
+        return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution {where}."
     state.hints[exercise.id] = shown + 1
+    state.work_on(exercise.id).touch(time.time())
     save_state(state, root)
     rest = f"More: make hint EX={exercise.id}" if shown + 1 < total else f"Then: make check EX={exercise.id}"
     return f"{title}: hint {shown + 1} of {total}\n{wrap(exercise.hints[shown])}\n{rest}"

@@ -4,6 +4,7 @@ import ast
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolkit.choice import MINE
 from toolkit.commands.exercises.generate import make_stub
@@ -14,6 +15,8 @@ from toolkit.course import ROOT
 from toolkit.errors import UserError
 from toolkit.fill import find_unsolved, functions_in
 from toolkit.finder import missing
+
+State = Literal["not started", "begun", "partly", "written"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Standing:
     """
 
     exercise: Exercise
-    state: str
+    state: State
     function: str
     line: int
     raise_line: int | None
@@ -62,6 +65,7 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
     unsolved = {item.qualname: item for item in find_unsolved(text, Path(exercise.path))}
     waiting = tuple(name for name in exercise.functions if name in unsolved)
     function = waiting[0] if waiting else exercise.functions[0]
+    state: State
     as_shipped = _dumps(_stub(exercise, root), exercise.functions)
     if exercise.is_bug:
         state = "not started" if _dumps(text, exercise.functions) == as_shipped else "written"
@@ -85,7 +89,7 @@ def look_at(exercise: Exercise, root: Path = ROOT) -> Standing:
 def _look_at_bug(exercise: Exercise, text: str, root: Path) -> Standing:
     code = ast.dump(ast.parse(text))
     as_shipped = ast.dump(ast.parse(_stub(exercise, root)))
-    state = "not started" if code == as_shipped else "written"
+    state: State = "not started" if code == as_shipped else "written"
     return Standing(exercise, state, exercise.functions[0], 0, None, (), _digest(code))
 
 

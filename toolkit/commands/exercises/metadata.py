@@ -18,6 +18,7 @@ from toolkit.commands.exercises.regions import find_regions
 from toolkit.course import ROOT, chapter_names
 from toolkit.errors import UserError
 from toolkit.fill import functions_in
+from toolkit.withheld import decode_hint
 
 _ID = re.compile(r"(\d{1,2})\.(\d{1,2})")
 
@@ -167,4 +168,5 @@ def _exercise(id_: str, entry: dict, path: Path, root: Path) -> Exercise:
         raise UserError(
             f'{path}: [exercise."{id_}"]: must have exactly {", ".join(sorted(expected))}; a bug also symptom and says'
         )
-    return Exercise(id_, chapter, **(entry | {"functions": tuple(entry["functions"]), "hints": tuple(entry["hints"])}))
+    hints = tuple(decode_hint(hint) for hint in entry["hints"])
+    return Exercise(id_, chapter, **(entry | {"functions": tuple(entry["functions"]), "hints": hints}))

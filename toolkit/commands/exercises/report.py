@@ -1,6 +1,7 @@
 """How `check` prints what became of an exercise: short lines for people, no tracebacks."""
 
 import sys
+from collections.abc import Iterable
 
 from toolkit.commands.exercises.exhibits import is_exhibit, without_report
 from toolkit.commands.exercises.learner import Standing
@@ -43,6 +44,16 @@ def print_waiting(exercise: Exercise, standing: Standing) -> None:
         )
 
 
+def failures(results: Iterable[TestResult]) -> list[TestResult]:
+    return [result for result in results if result.outcome not in ("passed", "skipped")]
+
+
+def is_solved(results: list[TestResult], waiting: tuple[str, ...]) -> bool:
+    """Whether an exercise with these results, and functions that still wait to be written, counts as solved."""
+    ran = any(result.outcome != "skipped" for result in results)
+    return ran and not failures(results) and not waiting
+
+
 def print_exercise(
     name: str, results: list[TestResult], standing: Standing | None, right: str = "solved", guess: str | None = None
 ) -> bool:
@@ -54,10 +65,10 @@ def print_exercise(
     by_test: dict[str, list[TestResult]] = {}
     for result in results:
         by_test.setdefault(result.test.partition("[")[0], []).append(result)
-    failed = any(result.outcome not in ("passed", "skipped") for result in results)
+    failed = bool(failures(results))
     skipped = bool(results) and all(result.outcome == "skipped" for result in results)
     waiting = standing.waiting if standing else ()
-    solved = not failed and bool(results) and not skipped and not waiting
+    solved = is_solved(results, waiting)
     if solved:
         verdict = paint(right, _GREEN)
     elif failed:
@@ -87,7 +98,7 @@ def print_test(cases: list[TestResult], guess_first: Exercise | None = None) -> 
     Args:
         guess_first: the exercise, where its race report is kept back.
     """
-    bad = [case for case in cases if case.outcome not in ("passed", "skipped")]
+    bad = failures(cases)
     if not bad and cases[0].outcome == "skipped":
         print(f"  - {cases[0].says}: skipped, {cases[0].message.removeprefix('Skipped: ')}")
         return

@@ -1,4 +1,4 @@
-"""What is remembered about a learner between commands: hints taken and the results of the last checks.
+"""What is remembered about a learner between commands: hints taken, results of the last checks, how the work went.
 
 It lies in my/.progress.json. Losing it loses no work.
 """
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from toolkit.choice import MINE
+from toolkit.commands.exercises.work import Work
 from toolkit.course import ROOT
 from toolkit.errors import UserError
 from toolkit.files import write_whole
@@ -26,11 +27,18 @@ class Checked:
 
 @dataclass
 class State:
-    """`hints`: exercise id -> how many were shown; `checks`: -> the last result; `guesses`: -> where a bug may be."""
+    """`hints`: exercise id -> how many were shown; `checks`: -> the last result; `guesses`: -> where a bug may be;
+    `work`: -> how it went. `learner` is a random number, by which two reports of one learner are known; "" before one.
+    """
 
     hints: dict[str, int] = field(default_factory=dict)
     checks: dict[str, Checked] = field(default_factory=dict)
     guesses: dict[str, str] = field(default_factory=dict)
+    work: dict[str, Work] = field(default_factory=dict)
+    learner: str = ""
+
+    def work_on(self, id_: str) -> Work:
+        return self.work.setdefault(id_, Work())
 
 
 def load_state(root: Path = ROOT) -> State:
@@ -45,7 +53,8 @@ def load_state(root: Path = ROOT) -> State:
             str(id_): Checked(item["solved"] is True, str(item["digest"])) for id_, item in data["checks"].items()
         }
         guesses = {str(id_): str(guess) for id_, guess in data.get("guesses", {}).items()}
-        return State(hints, checks, guesses)
+        work = {str(id_): Work.of(item) for id_, item in data.get("work", {}).items()}
+        return State(hints, checks, guesses, work, str(data.get("learner", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         aside = path.with_name(f"{path.name}.broken")
         try:
