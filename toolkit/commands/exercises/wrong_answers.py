@@ -3,9 +3,9 @@
     python -m toolkit.commands.exercises.wrong_answers           # writes it
     python -m toolkit.commands.exercises.wrong_answers --check   # writes nothing; exit code 1 if it is out of date
 
-What it says of an exercise comes from exercises.toml; a wrong answer is a mutant, of which the page gives the name, what
-the check tests (the test's docstring, as `make check` shows it) and what it says; and helpers_questions.toml has the
-questions, and names the mutants that are worth showing.
+What it says of an exercise comes from exercises.toml. A wrong answer is a mutant, of which the page gives the name, what
+is tested (in the words that `make check` prints) and what the check says. helpers_questions.toml has the questions, and
+names the mutants that are worth showing.
 """
 
 import argparse
@@ -15,10 +15,10 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+from toolkit.choice import MINE
 from toolkit.commands.exercises.metadata import Exercise, load
 from toolkit.commands.exercises.mutants import Mutant, load_mutants
 from toolkit.commands.exercises.reporter import first_sentence
-from toolkit.choice import MINE
 from toolkit.course import ROOT, chapter_names
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.files import write_whole
@@ -31,9 +31,10 @@ HEAD = """# Wrong answers, and what to ask
 solved.** Written by `python -m toolkit.commands.exercises.wrong_answers`, from the wrong answers that the course tests
 itself with.
 
-For each exercise: the first hint (`make hint` has two more), what a helper asks, and the likeliest wrong answers. "✗" is
-the sentence that `make check` prints in front of what failed; what it says then is shortened, with "…" for what differs.
-Ask one question, and wait. If the learner's code is none of those below, read the check's message together, aloud.
+For each exercise: the first hint (`make hint` has two more), what a helper asks, and the likeliest wrong answers. "✗"
+is the sentence that `make check` prints in front of what failed; what it says then is shortened, with "…" for what
+differs. Ask one question, and wait. If the learner's code is none of those below, read the check's message together,
+aloud.
 
 A row of the tables is a row of `tests/chNN_name/mutants.toml`, where the code of each wrong answer is. How to help, and
 the ten commonest stumbles that have nothing to do with an exercise: [helpers_sheet.md](helpers_sheet.md).
