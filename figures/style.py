@@ -30,9 +30,9 @@ def clock_note(recording: dict[str, Any]) -> str:
     return recording["device"] + (", simulated clock" if simulated else "")
 
 
-def model_of(recording: dict[str, Any]) -> str:
+def model_of(recording: dict[str, Any], shape: str = "8B") -> str:
     """Which model chapters 3 and up record on a device, where a figure's recording does not say: see open_load."""
-    return "times of an 8B model, declared" if recording["device"] == "simulated GPU" else "8B shape"
+    return "times of an 8B model, declared" if recording["device"] == "simulated GPU" else f"{shape} shape"
 
 
 def without_invisible_waits(recording: Recording, shown_ms: float) -> Recording:

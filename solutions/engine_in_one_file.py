@@ -212,7 +212,7 @@ class BlockManager:
         """From now on no request gets a block as it was written. None does, before chapter 8."""
 
     def take_all_back(self) -> None:
-        """Every block is free again, whoever owned it."""
+        """Every block is free again, whichever request owned it."""
         self.free_blocks = deque(range(self.num_blocks))
 
     def slot(self, request: Request, position: int) -> int:
@@ -1656,7 +1656,7 @@ class CulpritSearch(Observer):
         return None
 
     def committed(self, batch: Batch) -> None:
-        """Whoever has got a token is cleared."""
+        """A request that has got a token is cleared."""
         if self.failures:
             for row in batch.sampling_rows:
                 self.failures.pop(row.request, None)

@@ -1,4 +1,4 @@
-"""What a check shows is for whoever solves the exercise: its tests fail with sentences, never with bare values."""
+"""What a check shows is for the one who solves the exercise: its tests fail with sentences, never with bare values."""
 
 import ast
 

@@ -1,7 +1,7 @@
 """What a caller hands over, as an ordinary number of Python: converted and checked, or refused in one line.
 
 A comparison such as `value < 1` lets nan through, and a value of the wrong type fails later and elsewhere, where other
-requests share its fate. So whoever takes a number from outside takes it through one of these functions. Numbers of
+requests share its fate. So code that takes a number from outside takes it through one of these functions. Numbers of
 numpy and one-element tensors are as good as Python's own; a string or a float in place of a whole number is not.
 """
 

@@ -7,7 +7,7 @@ what does not depend on those, and waits. Two rules keep that safe: no program w
 next kernel in before its own wait is over. So while a kernel runs, all but the one right before it are complete.
 
 *Common end*. Where several programs work on parts of one sum, the last of them adds the parts up. That takes no kernel
-of its own, and since the parts are added in a fixed order, whoever is last, the result is the same every time.
+of its own, and since the parts are added in a fixed order, whichever is last, the result is the same every time.
 """
 # ruff: noqa: ANN001, ANN201 (a kernel's arguments are pointers and numbers: it is compiled, and has no Python types)
 

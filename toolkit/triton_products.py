@@ -2,7 +2,7 @@
 
 What stands between the products costs no kernels of its own:
 
-- A *normalisation* divides a token's numbers by their root mean square, and multiplies them by a weight. Whoever
+- A *normalisation* divides a token's numbers by their root mean square, and multiplies them by a weight. What
   writes the numbers knows the weight, and the sum of the squares in its tile. The division is the same for all numbers
   of a token, so the product that reads them can do it at its end, from the tiles' sums.
 - The *residual sum*, SwiGLU (silu(gate) * up), the rotary embedding, and the write into the KV cache are done while the

@@ -215,15 +215,16 @@ first_guess.compare(times[0] / statistics.median(times), "times")
 # <details><summary>What happened</summary>
 #
 # The factor differs from run to run and from machine to machine, because it has nothing to do with the work. A first
-# call loads code, picks an algorithm, and asks the system for memory. Recorded on a GPU, where all of that is slower:
+# call loads code, picks an algorithm, and asks the system for memory. Recorded on a GPU, with another operation:
 #
 # ![The time of ten calls of the same matrix product on a logarithmic scale: the first takes about 81 ms, each of the
 # others about 0.36 ms.](../../figures/ch00_first_calls.png)
 #
 # </details>
 #
-# It does more than spoil an average. You will read that CUDA's default stream waits for all other streams. To test
-# that, we put a kernel that sleeps for 150 ms on one stream and a short one on the other:
+# It does more than spoil an average. You will read that CUDA's default stream waits for all other streams. Do streams
+# wait for each other at all? Here a kernel that sleeps for 150 ms is on one stream and a short one on another, five
+# times in a row:
 
 # %%
 behind = read_recording(DATA / "h100" / "ch00_behind_busy_device.json")
@@ -231,10 +232,11 @@ print(f"{behind['device']}, torch {behind['torch']}: the short kernel is done af
 print("   ".join(f"{row['ms']:.2f} ms" for row in behind["rows"]))
 
 # %% [markdown]
-# The first call says that it does wait. All later calls say that it does not, in any combination of streams (chapter 3
-# tries them all). PyTorch's own streams are created so that they do not wait for the default stream. What waited in the
-# first call was the *loading* of the kernel's code, which needs the whole device idle. **A measurement without warm-up
-# would have proved the wrong theory**, with a number that looked just right.
+# The first call says that they do. All later calls say that they do not. Neither of the two is the default stream
+# here; chapter 3 puts each of the two kernels there, with the same result. PyTorch's own streams are created so that
+# they do not wait for the default stream, nor it for them. What differs in the first call is that the kernel's code
+# is *loaded*, which may have to wait until the whole device is idle. **A measurement without warm-up would have
+# proved the wrong theory**, with a number that looked just right.
 #
 # ### Exercise 0.2: time a launch and the work it starts (15 minutes)
 #
@@ -260,10 +262,11 @@ work_guess.compare(timings[-1].device_ms / timings[0].device_ms, "times")
 grown_guess.compare(timings[-1].host_ms / timings[0].host_ms, "times")
 
 # %% [markdown]
-# Eight times as wide is 8 × 8 × 8 = 512 times the multiplications. The times differ from that: a small product may not
-# keep the whole device busy, and a large one does not fit into its caches. The launch does not stay the same either,
-# but it stays short. The work becomes hundreds of times as long, and the launch a few times at most. The same recorded
-# on a GPU, where each line of the picture is ten times the one below it:
+# Eight times as wide is 8 × 8 × 8 = 512 times the multiplications. The times differ from that: a small product may
+# not keep the whole device busy, and a large one does not fit into its caches. The launch does not stay the same
+# either, but it stays short. The work becomes hundreds of times as long; the launch became one to eleven times as
+# long in the runs that we have seen, and is a small part of a millisecond in all of them. The same recorded on a GPU,
+# where each line of the picture is ten times the one below it:
 #
 # ![The time of a matrix product and of its launch for four sizes, on a logarithmic scale: the work rises from 0.075 to
 # 21 ms, the launch from 0.020 to 0.071 ms.](../../figures/ch00_two_clocks.png)
@@ -316,9 +319,14 @@ print(f"the host had waited until           {(woke_up - origin) * 1e3:7.3f} ms")
 # %% [markdown]
 # ## 5. The first timeline
 #
-# Now the instrument as the later chapters use it: `toolkit.timeline`. Its `intervals.py` and `device_clock.py` do what
-# you have just written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host, *launch*
-# it, *wait*, *commit* the result. There is no model in it yet. Host work is made to take a third of the device's time.
+# Now the instrument as the later chapters use it: `toolkit.timeline`. Its `intervals.py` and `device_clock.py` do
+# what you have just written. The loop below has the shape of a synchronous engine: *prepare* a batch on the host,
+# *launch* it, *wait*, *commit* the result. There is no model in it yet. Host work is made to take a third of the
+# device's time.
+#
+# From here on, in all chapters, **idle share** means one thing: the share of a window in which nothing runs on the
+# lane *compute*. Copies have lanes of their own and do not count as work there; a device that only copies is waiting
+# for its next forward.
 #
 # **Predict first.** For which share of the time is the device idle? If all host work could be hidden behind the
 # device's, how many times as fast would the loop be?
@@ -365,8 +373,9 @@ print(f"host work per step {recording.host_ms_per_step():.2f} ms (waiting does n
 #
 # </details>
 #
-# A loop of the same shape on a GPU, with host work of 35 % of the device's time. That makes 0.35 / 1.35 = 26 % of idle
-# time; the launches, in which nothing runs yet, make the rest:
+# A loop of the same shape on a GPU, with host work of 35 % of the device's time. That makes 0.35 / 1.35 = 26 % of
+# idle time. The rest is the beginning of each launch, before the device has started, and the moments between one span
+# and the next:
 #
 # ![Three steps of a synchronous loop on a GPU. In each the host prepares, launches, waits for the forward and commits,
 # and while it prepares and commits the device is idle, 27.7 % of the time in all.](../../figures/ch00_steps.png)
@@ -390,8 +399,8 @@ print("wrote", trace.relative_to(ROOT))
 #
 # The idle share of a loop can be computed before the loop exists. A machine is described by four numbers here:
 # `host_ms` of host work a step, `forward_ms` for the forward, and `copy_ms` for each of two copies, the inputs to the
-# device and the results back. (The fourth is for chapter 2.) A GPU copies with engines of their own, one for each
-# direction, so a copy and a forward can go on at the same time.
+# device and the results back. (The fourth is for chapter 2.) A data-centre GPU copies with engines of its own, at
+# least one for each direction, so a copy and a forward can go on at the same time.
 #
 # Two loops take the same steps. In the first, everything waits for everything:
 #
@@ -438,25 +447,27 @@ halve_guess.compare(min(halved, key=lambda part: overlapping(halved[part], 10).t
 # %% [markdown]
 # Once the loop overlaps, only its slowest part counts: this machine gains next to nothing from a faster host, though
 # the loop that takes turns would. Now both forecasts beside the virtual clock, for three machines that differ in what
-# is slowest. The clock is *simulated*: it shows what overlaps with what, and says nothing about the speed of a GPU.
+# is slowest: the one above, one with 9 ms of host work, and one with 8 ms a copy. The clock is *simulated*: it shows
+# what overlaps with what, and says nothing about the speed of a GPU. (A process that can use CUDA has no simulated
+# GPU, so there the clock's half of each line is missing. On any machine, `make check EX=0.4` compares.)
 
 # %%
-if torch.cuda.is_available():
-    print("a process with CUDA has no simulated GPU; make check EX=0.4 without CUDA compares")
-else:
-    for machine in (Machine(3.0, 0.5, 6.0), Machine(9.0, 0.5, 6.0), Machine(3.0, 8.0, 6.0)):
-        print(f"host {machine.host_ms} ms, copy {machine.copy_ms} ms, forward {machine.forward_ms} ms, 10 steps")
-        for forecast, run in ((taking_turns, take_turns), (overlapping, overlap)):
-            said, ran = forecast(machine, 10), run(machine, 10)
-            print(
-                f"    {forecast.__name__:13} forecast {said.total_ms:6.1f} ms, idle {said.idle_share:5.1%};"
-                f"   clock {(ran.window[1] - ran.window[0]) * 1e3:6.1f} ms, idle {ran.idle_share():5.1%}"
-            )
+simulated = not torch.cuda.is_available()  # a process that can use CUDA has no simulated GPU
+for machine in (Machine(3.0, 0.5, 6.0), Machine(9.0, 0.5, 6.0), Machine(3.0, 8.0, 6.0)):
+    print(f"host {machine.host_ms} ms, copy {machine.copy_ms} ms, forward {machine.forward_ms} ms, 10 steps")
+    for forecast, run in ((taking_turns, take_turns), (overlapping, overlap)):
+        said = forecast(machine, 10)
+        line = f"    {forecast.__name__:13} forecast {said.total_ms:6.1f} ms, idle {said.idle_share:5.1%}"
+        if simulated:
+            ran = run(machine, 10)
+            line += f";   clock {(ran.window[1] - ran.window[0]) * 1e3:6.1f} ms, idle {ran.idle_share():5.1%}"
+        print(line)
 
 # %% [markdown]
-# The second machine is the one to remember. Its host needs longer than its forward, so even a perfect overlap leaves
-# the device idle, and the ceiling of 1 / (1 − *s*) is not reached: the host becomes the slowest part. That is where
-# chapter 9 begins.
+# The second machine, with 9 ms of host work, is the one to remember. Its host needs longer than its forward, so even
+# a perfect overlap leaves the device idle: 38.1 % of the time, where taking turns left 62.5 %. So the ceiling, 1 / (1
+# − *s*) or 2.7 times, is not reached: 160 ms become 97, which is 1.6 times. The host has become the slowest part.
+# That is where chapter 9 begins.
 
 # %% [markdown]
 # ## 7. Find the bug
@@ -509,14 +520,16 @@ timeline.finish()
 print(f"a host span takes {host_us:.1f} µs, a device span {device_us:.1f} µs of the host's time")
 
 # %% [markdown]
-# (Where a thread plays the device, its events are expensive: it needs Python's lock, which the host holds.)
+# (The events cost more on any device: on a GPU two of them have to be made and put into the queue, and a thread that
+# plays the device needs Python's lock, which the host holds.)
 #
-# A step has about six spans. Where a step takes many milliseconds they do not matter. The host work of the finished
-# engine takes less than a millisecond with a few rows (chapter 8), and there they do. So engines take the timeline as
+# A step has about six spans. Where a step takes many milliseconds they do not matter. The finished engine's host work
+# takes less than a millisecond a step with a few rows (chapter 8), and there they do. So engines take the timeline as
 # an argument, and the one that they get by default, `NO_TIMELINE`, records nothing.
 #
 # What is still simplified: one lane for compute is one stream. A span covers a whole batch, from its first kernel to
-# its last, and the gaps between the kernels inside count as busy. Benchmarks report the share at kernel level apart.
+# its last, and the gaps between the kernels inside count as busy. The benchmark of chapter 8 reports the share at
+# kernel level beside it.
 #
 # ## Check yourself
 #

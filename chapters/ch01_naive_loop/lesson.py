@@ -165,7 +165,8 @@ waste_guess.compare(100 * engine.padding_share, "%")
 # The same batch, drawn. Left of the line is the prefill, right of it the decode, one forward per column:
 #
 # ![Eight rows of one static batch as bars: padding and prompt left of a line, to the right of it the new tokens that
-# were wanted and, in most rows longer, what was computed after the row was done.](../../figures/ch01_batch.png)
+# were wanted and, in half of the rows longer, what was computed after the row was
+# done.](../../figures/ch01_batch.png)
 #
 # The two kinds of waste are not equally bad. The padding on the left is computed in one forward, in which a device has
 # plenty to do at once. The crossed bars on the right are whole forwards in which fewer and fewer rows are wanted, down
@@ -264,13 +265,14 @@ print(f"floor with 32 rows of 8000 tokens {floor_ms(32, 8000):6.2f} ms")
 # - **Its cache is small beside the weights.** The cell says how many bytes a token has. With some 115,000 tokens in the
 #   cache, in whatever rows, the cache has as many bytes as the weights.
 # - **There is little to compute.** Each row multiplies each weight once. An H100 does about 330 multiplications with
-#   additions in the time in which it reads one weight (989 TFLOP/s in bfloat16 by its data sheet), so up to some 300
-#   rows the memory sets the time. A prefill has that many tokens at once, so a prefill is not free.
+#   additions in the time in which it reads one weight (989 TFLOP/s in bfloat16 without sparsity, by its data sheet),
+#   so up to some 300 rows the memory sets the time. A prefill has that many tokens at once, so a prefill is not free.
 # - **The device sets the time at all**, and not the host that launches.
 #
-# A CPU computes far less for each byte that it reads, which is why its forwards grow with the rows from the start.
+# A CPU computes far less for each byte that it reads, which is why its forwards grow early: in section 4 from four
+# rows on.
 #
-# So rows are cheap and forwards are dear. The batch stays; what has to go is the waste in it.
+# So rows are cheap and forwards are expensive. The batch stays; what has to go is the waste in it.
 #
 # ## 6. The second waste: the device waits
 #
@@ -342,9 +344,9 @@ larger_guess.compare("larger" if rows["h100"]["idle_share"] > idle else "smaller
 #
 # But do not believe this number yet. Look at the host's lane on the H100. Only in step 0, where the prompts are
 # computed, does it wait for the device for long. After that it is *launching*, nearly all the time. A forward of this
-# model is more than a thousand small kernels, and Python launches them one by one. In a decode step the device runs
-# each of them faster than the next one is launched. So it has gaps *inside* the forward as well, and our instrument
-# counts a forward from its first kernel to its last, gaps included.
+# model is more than a thousand kernels (some forty in each of 32 layers), most of them tiny, and Python launches them
+# one by one. In a decode step the device is through with most of them before the next one is launched. So it has gaps
+# *inside* the forward as well, and our instrument counts a forward from its first kernel to its last, gaps included.
 #
 # That the host sets the time shows in another way. Here are steps of 8 rows in several recordings, on average and with
 # the few prefills among them, and single forwards from chapter 6:
@@ -359,17 +361,17 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
         print(f"{'ch06_forward':17} {row['forward']:23} {row['device_ms']:5.1f} ms")
 
 # %% [markdown]
-# Launched one by one it takes 27 to 49 ms, though the device does the same each time: hosts are now faster and now
-# slower. As a graph it takes less than 10. When you compare two recordings of this loop, differences of ten
-# milliseconds say nothing about the device.
+# Launched one by one it takes 27 to 49 ms, though the device has nearly the same work each time: a host is faster at
+# one time and slower at another. As a graph it takes less than 10. When you compare two recordings of this loop,
+# differences of ten milliseconds say nothing about the device.
 #
 # There are two kinds of idle time, then, and the course treats both:
 #
 # - **between forwards**: the host takes its turn. This is what the idle share of the timelines shows. Chapters 3 to 5
 #   and 7 remove it.
 # - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph. The
-#   gap between forwards stays as long as it is. So its share, which looks like nothing now, becomes three to five times
-#   as large, and it grows with every task that an engine's host has.
+#   gap between forwards stays as long as it is. So its share, which looks like nothing now, grows: 0.55 ms beside a
+#   forward of 8.9 ms are 5.8 %, not 1.6 %. And it grows with every task that an engine's host has.
 #
 # ## 7. Find the bug
 #
@@ -389,9 +391,9 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
 # %% [markdown]
 # ## 8. What this step cost
 #
-# Little code, and it is right. But look at what a user gets. No answer is complete before the whole batch is. A request
-# that arrives one step after a batch has started waits for the longest answer in it, even if all other rows have long
-# been done. And memory is reserved for the longest row in all rows.
+# Little code, and it is right. But look at what a user gets. No answer is complete before the whole batch is. A
+# request that arrives one step after a batch has started waits for the longest answer in it, even if all other rows
+# have long been done. And every row takes as much memory as the longest.
 #
 # All three have one cause: the batch is put together once, and then it cannot change.
 #

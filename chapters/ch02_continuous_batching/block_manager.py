@@ -62,7 +62,7 @@ class BlockManager:
         """From now on no request gets a block as it was written. None does, before chapter 8."""
 
     def take_all_back(self) -> None:
-        """Every block is free again, whoever owned it."""
+        """Every block is free again, whichever request owned it."""
         self.free_blocks = deque(range(self.num_blocks))
 
     def slot(self, request: Request, position: int) -> int:

@@ -296,8 +296,9 @@ fcfs_guess.compare(last_chunk["fcfs"])
 prefill_guess.compare(last_chunk["prefill_first"])
 
 # %% [markdown]
-# Measured: some requests decode, and a prompt of 8,192 tokens arrives (384 on the CPU). The longest gap is what a user
-# sees as stuttering. On the H100 these steps are launched operation by operation, as in chapter 1.
+# Measured: seven requests decode, and a prompt of 8,192 tokens arrives (on the CPU three, and 384 tokens). The
+# longest gap is what a user sees as stuttering. On the H100 these steps are launched operation by operation, as in
+# chapter 1.
 #
 # **Predict first.** FCFS on the H100: the budget is 1,024 tokens, then half of that. How many times as long does the
 # newcomer wait for its first token with the smaller budget?
@@ -323,18 +324,19 @@ for device in ("h100", "cpu"):
 # <details><summary>What happened</summary>
 #
 # ![The longest gap and the newcomer's first token over the budget. With FCFS the longest gap grows from 62 to 294 ms
-# and the first token comes sooner, after 1,003 to 294 ms. With prefill first the longest gap is as long as the
-# newcomer's wait.](../../figures/ch02_budget.png)
+# and the first token comes sooner, after 1,003 to 294 ms. With prefill first the longest gap is about as long as the
+# newcomer's wait under FCFS.](../../figures/ch02_budget.png)
 #
 # Under FCFS a small budget keeps the gaps short, and the newcomer pays: its prompt takes many steps, and each step
-# launches the forward and reads all weights again. Half the budget is twice as many steps, and as long as a step takes
-# about the same time, the newcomer waits nearly twice as long. With prefill first, chunks do not help those who wait:
-# the whole prompt comes before their next token, and the smallest chunks make it slowest. Under a budget larger than
-# the prompt the two policies choose the same rows, and what differs is noise.
+# launches the forward and reads all weights again. Half the budget is nearly twice as many steps (17, not 9, since
+# seven tokens of each go to the decodes), and as long as a step takes about the same time, the newcomer waits nearly
+# twice as long. With prefill first, chunks do not help those who wait: the whole prompt comes before their next
+# token, and the smallest chunks make it slowest. Under a budget larger than the prompt the two policies choose the
+# same rows, and what differs is noise.
 #
-# So is something else. With FCFS the first token at budget 4,096 is later than at 2,048, though it takes half the
-# steps. Look at the median gap, which is a plain decode step: 51 ms in the one run and 31 ms in the other. The host was
-# slower in the one, and it is the host that sets the time of a step here (chapter 1).
+# So is something else. With FCFS the first token at budget 4,096 is later than at 2,048, though it takes three steps,
+# not five. Look at the median gap, which is a plain decode step: 51 ms in the one run and 31 ms in the other. The
+# host was slower in the one, and it is the host that sets the time of a step here (chapter 1).
 #
 # </details>
 #
@@ -351,11 +353,12 @@ for device in ("h100", "cpu"):
 # Why the last? If a later request could take from an earlier one, the two could take blocks from each other without
 # end. As it is, the earliest request always moves on, so every request gets done.
 #
-# Why throw keys and values away, instead of copying them to the host's memory and back (*swapping*)? Recomputing needs
-# no memory on the host, no copies in flight, and no third place in which a request can be: a preempted request is
-# simply a waiting one with a longer prompt. It costs one prefill, which is cut into chunks and runs beside the others'
-# decodes. Swapping moves every key and value over the bus twice, and a bus is some fifty times slower than the device's
-# memory. The paper on PagedAttention measured both, and found them comparable for usual block sizes. And it is rare:
+# Why throw keys and values away, instead of copying them to the host's memory and back (*swapping*)? Recomputing
+# needs no memory on the host, no copies in flight, and no third place in which a request can be: a preempted request
+# is simply a waiting one with a longer prompt. It costs one prefill, which is cut into chunks and runs beside the
+# others' decodes. Swapping moves every key and value over the bus twice, and the bus is some fifty times slower than
+# the device's memory (by the data sheets, 64 GB/s each way over PCIe 5.0 and 3.35 TB/s on an H100). The paper on
+# PagedAttention measured both, and found them comparable for blocks of 16 to 64 tokens. And preemption is rare:
 # admission sees to that.
 #
 # ### Exercise 2.3: preempt when blocks run out (30 minutes)
@@ -714,22 +717,23 @@ share_guess = guess("share of that time in which no forward runs, %", ...)
 said = forecast(machine, wanted, max_rows=3)
 total_guess.compare(said.total_ms, "ms")
 share_guess.compare(100 * said.idle_share, "%")
-if torch.cuda.is_available():
-    print("a process with CUDA has no simulated GPU; make check EX=2.7 without CUDA compares")
-else:
-    for rows, row_ms in ((1, 0.25), (3, 0.25), (6, 0.25), (6, 2.5)):
-        machine = Machine(host_ms=2.0, copy_ms=0.5, forward_ms=7.0, row_ms=row_ms)
-        said, ran = forecast(machine, wanted, rows), serve_on(machine, wanted, rows)
-        print(
-            f"max_rows {rows}, row_ms {row_ms:4}: forecast {said.num_steps:2} steps, {said.total_ms:6.2f} ms, "
-            f"idle {said.idle_share:5.1%};   clock {len(ran.intervals('compute')):2} steps, "
-            f"{(ran.window[1] - ran.window[0]) * 1e3:6.2f} ms, idle {ran.idle_share():5.1%}"
-        )
+for rows, row_ms in ((1, 0.25), (3, 0.25), (6, 0.25), (6, 2.5)):
+    machine = Machine(host_ms=2.0, copy_ms=0.5, forward_ms=7.0, row_ms=row_ms)
+    said = forecast(machine, wanted, rows)
+    line = f"max_rows {rows}, row_ms {row_ms:4}: forecast {said.num_steps:2} steps, {said.total_ms:6.2f} ms, "
+    line += f"idle {said.idle_share:5.1%}"
+    if not torch.cuda.is_available():  # a process that can use CUDA has no simulated GPU
+        ran = serve_on(machine, wanted, rows)
+        ran_ms = (ran.window[1] - ran.window[0]) * 1e3
+        line += f";   clock {len(ran.intervals('compute')):2} steps, {ran_ms:6.2f} ms, idle {ran.idle_share():5.1%}"
+    print(line)
 
 # %% [markdown]
-# More rows save steps, down to those of the longest request. But the host's work on the rows is the same in all three
-# cases: the idle share grows with the rows. Where a row costs the host much, as in the last line, the device waits for
-# most of the time.
+# (The clock is the virtual one of the simulated GPU. A process that can use CUDA has none, so there its half of each
+# line is missing. On any machine, `make check EX=2.7` compares.) More rows save steps: 27 with one row, 11 with
+# three, and with six 9, those of the longest request. But the host's work on the rows, 27 times 0.25 ms, is the same
+# in all three cases, so the idle share grows with the rows, from 31.7 to 34.9 %. Where a row costs the host ten times
+# as much, the device waits for 60 % of the time.
 #
 # ## 11. Measured
 #
@@ -794,7 +798,7 @@ for device in ("h100", "cpu"):
 #
 # ## 12. The gaps remain
 #
-# Has the device stopped waiting for the host? The tiny model again, and one more request that joins at step 3.
+# Has the device stopped waiting for the host? We look at the tiny model again; one more request joins at step 3.
 #
 # **Predict first.** Between two forwards the host of chapter 1's loop appends tokens, extends a mask and computes
 # positions. This chapter's host commits, schedules rows, looks up slots and packs a dozen tensors. The cell prints how
@@ -867,8 +871,9 @@ for row in equal:
 #
 # ## 14. What this step cost
 #
-# - **Host work.** Scheduling and packing at every step, in Python, growing with the rows. It is small beside a forward
-#   of tens of milliseconds. The finished engine has steps of ten or less, and it must not wait for this.
+# - **Host work.** Scheduling and packing at every step, in Python, growing with the rows. It is small beside a
+#   forward of tens of milliseconds. The finished engine's steps take about ten or less, and it must not wait for
+#   this.
 # - **Recomputation.** A preempted request computes all its tokens again. A larger cache makes that rare.
 # - **A slower attention.** Gathering blocks costs more than reading one long piece of memory. On a GPU that is what a
 #   kernel of its own is for.

@@ -15,7 +15,7 @@
 #
 # Chapter 3's engine queues its work on three streams and says nothing about order. The detector found six kinds of
 # race. In this chapter you say what must come first, with three events, and nothing more than that. The tokens are
-# right again, under every policy. And the engine is no faster than with one stream. You will see why, and that reason
+# right again, under every policy. Yet the engine is no faster than with one stream. You will see why, and that reason
 # is the subject of chapter 5.
 #
 # - `event_executor.py`: chapter 3's executor, with three events to order its streams (exercises 4.1 and 4.2)
@@ -25,6 +25,9 @@
 #
 # An hour and ten minutes: 15 minutes of reading, 38 for the seven exercises, 15 for predictions and questions; the
 # cells run in less than two.
+#
+# (On a real GPU what chapter 3 said holds here, too: there is no detector and there are no policies, so some cells
+# print less or nothing. The stored lesson has their output, and `CUDA_VISIBLE_DEVICES= make lab` runs them.)
 
 # %%
 import sys
@@ -152,9 +155,9 @@ plot_timeline(recording, title="B waits for an event behind A", edges=True)
 # An event for each edge. Every wait goes *before* the work that needs it, every record right *behind* the work that it
 # marks the end of.
 #
-# **Predict first.** Three edges, and how many of the engine's parts have to change for them? (There are six:
-# `entrance`, `scheduler`, `packer`, `executor`, `book`, `observers`.) As in chapter 3, the next cell prints how this
-# chapter's `build` differs from the one before.
+# **Predict first.** Three edges: how many of the engine's parts have to change for them? (There are six: `entrance`,
+# `scheduler`, `packer`, `executor`, `book`, `observers`.) As in chapter 3, the next cell prints how this chapter's
+# `build` differs from the one before.
 
 # %%
 changed_parts = guess("parts of the engine, of six, that are of another class than in chapter 3", ...)
@@ -272,9 +275,10 @@ else:
         print(f"chapter {chapter}: {serve(chapters_build, load).wrong_share(right):.0%} of the tokens wrong")
 
 # %% [markdown]
-# The table's first row is the one to remember. Under `eager`, chapter 3's engine gives **right numbers by luck**, and
-# the detector reports as many races as anywhere else. It does not look at the numbers. It asks whether an order is
-# *promised*. That is why a clean report under one policy means more than right numbers under ten.
+# The first row of the table (the simulated GPU's) is the one to remember. Under `eager`, chapter 3's engine gives
+# **right numbers by luck**, and the detector reports as many races as anywhere else. It does not look at the numbers.
+# It asks whether an order is *promised*. That is why a clean report under one policy means more than right numbers
+# under ten.
 #
 # ### How the detector knows
 #
@@ -316,9 +320,9 @@ if is_simulated():
     heard_of_h2d.compare(clock_of(d2h)[0])
 
 # %% [markdown]
-# That is why order is transitive, and why the policy makes no difference: the clocks change with what the program says,
-# not with what happened to run first. (Lamport, 1978. ThreadSanitizer and PyTorch's stream sanitizer work in this way
-# too.)
+# That is why order is transitive, and why the policy makes no difference: the clocks change with what the program
+# says, not with what happened to run first. (What comes before what: Lamport, 1978. Vector clocks: Fidge, 1988, and
+# Mattern, 1989. ThreadSanitizer and PyTorch's stream sanitizer work in this way, too.)
 #
 # ### Luck on a real GPU
 #
@@ -378,9 +382,14 @@ gain_left.compare(100 * (one_stream.ms_per_step - events.ms_per_step) / gained_m
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# None. Look at the host's lane in the picture of section 2: `prepare`, a thin `launch`, then **wait** until the forward
-# is done, then `commit`. While the device works, the host could work too, but it has nothing to do. The next batch
-# needs the tokens of this one, and there is one set of IO buffers only, which is in use.
+# None, on the virtual clock. Look at the host's lane in the picture of section 2: `prepare`, a thin `launch`, then
+# **wait** until the forward is done, then `commit`. While the device works, the host could work too, but it has
+# nothing to do. The next batch needs the tokens of this one, and there is one set of IO buffers only, which is in
+# use.
+#
+# On a real GPU the cell above measures steps of about a millisecond. Runs of one and the same engine differ by as
+# much as the engines do, so the percentage may be anything, less than 0 included. The recordings below are of a large
+# model.
 #
 # </details>
 #
@@ -414,7 +423,7 @@ for recording in recorded("ch04_edges"):  # five runs "as it comes" and five wit
 # %% [markdown]
 # The virtual clock gives the same figure for both. On a GPU nothing is so exact. There the host's part of a step (the
 # gap) differs from run to run, as the last lines show for one and the same engine. A difference of that size between
-# two engines says nothing, whichever comes out ahead: no gain that could be told from chance.
+# two engines says nothing, whichever comes out ahead: there is no gain here that could be told from chance.
 #
 # And below, the same engine with the forward launched kernel by kernel. The device's bar is as long as the host's
 # `launch`, and only because of it. (A bar reaches from the first kernel to the last, so the small gaps between kernels
@@ -453,6 +462,7 @@ if is_simulated():
 
 # %% [markdown]
 # **Predict first.** Which event is to blame: `"h2d_done"`, `"compute_done"` or `"d2h_done"`? Then ask the detector.
+# (Without one, on a real GPU, the stored lesson has its report.)
 
 # %%
 to_blame = guess("the event to blame", ...)
@@ -483,11 +493,11 @@ plot_timeline(tidy.recording, title="What is wrong here?", steps=(middle, middle
 # %% [markdown]
 # ## 6. Five repairs
 #
-# These are the usual mistakes in such code. In `chapters/ch04_events/repairs.py` there are five
-# programs of a few lines, each with one of them. They work on three numbers instead of a batch. Nothing is to be filled
-# in: the programs run, and on a lucky GPU they are right. `make check EX=4.3` shows the race report of the first one.
-# Read it to its last line before you look at the code. Then repair the program: the work stays on its streams, and the
-# host waits only where it reads.
+# These are the usual mistakes in such code. In `my/ch04_events/repairs.py` there are five programs of a few lines,
+# each with one of them. They work on three numbers instead of a batch. Nothing is to be filled in: the programs run,
+# and on a lucky GPU they are right. `make check EX=4.3` shows the race report of the first one. Read it to its last
+# line before you look at the code. Then repair the program: the work stays on its streams, and the host waits only
+# where it reads.
 
 # %%
 print("       (* easy, *** hard)")
@@ -497,7 +507,8 @@ for each in load_exercises().values():
         print(f"       {each.symptom}")
 
 # %% [markdown]
-# The next cell runs the five under `lazy`. Yours are repaired when it says "ordered" five times.
+# The next cell runs the five under `lazy`, on the simulated GPU. Yours are repaired when it says "ordered" five
+# times.
 
 # %%
 if is_simulated():

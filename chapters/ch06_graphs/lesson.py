@@ -26,7 +26,7 @@
 #
 # The first three are yours, in `my/ch06_graphs/`. The fourth is given; read it in `solutions/ch06_graphs/`.
 #
-# About 110 minutes: 20 to read, 75 for the five exercises, 15 to make predictions, run the cells and look at what they
+# About 105 minutes: 20 to read, 75 for the five exercises, 10 to make predictions, run the cells and look at what they
 # print.
 
 # %%
@@ -188,9 +188,9 @@ many_rows.compare(ratios[0])
 # line](../../figures/ch06_forward.png)
 #
 # Launched one by one, the same forward takes now this long and now that. It is not the device that differs, and hardly
-# the number of rows (section 6 has all lengths with one number of rows). It is the *host* that was measured: how
-# quickly Python and the driver launch, on this occasion. The graph's times are those of the device, and never fall. (On
-# the simulated GPU the prices are declared, and always the same.)
+# the number of rows (in section 6's recording, all with one number of rows, they differ as much). It is the *host* that
+# was measured: how quickly Python and the driver launch, on this occasion. The graph's times are those of the device,
+# and never fall. (On the simulated GPU the prices are declared, and always the same.)
 #
 # And they rise very little. A decode forward reads all the weights, for one row as for 32. Remember this for section 6.
 #
@@ -219,9 +219,9 @@ for recording in recorded("roofline_step"):
 
 # %% [markdown]
 # The graph alone is not as near as one might think. The attention is not to blame. By itself, with the Triton kernels
-# that a GPU uses here (`toolkit/triton_decode.py`), it reaches its own floor with long contexts. (It may even be a
-# little below it: the floor is computed from the bandwidth of a copy, and reading alone is a little quicker.) With
-# short contexts it takes longer than its floor, but that is little beside the rest of a layer:
+# that a GPU uses here (`toolkit/triton_decode.py`), it comes within a few percent of its own floor with long contexts.
+# (All floors are computed from the bandwidth of a copy; reading alone may be a little quicker.) With short contexts it
+# takes longer than its floor, but that is little beside the rest of a layer:
 #
 # ![Time of one layer's attention by context, and its floor: they meet where contexts are
 # long](../../figures/roofline_attention.png)
@@ -233,7 +233,7 @@ for recording in recorded("roofline_step"):
 # first capture. The model's code stays the library's in all forms. Chapter 8's benchmark uses both. They change how
 # long a forward takes, and nothing of what this course is about; the floor remains.
 #
-# (The dotted line does not depend on what there is to read. It is the host again, slower on one occasion and quicker on
+# (The dotted line hardly depends on what there is to read. It is the host again, slower on one occasion and quicker on
 # another.)
 #
 # ## 3. A few sizes for all batches
@@ -395,8 +395,10 @@ plot_timeline(graphs.recording, title="Two batches in flight, each forward one g
 # wait. Double buffering was of no use, since the host had no time to spare. With graphs the host launches and is free.
 # That is why the chapters before needed a forward in one launch to show anything.
 #
-# (Even within the green bars of the first picture the device waits, between any two kernels; a bar goes from the first
-# kernel to the last.)
+# (Even within the bars of the first picture's forwards the device waits, between any two kernels; a bar goes from the
+# first kernel to the last. On a real GPU that hides most of the waiting: with the tiny model the idle share can be
+# *lower* one by one, while a step takes ten times as long. As a graph its forward is shorter than the host's other
+# work, so gaps are left.)
 #
 # </details>
 #
@@ -434,9 +436,9 @@ for recording in recorded("ch06_engines"):
 # section 2 has shown. They are for batches that are nearly empty, and for loads whose time goes into the rows and not
 # into the weights.
 #
-# Look also at the idle share of the GPU under single launches. By the green bars the device is hardly ever idle. Yet it
-# takes several times as long as with graphs for the same kernels, so it must wait most of the time, *within* the bars.
-# The idle share of chapter 0 sees gaps between forwards; it cannot see those between kernels.
+# Look also at the idle share of the GPU under single launches. By the forwards' bars the device is hardly ever idle.
+# Yet it takes several times as long as with graphs for the same kernels, so it must wait most of the time, *within* the
+# bars. The idle share of chapter 0 sees gaps between forwards; it cannot see those between kernels.
 #
 # </details>
 #
@@ -512,7 +514,8 @@ for recording in recorded("ch06_memory"):
 # tensor which one graph leaves in the pool for a later one. Condition 2 rules out such tensors, so here any order will
 # do.)
 #
-# Break the first one. Your forward, two sets of buffers, each replayed on a stream of its own:
+# Break the first one. Your forward, two sets of buffers, each replayed on a stream of its own. (A real GPU would say
+# nothing, so there this cell and the next do nothing.)
 
 # %%
 if is_simulated():
@@ -635,12 +638,14 @@ for name, remedy in remedies.items():
     print(f"{name:17} arrived: {arrived}, the new tensor got {memory_of:17} and was ready after {ms:.2f} ms{races}")
 
 # %% [markdown]
-# All three are right, and each has its price. The wait costs time: `compute` stops until the copy is done, which is
-# what three streams were to avoid. The other two cost memory: the old tensor's is not free yet, so the new one gets
-# more. With `record_stream` one does not see how much. The allocator looks only when it is asked for memory next, and
-# if the host is far ahead of the device, nothing has passed by then. PyTorch's own collectives called it for years, and
-# jobs held far more memory than they used ([an issue](https://github.com/pytorch/pytorch/issues/147168)). They now keep
-# references ([the change](https://github.com/pytorch/pytorch/pull/148590)). So do vLLM for what it copies to the host
+# All three are right, and each has its price. (On a real GPU the times have in them what the host took to queue these
+# calls, up to a few milliseconds where a call is the first of its kind.) The wait costs time: `compute` stops until the
+# copy is done, which is what three streams were to avoid. The other two cost memory: the old tensor's is not free yet,
+# so the new one gets more. With `record_stream` one does not see how much. The allocator looks only when it is asked
+# for memory next, and if the host is far ahead of the device, nothing has passed by then. PyTorch's own collectives
+# called it for years, and jobs held far more memory than they used
+# ([an issue](https://github.com/pytorch/pytorch/issues/147168)). They now keep references
+# ([the change](https://github.com/pytorch/pytorch/pull/148590)). So do vLLM for what it copies to the host
 # (`AsyncOutput` in `v1/worker/gpu/async_utils.py`) and SGLang for its batches (`record_batch_in_overlap` in
 # `managers/scheduler.py`).
 #
@@ -651,7 +656,7 @@ for name, remedy in remedies.items():
 #
 # ### Exercise 6.5: lend a tensor to another stream (15 minutes)
 #
-# In `chapters/ch06_graphs/loans.py`, fill `Loans.lend` and `Loans.settle`, four lines. They keep references, without
+# In `my/ch06_graphs/loans.py`, fill `Loans.lend` and `Loans.settle`, four lines. They keep references, without
 # ever waiting, and let go of them as soon as the reader is done. `make hint EX=6.5`. The next cell lends `ids` to `d2h`
 # and settles when the copy is done.
 

@@ -34,7 +34,7 @@ def carry_index(rows: Sequence[Row], previous: Batch | None) -> list[int]:
     Args:
         rows: in packed order. Of row r's positions (r.start to r.start + r.num_tokens - 1), those below
             `r.request.num_tokens` are known to the host.
-        previous: the batch that is still in flight; None if there is none. The sampled ids stand in the order of its
+        previous: the batch that is still in flight; None if there is none. The sampled ids are in the order of its
             `sampling_rows`.
 
     A request is found again by the request object and its epoch, never by its name: a name may be used again, and a

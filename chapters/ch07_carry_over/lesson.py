@@ -25,7 +25,7 @@
 # The first two are yours, in `my/ch07_carry_over/`. The others are given; read them in
 # `solutions/ch07_carry_over/`.
 #
-# About 90 minutes: 25 to read, 50 for the three exercises, 15 to make predictions, run the cells and look at what they
+# About 95 minutes: 30 to read, 50 for the three exercises, 15 to make predictions, run the cells and look at what they
 # print.
 
 # %%
@@ -451,7 +451,9 @@ for asynchronous in (False, True):
 # the first commit. At the end there is nothing to prepare, and one batch is left to commit. Cold start, steady state,
 # drain.
 #
-# Now the speed, with 8 requests. Section 1 has the ceiling for them (on the simulated GPU, its first line).
+# Now the speed, with 8 requests. Section 1 has the ceiling for them (on the simulated GPU, its first line). On a real
+# GPU this is the tiny model, which section 1 doesn't have: there chapter 4's engine idles for more than half of the
+# time, and the host is the longer part.
 #
 # **Predict first.** How many times the tokens of chapter 4's engine does the asynchronous one give?
 
@@ -483,7 +485,8 @@ plot_timeline(served["asynchronous"].recording, title="Carry-over")
 # %% [markdown]
 # Follow a token from one forward to the next: it does not leave the device on the way. The host gets a copy of it
 # meanwhile, and has until the end of the next forward to look at it. While batch N runs, the host commits N - 1 and
-# prepares N + 1. Both lie under a forward.
+# prepares N + 1. Both lie under a forward, unless the host takes longer than a forward, as it does with the tiny model
+# on a real GPU.
 #
 # The same recorded with 32 requests (45 ms, as in the pictures of chapters 4 to 6), and then the comparison of the four
 # engines in every case of section 1. The titles name the device:
@@ -530,7 +533,7 @@ for recording in recorded("ch07_engines"):
 # quicker and now slower.
 #
 # The last column of the table compares the tokens with chapter 4's. The asynchronous engine has the same batches, and
-# so the same tokens. Where two half batches differ on a GPU, it is no race. They compute half as many prompts at a
+# so the same tokens. Where two half batches differ on a GPU, that isn't a race. They compute half as many prompts at a
 # time, matrix products of another shape add in another order, and bfloat16 rounds the sums differently. A model with
 # random weights chooses among nearly equal scores, and after one other choice the whole answer is another one.
 #
@@ -571,8 +574,8 @@ for policy in ("eager", "lazy", "random:2") if is_simulated() else ("eager",):
         print(f"{'':17} races: {len(accelerator.races())}")
 
 # %% [markdown]
-# The same tokens, and no gap. (How long a step takes is not to be compared with section 5: here each operation of the
-# model has a declared price of its own.)
+# The same tokens, and on the simulated GPU no gap. (How long a step takes is not to be compared with section 5: here
+# each operation of the model has a declared price of its own.)
 #
 # Now suppose that the map were captured **by value**: the graph gets the numbers that are in the map when it is
 # captured, instead of the address where the next batch's numbers will be. It happens more easily than it sounds. A list
@@ -688,8 +691,8 @@ long_answers.compare(dropped[2], "%")
 #
 # </details>
 #
-# On a real GPU look at the time of a step first. It is far above that of a decode step, and the more so the shorter the
-# answers are. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
+# On a real GPU look at the time of a step first. It is far above that of a decode step, most of all with short
+# answers. A step in which a newcomer's prompt is computed has a shape of its own, so it is launched operation by
 # operation (chapter 6). That keeps the host busy for longer than the device, and behind it nothing can be hidden. With
 # short answers almost every step is of this kind. Asynchrony has nothing to give there, the dropped rows cost the same
 # as ever, and the engine is slower than the synchronous one. Chapter 8 captures these steps, too.

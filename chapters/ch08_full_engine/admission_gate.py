@@ -1,7 +1,7 @@
 """A gate that lets so many in and no more: the bounded queue in front of the engine.
 
 A queue without a bound only hides that an engine is too slow: every request waits longer, and memory fills. With a
-bound, whoever comes too fast has to wait *outside*; that is called back-pressure.
+bound, callers who come too fast have to wait *outside*; that is called back-pressure.
 
 The gate is used from several threads and from coroutines, so who waits gets a `concurrent.futures.Future`: a thread
 calls its `result`, a coroutine awaits it through `asyncio.wrap_future`.

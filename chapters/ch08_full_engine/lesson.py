@@ -116,7 +116,8 @@ added.compare(abs(round(step_ms[1] - step_ms[0], 1)), "ms")
 #
 # Nothing is added as long as the host has time to spare: all of it is host work, done while the device computes. (The
 # virtual clock charges the host's phases what they are declared to cost. What they really cost is measured separately;
-# see the end of section 11.)
+# see the end of section 11. On a real GPU this cell's model is so small that the host has no time to spare: what is
+# added shows there, a tenth of a millisecond or two.)
 #
 # </details>
 #
@@ -172,8 +173,8 @@ print(f"one copy of {buffers.host_buffer.nbytes} bytes instead of {len(buffers.h
 # is only how its tokens are divided among the rows, and that is in a tensor (`query_start_loc`), not in the launch. So
 # a mixed step can be captured by its number of *tokens*, rounded up to a bucket; tokens beyond the batch belong to no
 # row. It takes an attention kernel whose grid is fixed by numbers that the host knows: the course's Triton kernels do,
-# the plain one does not. `quickest_forward` picks what the device can have; on the simulated GPU that is no graph at
-# all, because replaying one there takes long.
+# the plain one does not. `quickest_forward` picks what the device can have; on the simulated GPU it captures no
+# graph at all, because replaying one there takes long.
 
 # %%
 print("buckets of tokens for a budget of 1,024:", [size for size in bucket_sizes(1024) if size >= 16])
@@ -369,8 +370,9 @@ first_gains.compare("yes" if shared_ms[0] < plain_ms[0] else "no")
 #
 # The first request gains nothing, since one of them has to compute the beginning. The others come in as soon as its
 # blocks are named, and have their first tokens soon after it. What is not shared is what was still in flight when they
-# came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. How much sharing is worth
-# depends on how long beginnings are; it costs one hash for each block.)
+# came: rule 1 at work. (The clock charges what an 8B model's forward might cost per token. On a real GPU the run with
+# sharing is the first, and its first steps also load and compile kernels. How much sharing is worth depends on how long
+# beginnings are; it costs one hash for each block.)
 #
 # </details>
 #
@@ -463,7 +465,7 @@ plot_timeline(timeline.finish(), title="From cold start to drain, with a cancel 
 #
 # Callers want text, as it comes. A token is not a piece of text: a character may take several tokens (four for an
 # emoji, with one token per byte), and a stop string may begin in one token and end in another. Two things must be held
-# back, then: bytes that are no character yet, and characters that may be the beginning of a stop string. **What was
+# back, then: bytes that are not a character yet, and characters that may be the beginning of a stop string. **What was
 # shown can never be taken back.**
 
 # %%
@@ -518,7 +520,8 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 # told to.
 #
 # **Predict first.** Four requests run, four wait. How many of the eight end with an error if launches number 5 and 6
-# raise; if every launch raises that has request 2 in it; if operation 5 fails *on the device*?
+# raise; if every launch raises that has request 2 in it; if operation 5 fails *on the device*? (The last is tried on
+# the simulated GPU alone: on a real one this notebook could not use the GPU any more.)
 
 # %%
 two_fail = guess("of eight requests, ended with an error: launches 5 and 6 raise", ...)
@@ -606,8 +609,8 @@ if is_simulated():
 # Outputs go out through a callback for each request. The async generator is one such callback, which hands each output
 # to the caller's event loop. Three rules:
 #
-# - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that is none:
-#   the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
+# - **One bad request fails alone.** Impossible lengths, unknown tokens, a callback that raises, a prompt that isn't
+#   one: the caller gets an error, all others get tokens. What a caller hands over is copied and checked before `submit`
 #   returns: the engine's thread looks at it later, and by then the caller may have changed it.
 # - **A caller who leaves takes the request back.** A generator that is closed cancels in its `finally`.
 # - **Back-pressure.** A queue without a bound only hides that the engine is too slow. So at most `max_requests` are
@@ -663,7 +666,7 @@ print("blocks free:", engine.scheduler.blocks.num_free_blocks, "of", engine.entr
 # into torch or CUDA that takes long, such as waiting for an event, releases it; afterwards the thread wants it back. If
 # another thread is computing in Python by then, it is asked to yield, but only after the *switch interval*.
 #
-# **Predict first.** The next cell releases the lock for about a millisecond and takes it back, 20 times, first alone,
+# **Predict first.** The next cell releases the lock for a few milliseconds and takes it back, 20 times, first alone,
 # then beside a thread that computes. How long does it take to get the lock back in the second case, in milliseconds?
 
 # %%
@@ -678,7 +681,7 @@ def turns(count=20):
     """Milliseconds to release the lock, work without it and have it again, on average."""
     start = time.perf_counter()
     for _ in range(count):
-        blake2b(text)  # releases the lock for about a millisecond, as a wait for an event does
+        blake2b(text)  # releases the lock for a few milliseconds, as a wait for an event does
     return 1000 * (time.perf_counter() - start) / count
 
 
@@ -856,22 +859,22 @@ for path in recordings:
 # little about kernels.
 #
 # One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to
-# time, and with these libraries loaded that takes about 0.1 s: a dozen steps in which nothing is launched. `Server` and
-# the measurements freeze what is there when they begin (`toolkit/garbage.py`), so that the collector has next to
+# time, and with these libraries loaded that takes 0.1 s or more: a dozen steps in which nothing is launched. `Server`
+# and the measurements freeze what is there when they begin (`toolkit/garbage.py`), so that the collector has next to
 # nothing to look at. It must not run while a graph is captured either.
 #
-# And what does the host do in a step? Its work grows with the rows, and a little with their context. As long as it is
-# below the forward's time, overlap hides it:
+# And what does the host do in a step? Its work grows with the rows, and with their context. As long as it is below the
+# forward's time, overlap hides it:
 
 # %%
 for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
-# (The lower two lines are chapter 9's engine.) With the context, because a row of 1,024 tokens has 64 blocks, and
-# `Packer.inputs` (chapter 2) writes all block tables again in every step, though hardly anything in them has changed.
-# Engines for long contexts keep the tables from step to step and append what is new; in vLLM (commit 01edfd0) it is
-# `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
+# (The lines that hardly rise are chapter 9's engine.) With the context, because a row of 1,024 tokens has 64 blocks,
+# and `Packer.inputs` (chapter 2) writes all block tables again in every step, though hardly anything in them has
+# changed. Engines for long contexts keep the tables from step to step and append what is new; in vLLM (commit 01edfd0)
+# it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
 #
 # Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
 # over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
@@ -992,8 +995,9 @@ print("lines in all:", sum(block.count("\n") for block in blocks))
 #
 # </details>
 #
-# **Question 4. What must change if three batches were in flight?** The device would have another batch waiting when the
-# host is late for once. Some things are just a number. Which line is *wrong* with three, and when would you notice?
+# **Question 4. What would have to change if three batches were in flight?** The device would have another batch waiting
+# when the host is late. Some things are just a number. Which line would be *wrong* with three, and when would you
+# notice?
 #
 # <details><summary>Answer</summary>
 #

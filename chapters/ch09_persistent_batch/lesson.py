@@ -81,7 +81,7 @@ print("this notebook runs on:", accelerator.get_device_name())
 # which share of the time is the device idle with 128 rows, in the asynchronous order?
 #
 # Predictions are cells like the next one. Put a number (or the words that are asked for) in place of the dots and run
-# the cell; a later one compares it with what was measured. With the dots left in place the lesson runs as well.
+# the cell; a later one compares it with what was measured. The lesson also runs with the dots left in place.
 
 # %%
 crossing_guess = guess("rows at which the host's work takes as long as the forward", ...)
@@ -120,7 +120,9 @@ for rows in (32, 128):
     print(f"{rows:4} rows: host {host:.2f} ms, forward {forward:.2f} ms; the device is idle for {idle:.1%}")
 
 # %% [markdown]
-# (Measured it is a little more: the launch has a price too, of some hundredths of a millisecond.)
+# (Measured it is a little more: the launch has a price too, of some hundredths of a millisecond. On a real GPU the cell
+# above has measured the tiny model's forward and this host, which have nothing to do with these prices, and the device
+# may hardly idle there. Compare your guess with the last line.)
 #
 # These prices are round figures. What are the real ones? On an H100, with the 1B shape and with that of the default
 # model (135 million parameters), both engines; the numbers over the bars are the device's idle shares:
@@ -177,7 +179,8 @@ print(f"from 256 to 512 rows, each row costs {1e3 * each:.0f} us")
 
 # %% [markdown]
 # Everything but the launch is in proportion to the rows: a loop, or several. The loops are not badly written. A row
-# costs what it does because Python does a few dozen things for it, and each takes a tenth of a microsecond or two.
+# costs what it does because Python does about a hundred small things for it, and each takes a tenth of a microsecond or
+# two.
 #
 # In decode, what changes from one step to the next? Each request has one token more. That is an addition. The rows, the
 # sampling parameters, nearly all block tables are what they were. So instead of making everything again, keep it, and
@@ -247,8 +250,8 @@ epoch_guess.compare(int(seats.epoch[1]))
 #
 # In `array_scheduler.py`, fill `ArrayScheduler.within_budget`, one line. `make hint EX=9.2`.
 #
-# The same goes for blocks. How many each row is short of is a subtraction for all rows; if the free ones are enough for
-# the sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
+# The same goes for blocks. How many each row lacks is one subtraction for all rows; if the free ones are enough for the
+# sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
 # for that. A ragged list, without a loop:
 
 # %%
@@ -434,7 +437,7 @@ show_parts("chapter 9", "commit", "outputs")
 # Text is the other thing that costs something for every token: the tokenizer is asked, and the answer depends on what
 # came before. No array helps. But who needs it at once? A request with stop strings, since its text decides when it
 # ends. For all others `stream_text=False` makes the text when the request ends. A service that streams makes it
-# elsewhere: vLLM and SGLang have a process of its own for it. (Section 8 tries a thread.) This is what it saves:
+# elsewhere: vLLM and SGLang have a separate process for it. (Section 8 tries a thread.) This is what it saves:
 
 
 # %%
@@ -465,8 +468,8 @@ print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
 # %% [markdown]
 # ## 6. What persistent state invites
 #
-# State that lives on has hazards that state made for each step has not. Three of them, each planted in an engine of its
-# own in `tests/ch09_persistent_batch/`:
+# State that lives on has hazards that state made afresh for each step doesn't have. Three of them, each planted in an
+# engine of its own in `tests/ch09_persistent_batch/`:
 #
 # - *The persistent batch lies in pinned memory, and the copy to the device reads it there.* The next step's edits
 #   overtake the copy. The simulated GPU reports a race between host and copy engine.
@@ -481,7 +484,8 @@ print(uniform_number(np.full(5, 7, np.uint64), positions).tolist())
 #
 # **Predict first.** Here is the second mistake. Which two of `"load"`, `"copy in"`, `"forward"` and `"copy out"` race?
 # (`load` is the host's copy into the pinned memory.) And which event would the host have to wait for in between:
-# `"h2d_done"`, `"compute_done"` or `"d2h_done"`?
+# `"h2d_done"`, `"compute_done"` or `"d2h_done"`? (The simulated GPU reports it; on a real one the cell with the answer
+# only defines a class.)
 
 # %%
 race_guess = guess("one staging buffer: which two of load, copy in, forward, copy out race", ...)
@@ -591,14 +595,14 @@ compare_parts(512)
 #   writing of positions and slots, a few microseconds, and add kernels to every step.
 # - **Processes instead of threads**: tokenizing, detokenizing and HTTP run beside the engine's process, not in it.
 #   Threads of one process share Python's global lock.
-# - **Free-threaded Python** (3.13t and later) has no such lock, and costs every single thread something.
+# - **Free-threaded Python** (3.13t and later) has no such lock, and makes each single thread a little slower.
 #
 # The third can be tried here. Work like a step's, alone; beside a thread that makes text; and beside a process that
 # does. How long that takes depends on whatever else runs on the machine. How often it has to *wait* for the lock does
 # not, and Linux counts that.
 #
-# **Predict first.** The work takes less than a second in all. The thread and the process beside it are busy in Python
-# all the time. How often does the work have to wait beside each of the two?
+# **Predict first.** Alone, the work takes a second or a few in all. The thread and the process beside it are busy in
+# Python all the time. How often does the work have to wait beside each of the two?
 
 # %%
 thread_guess = guess("a second of work beside a busy thread: times that it has to wait", ...)
@@ -651,8 +655,8 @@ if sys.platform == "linux":
     process_guess.compare(work_beside(forked.Process, forked.Event), "waits")
 
 # %% [markdown]
-# A thread that wants the lock gets it after at most 5 ms (`sys.getswitchinterval`), and then the engine waits for it
-# in turn. So two busy threads share the time of one core, however many cores there are, and the work takes about
+# A thread that wants the lock asks for it after 5 ms (`sys.getswitchinterval`), and then the engine waits for it in
+# turn. So two busy threads share the time of one core, however many cores there are, and the work takes about
 # twice as long. A step gives the lock away even more often, for instance whenever torch lets go of it. A process has
 # a lock of its own: beside it the work hardly ever waits, and where there is a core for each, it takes no longer than
 # alone.
@@ -748,8 +752,8 @@ for row in (each for each in drawn_from("ch09_crossing")["rows"] if each["rows"]
 #   to be read as array operations. Fourteen modules; and the packer has a fast path beside the ordinary one, for the
 #   same rows as before, so the tests have to run both.
 # - **Memory.** All seats have room for the longest request: 4 bytes for each of `max_rows` times `max_length` tokens.
-#   512 rows of 131,072 tokens are 256 MB of host memory; with `max_length=8192` it is 16 MB. And a launch copies the
-#   block tables as a whole: 512 rows of 8,192 blocks are 16 MB a step, which would be felt. For such a load the tables
+#   512 rows of 131,072 tokens are 268 MB of host memory; with `max_length=8192` it is 17 MB. And a launch copies the
+#   block tables as a whole: 512 rows of 8,192 blocks are 17 MB a step, which would be felt. For such a load the tables
 #   have to live on the device, and only edits travel.
 # - **Few rows.** Up to 8 rows a step takes the host longer than in chapter 8; asynchrony hides it.
 # - **Latency.** Text at the end is late by definition. Everything else comes in the same step as before.

@@ -3,8 +3,8 @@
 A run of hours is cut short now and then: it is killed, the disk is full, the power fails. The file must then hold rows
 1 to k, whole, for some k, and k is all that the next run has to know: what it counts is there, and is not done twice.
 Two things break that. A line can be *torn*: the process dies in the middle of writing it, and the next line would be
-glued to its first half. And a write can be *short*: the system writes what fits, returns how much that was, and whoever
-does not look goes on as if it had been all.
+glued to its first half. And a write can be *short*: the system writes what fits, returns how much that was, and code
+that does not look goes on as if it had been all.
 
 So a line counts if its newline is there; what follows the last newline is cut off when the file is opened; and rows
 that cannot be added as a whole are taken back.

@@ -16,7 +16,7 @@ from ch02_continuous_batching import RequestOutput
 
 
 class Listener(Protocol):
-    """Whoever waits for outputs in the event loop."""
+    """What waits for outputs in the event loop."""
 
     def take(self, choice: int, output: RequestOutput) -> None:
         """The next output of a choice. Called in the event loop; must not raise."""

@@ -124,8 +124,12 @@ def forward(recording: Recorded) -> Figure:
 def wrong(recording: Recorded) -> Figure:
     """How many tokens are wrong, run by run."""
     rows = recording["rows"]
-    picture, axes = new_chart("Wrong tokens, one bar per run", recording["device"], height=3.6)
     names = list(dict.fromkeys(row["engine"] for row in rows))
+    one = [row["wrong_share"] > 0 for row in rows if row["engine"] == names[0]]
+    three = [row["wrong_share"] > 0 for row in rows if row["engine"] != names[0]]
+    title = f"Wrong tokens in {sum(three)} of {len(three)} runs on three streams, in {sum(one)} of {len(one)} on one"
+    note = f"{recording['device']}, {model_of(recording, '1B')}; one bar per run"
+    picture, axes = new_chart(title, note, height=3.6)
     for place, name in enumerate(names):
         shares = [row["wrong_share"] for row in rows if row["engine"] == name]
         places = [place + 0.16 * (run - (len(shares) - 1) / 2) for run in range(len(shares))]

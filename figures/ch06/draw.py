@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from figures import Recorded, figure
 from figures.compared import compared_steps
-from figures.style import BLUE, EDGE, ORANGE, clock_note, new_chart
+from figures.style import BLUE, EDGE, ORANGE, clock_note, model_of, new_chart
 
 
 @figure("ch06_steps")
@@ -25,7 +25,11 @@ def eager_steps(recording: Recorded) -> Figure:
 def forward(recording: Recorded) -> Figure:
     """What a decode forward costs the host and the device, launched one by one and as a graph, for each bucket."""
     rows = recording["rows"]
-    picture, axes = new_chart("A decode forward, launched operation by operation and as a graph", clock_note(recording))
+    graph, single = (
+        sorted(r["device_ms"] for r in rows if (r["forward"] == "graph") is each) for each in (True, False)
+    )
+    title = f"A decode forward: {_span(single)} ms launched one by one, {_span(graph)} ms as a graph"
+    picture, axes = new_chart(title, f"{clock_note(recording)}, {model_of(recording)}")
     buckets = sorted({row["rows"] for row in rows})
     looks = (
         ("operation by operation", "device_ms", ORANGE, "s-", "one by one: until the device is done"),
@@ -43,6 +47,11 @@ def forward(recording: Recorded) -> Figure:
     axes.set_ylabel("milliseconds")
     picture.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return picture
+
+
+def _span(values: list[float]) -> str:
+    """The least and the most of these rising numbers, once if they look the same."""
+    return " to ".join(dict.fromkeys(f"{value:.0f}" for value in (values[0], values[-1])))
 
 
 @figure("ch06_memory")

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from figures import Recorded, figure
 from figures.compared import compared_steps
-from figures.style import BLUE, EDGE, GREEN, ORANGE, clock_note, new_chart
+from figures.style import BLUE, EDGE, GREEN, ORANGE, clock_note, model_of, new_chart
 
 LOOKS = {
     "one batch at a time": (BLUE, ""),
@@ -60,7 +60,10 @@ def overrun(recording: Recorded) -> Figure:
     """What is sampled for nothing: one row for each request that ends with an EOS token. Speed: against synchronous."""
     rows = [row for row in recording["rows"] if row["asynchronous"]]
     before = [row for row in recording["rows"] if not row["asynchronous"]]
-    picture, axes = new_chart("Rows that the asynchronous order samples", clock_note(recording), height=3.9)
+    shares = [f"{row['dropped'] / row['sampled']:.0%}" for row in (rows[0], rows[-1])]
+    title = f"A row too many for each EOS: {shares[0]} of all rows if answers are short, {shares[1]} if they are long"
+    load = f"{rows[0]['requests']} requests in {rows[0]['rows']} rows"
+    picture, axes = new_chart(title, f"{clock_note(recording)}, {model_of(recording)}, {load}", height=3.9)
     places = range(len(rows))
     tokens = [row["tokens"] / row["sampled"] for row in rows]
     dropped = [row["dropped"] / row["sampled"] for row in rows]
@@ -80,5 +83,6 @@ def overrun(recording: Recorded) -> Figure:
         places, [f"{text}\n{row['ended_by_eos']} end with EOS" for text, row in zip(lengths, rows, strict=True)]
     )
     axes.set_ylabel("share of the sampled rows")
+    axes.set_xlabel("(tokens/s: against the synchronous order)", fontsize=9)
     picture.legend(loc="outside lower center", ncols=2, frameon=False)
     return picture

@@ -14,7 +14,7 @@ LABELLED_FROM = 128  # rows; with fewer, the lines cross and their numbers would
 def host_cost(recording: Recorded) -> Figure:
     """One grows in proportion to the rows, which is the best that a loop over rows can do; the other hardly does."""
     rows = recording["rows"]
-    queued = "" if all(row["queued"] for row in rows) else ", without the queueing of device work"
+    queued = ", 135M shape" if all(row["queued"] for row in rows) else ", without the queueing of device work"
     most = max(row["rows"] for row in rows)
     costs = [next(r["host_ms"] for r in rows if (r["engine"], r["rows"]) == (engine, most)) for engine in LOOKS]
     title = f"Host work of a decode step with {most} rows: {costs[0]:.1f} ms row by row, {costs[1]:.1f} ms as arrays"

@@ -100,8 +100,11 @@ def active(recording: Recorded) -> Figure:
 
 
 def latency(recording: Recorded, title: str, key: str) -> Figure:
-    """Median and 99th percentile of a latency under the ragged workload, for each engine."""
+    """Median and 99th percentile of a latency under the ragged workload, for each engine; the title compares ours."""
     rows = [row for row in recording["rows"] if row["workload"] == "ragged"]
+    ours = {row["mode"]: row[key] for row in rows if row["engine"] == "ours"}
+    if {"sync", "async"} <= ours.keys():
+        title += f" (ours, medians): {ours['async']:.1f} ms asynchronous, {ours['sync']:.1f} synchronous"
     order = [next(row for row in rows if who(row) == one) for one in LOOKS if any(who(row) == one for row in rows)]
     picture, axes = new_chart(title, where(recording, rows), height=0.5 * len(order) + 1.7)
     for name, colour, shift, label in (
@@ -127,10 +130,10 @@ def latency(recording: Recorded, title: str, key: str) -> Figure:
 @figure("peers_first_token", "peers")
 def first_token(recording: Recorded) -> Figure:
     """From a request's arrival to its first token."""
-    return latency(recording, "How long a reader waits for the first token", "ttft_ms")
+    return latency(recording, "First token", "ttft_ms")
 
 
 @figure("peers_between_tokens", "peers")
 def between_tokens(recording: Recorded) -> Figure:
     """From a token to the next one of the same request."""
-    return latency(recording, "How long a reader waits for the next token", "itl_ms")
+    return latency(recording, "Next token", "itl_ms")

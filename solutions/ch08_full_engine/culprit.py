@@ -47,7 +47,7 @@ class CulpritSearch(Observer):
         return None
 
     def committed(self, batch: Batch) -> None:
-        """Whoever has got a token is cleared."""
+        """A request that has got a token is cleared."""
         if self.failures:
             for row in batch.sampling_rows:
                 self.failures.pop(row.request, None)

@@ -84,7 +84,7 @@ class EngineThread(Thread):
         try:
             with short_collections():
                 self._serve()
-        except BaseException as error:  # the engine gets over what it can; whoever waits for it must be told
+        except BaseException as error:  # the engine gets over what it can; callers who wait for it must be told
             reason = f"the engine has ended: {str(error) or type(error).__name__}"
             raise
         finally:

@@ -1,6 +1,6 @@
 """An engine for callers in other threads and in coroutines, as many at a time as it has places for.
 
-The engine runs in a thread of its own (engine_thread). Whoever calls waits at the gate for a place, leaves the request
+The engine runs in a thread of its own (engine_thread). A caller waits at the gate for a place, leaves the request
 there, and gets the outputs through a callback; an async generator is one such callback.
 """
 
@@ -135,12 +135,12 @@ class Server:
         self.close()
 
     def _turn_back(self, ticket: "Future[None]") -> None:
-        """Whoever waited for this ticket does not come in."""
+        """The caller who waited for this ticket does not come in."""
         if not ticket.cancel():  # it was let in at the last moment
             self.gate.leave()
 
     def _start(self, name: str, prompt: list[int], params: SamplingParams, on_output: Callback) -> None:
-        """Hand a request to the engine's thread; whoever calls is inside the gate, and is out again if it fails."""
+        """Hand a request to the engine's thread; the caller is inside the gate, and is out again if it fails."""
         try:
             self.thread.add(name, prompt, params, on_output)
         except BaseException:  # a place must not be lost over it

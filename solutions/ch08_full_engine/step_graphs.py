@@ -4,7 +4,7 @@ Chapter 6 captures decode steps. A step with a prompt in it ran operation by ope
 that is every few steps: on a large model each of them takes several times as long as a decode step, for all requests.
 
 A mixed step can be captured as well. What differs from one to the next is how its tokens are divided among the rows,
-and that stands in a tensor, `query_start_loc`. So it is captured by its number of *tokens*, in buckets; all rows of the
+and that is in a tensor, `query_start_loc`. So it is captured by its number of *tokens*, in buckets; all rows of the
 IO buffers take part, those beyond the batch with no token at all (packed_buffers.py), and tokens beyond the batch
 belong to no row. The attention must take such a step as it is, with its grid fixed by numbers that the host knows. The
 Triton kernels do; the plain one would compute every row as wide as the whole step, so with it these steps stay

@@ -1,6 +1,6 @@
 """The blocks of the KV cache for many requests at once: free ones in an array, owners counted in another.
 
-Which blocks a request has stands in its row of `Seats.tables`; here is only who has any claim to each block.
+The blocks of a request are listed in its row of `Seats.tables`; here is only who has any claim to each block.
 """
 
 from collections import deque

@@ -10,7 +10,7 @@ from toolkit import device
 
 
 class ArrayMetrics(Metrics):
-    """Takes the place of chapter 8's Metrics. When a request got its latest token stands in its seat's `latest_ms`."""
+    """Takes the place of chapter 8's Metrics. When a request got its latest token is in its seat's `latest_ms`."""
 
     def __init__(self, seats: Seats) -> None:
         super().__init__()

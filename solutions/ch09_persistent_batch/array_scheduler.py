@@ -93,7 +93,7 @@ class ArrayScheduler(Scheduler):
         if missing.sum() <= self.blocks.num_free_blocks:
             self.take(rows, starts, counts, missing)
         elif len(rows) > 1:
-            # Whoever has to go for an early row may be a later one: its columns are asked again when its half comes.
+            # A row that has to go for an early one may be in a later half: its columns are asked again when that comes.
             half = len(rows) // 2
             self.serve(rows[:half])
             self.serve(rows[half:])

@@ -16,7 +16,7 @@ class PrefixArrayBlocks(ArrayBlocks):
     """Hands out blocks, several times the same one if its content is shared.
 
     Attributes:
-        owners: (num_blocks,) int32; in how many block tables each stands.
+        owners: (num_blocks,) int32; in how many block tables each is.
         block_of, name_of, reusable, outdated: as in chapter 8.
         num_shared_tokens: tokens that were not computed because their block was there.
     """

@@ -14,7 +14,7 @@ from ch09_persistent_batch.seats import Array, Seats
 class Rows(Sequence[Row]):
     """Row i computes counts[i] tokens of the request in seats[i], from position starts[i] on.
 
-    It never changes, as a batch in flight must not. As a sequence it yields `Row` objects, for whoever wants to look at
+    It never changes, as a batch in flight must not. As a sequence it yields `Row` objects, for observers that look at
     rows one by one; nothing in a step does.
 
     Attributes:

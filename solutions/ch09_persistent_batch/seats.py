@@ -1,7 +1,7 @@
 """Seats: the running requests as columns of arrays.
 
 A running request has a *seat*, an index that it keeps from its admission until it ends or is preempted. What the engine
-knows of it stands at this index in twenty numpy arrays, so that a step can ask and answer for all requests at once.
+knows of it is kept at this index in twenty numpy arrays, so that a step can ask and answer for all requests at once.
 
 Three counts of tokens say where a request stands. They replace `pending_samples` and the lengths of lists:
 
@@ -138,8 +138,8 @@ class Seats:
         rows of `tokens` and `tables` stay as they are: with counts of 0 they are of no meaning.
 
         Returns:
-            the blocks that it had, in order of position, (num_blocks,) int32. They are the caller's to keep, whoever
-            has the seat next.
+            the blocks that it had, in order of position, (num_blocks,) int32. They are the caller's to keep,
+            whichever request has the seat next.
         """
         seat = request.seat
         self.save(request)

@@ -1,4 +1,4 @@
-"""At the door: whoever finds the server full is told so at once, and when to come back.
+"""At the door: a caller who finds the server full is told so at once, and when to come back.
 
 Chapter 8's gate lets a caller wait outside. That is right inside a program, whose callers are few and known. Over HTTP
 a waiting caller costs a connection, and has often given up, and asked again, long before it is its turn; so the queue

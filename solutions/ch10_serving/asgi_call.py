@@ -51,7 +51,7 @@ class HttpRequest:
 async def call_asgi(app: ASGIApp, request: HttpRequest) -> AsyncIterator[Message]:
     """What an application sends as its answer, message by message.
 
-    Whoever stops listening (closes the generator, is cancelled) is to the application a client that has gone.
+    A caller that stops listening (closes the generator, is cancelled) is to the application a client that has gone.
     """
     messages: asyncio.Queue[Message | None] = asyncio.Queue()
     gone = asyncio.Event()

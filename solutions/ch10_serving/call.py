@@ -1,8 +1,8 @@
 """One HTTP call and its requests to the engine: one for each choice of each prompt.
 
 A call lives in the event loop. It takes the places for all of its requests at once, collects their outputs, which the
-mailbox hands out, and gives each place back when its request has ended. `cancel` ends a call in any state, and whoever
-has made one calls it in a `finally`: the engine knows nothing of connections, and would go on for a client that has
+mailbox hands out, and gives each place back when its request has ended. `cancel` ends a call in any state, and what
+has made a call ends it in a `finally`: the engine knows nothing of connections, and would go on for a client that has
 gone.
 """
 

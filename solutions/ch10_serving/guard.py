@@ -24,7 +24,7 @@ class Guard:
 
     Args:
         hosts: names under which the server may be addressed; None: any, for a key is asked for.
-        key: None: whoever reaches the server may use it.
+        key: None: every client that reaches the server may use it.
         largest_body: bytes.
     """
 

@@ -1,6 +1,6 @@
 """Ray on this machine alone, for as long as a run takes.
 
-Ray is made for many machines, and by default it listens on an address that others can reach: whoever gets through to it
+Ray is made for many machines, and by default it listens on an address that others can reach: all who get through to it
 can run any code. Here all of its processes listen on loopback only, each run has a secret of its own that they ask each
 other for (other users of this machine can reach loopback, too), the dashboard is off, and nothing is reported home.
 

@@ -69,7 +69,7 @@ class Service:
         return Call(self.server, self.mailbox, self.admission, self.metrics, size, streamed)
 
     def cancel_all(self) -> None:
-        """Take back what is inside; whoever waits for it is told so."""
+        """Take back what is inside; those who wait for it are told so."""
         for name in list(self.server.thread.callbacks):
             self.server.cancel(name)
 

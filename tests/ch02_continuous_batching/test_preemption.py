@@ -173,7 +173,7 @@ def test_preempted_requests_wait_in_order_of_arrival():
 
 @pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])
 @pytest.mark.parametrize("num_blocks", [5, 7, 11])
-def test_everybody_finishes_in_a_pool_that_is_too_small(policy: str, num_blocks: int):
+def test_all_requests_finish_in_a_pool_that_is_too_small(policy: str, num_blocks: int):
     """With far too few blocks for all at once, every request still gets its tokens, and no block is lost."""
     scheduler, requests = scheduler_with(7, 3, 9, 5, 1, num_blocks=num_blocks, token_budget=6, policy=policy)
     for _ in range(2000):

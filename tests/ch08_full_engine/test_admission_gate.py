@@ -1,4 +1,4 @@
-"""Exercise 8.5: nobody is let in twice, nobody's place is lost, and who comes first is served first."""
+"""Exercise 8.5: no caller is let in twice, no place is lost, and who comes first is served first."""
 
 import asyncio
 import random
@@ -28,12 +28,12 @@ def test_a_place_goes_to_the_first_who_waits():
     assert gate.inside == 1, f"one left and one came in; inside are {gate.inside}, of a gate for 1"
 
 
-def test_a_place_that_nobody_wants_is_free():
-    """With nobody waiting, the number inside goes down, and the next comer is let in at once."""
+def test_a_place_that_no_caller_wants_is_free():
+    """With no caller waiting, the number inside goes down, and the next comer is let in at once."""
     gate = AdmissionGate(2)
     gate.enter(), gate.enter()
     gate.leave()
-    assert gate.inside == 1, f"one of two left, and nobody waits; inside are {gate.inside}"
+    assert gate.inside == 1, f"one of two left, and no caller waits; inside are {gate.inside}"
     assert gate.enter().done(), "there is a place, and the next comer has to wait"
 
 
@@ -45,25 +45,25 @@ def test_who_has_given_up_is_skipped():
     first.cancel()
     gate.leave()
     assert second.done() and not second.cancelled(), (
-        "the first in the queue has given up, so the second one is let in; it still waits: a place is lost for ever"
+        "the first in the queue has given up, so the second one is let in; it still waits: a place is lost forever"
     )
     assert gate.inside == 1, f"inside are {gate.inside}, of a gate for 1"
 
 
 def test_if_all_have_given_up_the_place_is_free():
-    """When everybody who waited has given up, the number inside goes down."""
+    """When all who waited have given up, the number inside goes down."""
     gate = AdmissionGate(1)
     gate.enter()
     for _ in range(3):
         gate.enter().cancel()
     gate.leave()
     assert gate.inside == 0 and gate.enter().done(), (
-        f"nobody is inside and nobody waits; inside says {gate.inside}: each lost place makes the server smaller"
+        f"no caller is inside and none waits; inside says {gate.inside}: each lost place makes the server smaller"
     )
 
 
 def test_who_is_let_in_can_give_up_no_more():
-    """Once let in, `cancel` says False: whoever meant to give up knows that there is a place to give back."""
+    """Once let in, `cancel` says False: a caller who meant to give up knows that there is a place to give back."""
     gate = AdmissionGate(1)
     gate.enter()
     ticket = gate.enter()
@@ -126,7 +126,7 @@ def test_the_place_is_never_free_in_between():
     assert gate.inside == 1, f"one left and one came in; inside are {gate.inside}, of a gate for 1"
     assert ticket.inside in (None, 1), (
         f"while the ticket was let in the lock was free, and inside were {ticket.inside}, of a gate for 1 that is "
-        "full: a comer would be let in, too. Change `inside` only if nobody waits, or do all of it under one lock"
+        "full: a comer would be let in, too. Change `inside` only if no caller waits, or do all of it under one lock"
     )
 
 
@@ -158,7 +158,7 @@ def test_inside_changes_under_the_lock():
 
 
 class Crossing:
-    """The gate's lock; whoever takes it for the `number`th time meets somebody, right before or right after."""
+    """The gate's lock; the caller who takes it for the `number`th time meets another, right before or right after."""
 
     def __init__(self, gate: AdmissionGate, before: bool, number: int, meet: Callable[[], object]) -> None:
         self.gate, self.lock, self.before, self.number, self.meet = gate, gate.lock, before, number, meet
@@ -191,7 +191,7 @@ class Crossing:
 
 @pytest.mark.parametrize("who", ["comes", "gives up"])
 @pytest.mark.parametrize("queue", [0, 1, 2])
-def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
+def test_a_move_at_the_same_time_loses_nothing(queue: int, who: str):
     """Right before or after leave holds the lock, another thread comes or gives up: each place is given once."""
     for before, number in ((True, 1), (False, 1), (True, 2), (False, 2)):
         gate = AdmissionGate(1)
@@ -216,7 +216,7 @@ def test_whoever_moves_meanwhile_loses_nothing(queue: int, who: str):
         )
         assert gate.inside == let_in, f"{what}. What leave looks at and what it changes belong under one lock"
         assert not still or gate.inside == 1, (
-            f"{what}: a place is free, and nobody will ever give it to who waits. Look at the queue and change "
+            f"{what}: a place is free, and will never be given to the one who waits. Look at the queue and change "
             "`inside` under one lock"
         )
 
@@ -233,7 +233,7 @@ def test_the_lock_is_held():
     leaving.result(LONG)
     assert not changed, (
         "leave has changed `inside` while another thread held the lock. Take the lock: otherwise somebody may join the "
-        "queue just after leave has found it empty, and wait there for ever"
+        "queue just after leave has found it empty, and wait there forever"
     )
     assert gate.inside == 0, "the lock was given back, and leave still waits"
 
@@ -286,10 +286,10 @@ def test_threads():
     mistakes = [error for error in errors if not isinstance(error, TimeoutError)]
     if mistakes:
         raise mistakes[0]
-    assert not errors, f"{len(errors)} of 8 threads wait for a place in vain: places were lost"
+    assert not errors, f"{len(errors)} of 8 threads wait for a place that never comes: places were lost"
     assert most <= 3, f"{most} were inside at a time, of a gate for 3"
     assert gate.inside == 0 and not any(not ticket.cancelled() for ticket in gate.waiting), (
-        f"everybody has left; inside says {gate.inside}"
+        f"all have left; inside says {gate.inside}"
     )
 
 
@@ -321,4 +321,4 @@ def test_coroutines_that_are_cancelled():
         return gate
 
     gate = asyncio.run(crowd())
-    assert gate.inside == 0, f"everybody has left or given up; inside says {gate.inside}"
+    assert gate.inside == 0, f"all have left or given up; inside says {gate.inside}"

@@ -1,4 +1,4 @@
-"""Whoever is at fault fails alone (invariant 7): an error that comes again with one request ends no other."""
+"""A request that is at fault fails alone (invariant 7): an error that comes again with one request ends no other."""
 
 import logging
 
@@ -75,7 +75,7 @@ def is_past(each, name: str, tokens: int) -> bool:
 
 
 def test_two_at_fault():
-    """Both are found, and nobody else ends."""
+    """Both are found, and no other request ends."""
     engine = engine_on()
     launch = engine.executor.launch
     engine.executor.launch = raising(launch, lambda each: getattr(each, "request_id", None) in ("1", "6"))
@@ -109,7 +109,7 @@ def test_found_by_halves():
 
 
 def test_cancelling_while_the_culprit_is_searched():
-    """Whoever is held back can be taken back, and so can the one that is tried."""
+    """A request that is held back can be taken back, and so can the one that is tried."""
     for steps in range(2, 12):
         engine = engine_on()
         engine.executor.launch = raising(engine.executor.launch, lambda each: getattr(each, "request_id", None) == "3")

@@ -34,7 +34,7 @@ def test_right_under_every_policy(policy: str):
 
 
 def test_an_engine_may_start_with_an_empty_queue():
-    """Steps of an engine that nobody asks anything return nothing, launch nothing and cost nothing."""
+    """Steps of an engine without requests return nothing, launch nothing and cost nothing."""
     engine = engine_on()
     for _ in range(3):
         assert engine.step() == [] and not engine.has_work and engine.num_steps == 0
@@ -71,7 +71,7 @@ def test_requests_that_come_one_by_one():
 @pytest.mark.parametrize("prefix_sharing", [True, False])
 @pytest.mark.parametrize("policy", ["fcfs", "prefill_first"])
 def test_right_under_preemption(policy: str, prefix_sharing: bool):
-    """Too few blocks for everybody, small chunks: nobody loses or repeats a token."""
+    """Too few blocks for all requests, small chunks: none loses or repeats a token."""
     for num_blocks in (8, 11):
         limits = {"num_blocks": num_blocks, "policy": policy, "token_budget": 12}
         run = run_simulated(FullEngine, "random:5", prefix_sharing=prefix_sharing, **limits)
@@ -95,7 +95,7 @@ def test_sampled_tokens_are_those_of_chapter_2():
 
 
 @pytest.mark.parametrize("end", range(0, MAX_TOKENS, 2))
-def test_ends_that_nobody_can_foresee(end: int):
+def test_ends_that_cannot_be_foreseen(end: int):
     """An end-of-sequence token at any place: the request ends with it, and the row that ran too far is dropped."""
     engine = engine_on("random:2")
     eos = expected()[2][end]
@@ -117,7 +117,7 @@ def test_options_are_true_or_false(option: str):
         engine_on(**{option: "no"})
 
 
-def test_a_bad_request_is_refused_and_nobody_else_notices():
+def test_a_bad_request_is_refused_and_no_other_notices():
     """Unknown tokens, a name in use, an empty prompt, impossible lengths: a clear error each, and the others go on."""
     engine = engine_on(num_blocks=12, max_length=40)
     watch = Watch(engine).add_prompts(2).run(steps=2)
@@ -217,7 +217,7 @@ def test_a_block_has_no_name_before_its_step_is_committed():
 
 @pytest.mark.exercise("8.1")
 def test_a_preempted_request_comes_back_with_its_own_blocks():
-    """Preemption takes the blocks away, not what is in them: as long as nobody needs them, they are found again."""
+    """Preemption takes the blocks away, not what is in them: as long as no request needs them, they are found again."""
     engine = engine_on()
     rows = computed(engine)
     watch = Watch(engine)
@@ -327,7 +327,7 @@ class Picky:
 
 
 def test_trouble_with_the_end_of_a_text_ends_nothing_else():
-    """The tokenizer cannot decode one request's output as a whole: that one says so, and everybody has all tokens."""
+    """The tokenizer cannot decode one request's output as a whole: that one says so, and each has all tokens."""
     engine = engine_on(tokenizer=Picky(expected()[3][-1]))
     watch = Watch(engine).add_prompts().run()
     watch.assert_tokens(expected())

@@ -102,7 +102,7 @@ def all_around_one(run: Run) -> None:
 
 
 def device_lost(run: Run) -> None:
-    """An operation fails on the device, which is lost with it: everybody ends, and the engine stops."""
+    """An operation fails on the device, which is lost with it: all requests end, and the engine stops."""
     run.engine.executor.forward.forward = lambda *arguments: run.trouble()
 
 

@@ -71,7 +71,7 @@ def test_time_is_divided_as_the_virtual_clock_has_it():
 
 
 @needs_simulator
-def test_a_pause_is_nobodys_idle_time():
+def test_a_pause_is_not_idle_time():
     """Between two loads the engine has nothing to do; that time does not count as idle."""
     from toolkit import simgpu
 
@@ -155,7 +155,7 @@ def test_a_name_that_is_used_again_at_once(steps: int):
     assert metrics.tokens == sum(len(output.new_token_ids) for output in outputs)
     assert len(metrics.inter_token_ms) == before[1] + MAX_TOKENS - 1
     assert max(metrics.inter_token_ms) < 5000, "from the first request's last token to the second's first one"
-    assert not metrics._open, f"nobody is left, and there are times of {list(metrics._open)}"
+    assert not metrics._open, f"no request is left, and there are times of {list(metrics._open)}"
 
 
 @needs_simulator
@@ -172,7 +172,7 @@ def test_an_output_without_an_entry_costs_a_figure_only():
     assert engine.metrics.tokens == counted + MAX_TOKENS and engine.metrics.finished == {"length": 1}
 
 
-def test_an_output_of_nobody():
+def test_an_output_of_no_known_request():
     """An output with a token and an end, of a request that the metrics never heard of."""
     metrics = Metrics()
     metrics._output(RequestOutput("?", (5,), FinishReason.LENGTH, (5,)), now=1.0)

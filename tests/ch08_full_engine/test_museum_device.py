@@ -146,7 +146,7 @@ def test_guarded_ids_overlap():
 
 @pytest.mark.exercise("8.8")
 @pytest.mark.overlap
-def test_the_meter_makes_nobody_wait():
+def test_the_meter_makes_nothing_wait():
     """With the meter the engine is as fast as without, and the host waits for the sampled ids only."""
     assert_overlap(run_simulated(exhibit("context_meter")), chapter7)
 
@@ -184,7 +184,7 @@ def test_the_meter_remembers_the_longest():
 
 @pytest.mark.exercise("8.9")
 @pytest.mark.overlap
-def test_poison_makes_nobody_wait():
+def test_poison_makes_nothing_wait():
     """Over poisoned buffers the engine is as fast as over clean ones, and the host waits for the sampled ids only."""
     assert_overlap(run_simulated(exhibit("poisoned_ids")), chapter7)
 
@@ -303,7 +303,7 @@ def test_the_archive_holds_the_requests_own_keys_and_values(policy: str):
 @pytest.mark.exercise("8.10")
 @pytest.mark.overlap
 def test_the_archive_overlaps():
-    """Saving makes no request wait: the run takes hardly longer than one without an archive."""
+    """Saving keeps no request waiting: the run takes hardly longer than one without an archive."""
     assert_overlap(run_simulated(exhibit("kv_archive")), chapter7)
 
 

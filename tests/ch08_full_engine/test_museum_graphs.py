@@ -38,7 +38,7 @@ def foreign_writes(engine: Any, requests: Sequence[tuple[list[int], int]] = ()) 
         own = {*batch.inputs.slot_mapping.tolist(), *range(trash * size, (trash + 1) * size)}
         owners = {block: r.request_id for r in engine.scheduler.running for block in r.block_table}
         for place in sorted(changed_places(before, cache.cpu()) - own):
-            owner = f"request {owners[place // size]!r}" if place // size in owners else "nobody"
+            owner = f"request {owners[place // size]!r}" if place // size in owners else "no request"
             found.append(
                 f"step {batch.step}, a batch of {len(batch.rows)} rows: it wrote into block {place // size}, offset "
                 f"{place % size}, which belongs to {owner} and to no token of this step"

@@ -142,7 +142,7 @@ def test_a_request_that_is_preempted_twice_repeats_nothing(again: int):
 
 @pytest.mark.exercise("8.15")
 @pytest.mark.parametrize("num_blocks", [6, 10, 12])
-def test_under_lack_of_memory_everybody_gets_their_tokens(num_blocks: int):
+def test_under_lack_of_memory_all_requests_get_their_tokens(num_blocks: int):
     """With few blocks, requests preempt each other again and again; all tokens are right, and the waste is counted."""
     engine = engine_on(exhibit("counted_preemption"), num_blocks=num_blocks, token_budget=12)
     scheduler, method, wasted, cause = engine.scheduler, engine.scheduler.preempt, 0, ""
@@ -199,7 +199,7 @@ def steps(engine: Any, when: str, count: int = 3) -> list[Any]:
         idle = idle + 1 if batch is None else 0
         if idle == 50:
             pytest.fail(
-                f"step() of an engine {when} goes on for ever: it has called prepare() 50 times, which said None"
+                f"step() of an engine {when} goes on forever: it has called prepare() 50 times, which said None"
             )
         return batch
 
@@ -432,7 +432,7 @@ def test_preempted_in_flight_and_then_hung_up():
 
 @pytest.mark.exercise("8.17")
 @pytest.mark.parametrize("step", range(MAX_TOKENS + 2))
-def test_nobody_else_notices(step: int):
+def test_no_other_request_notices(step: int):
     """The other user's requests get all their tokens, and in the end every block is free."""
     served = hang_up_at(step)
     for i in (1, 3):

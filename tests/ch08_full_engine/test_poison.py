@@ -1,4 +1,4 @@
-"""Poison: what no batch uses any more is filled with a token that nobody has, and no row may ever look it up.
+"""Poison: what no batch uses any more is filled with a token that no request has, and no row may ever look it up.
 
 The reserved token is one of the vocabulary: -1 would be a device assert on CUDA, which ends the process.
 As soon as a batch is through it fills the ids of its IO buffers, on the host and on the device, inputs and outputs;
@@ -58,7 +58,7 @@ poisoned = full_engine(EventExecutor=PoisonedExecutor)
 
 @pytest.fixture
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How often each forward has looked the poison up, one number per forward. Nobody in these runs has that token."""
+    """How often each forward has looked the poison up, one number per forward. No request here has that token."""
     assert not any(POISON in tokens for tokens in (*PROMPTS, *expected())), "choose another poison"
     # Where these engines look it up: tests of the tooling may have imported the chapters a second time since.
     monkeypatch.setitem(Request.token_ids.__globals__, "PLACEHOLDER", POISON)
@@ -82,7 +82,7 @@ def test_poison_reaches_no_row(policy: str, num_blocks: int, asynchronous: bool,
     assert looked_up and not any(looked_up), f"looked up in the forwards {[i for i, n in enumerate(looked_up) if n]}"
 
 
-@pytest.mark.parametrize("event", ["cancel_0_and_come_again", "preempt_everybody", "a_commit_raises"])
+@pytest.mark.parametrize("event", ["cancel_0_and_come_again", "preempt_all", "a_commit_raises"])
 def test_poison_reaches_no_row_whatever_happens(event: str, looked_up: list[int]):
     """Cancel, preempt and errors in flight, before every step: nor then."""
     for step in range(LAST_STEP):

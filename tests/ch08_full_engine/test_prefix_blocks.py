@@ -32,7 +32,7 @@ def shared(blocks: PrefixBlockManager, tokens: list[int], name: str = "s") -> Re
 
 
 def give_back(blocks: PrefixBlockManager, made: Request) -> None:
-    """`free`, and a look at the books: each block that nobody owns is in one place, by whether it has a name."""
+    """`free`, and a look at the books: each block without an owner is in one place, by whether it has a name."""
     blocks.free(made)
     free, reusable, named = list(blocks.free_blocks), list(blocks.reusable), set(blocks.name_of)
     twice = sorted({block for block in free if free.count(block) > 1} | (set(free) & set(reusable)))
@@ -185,11 +185,11 @@ def test_blocks_of_others_stay_theirs():
         + ". A block goes back only when its last owner leaves" * (blocks.num_free_blocks > 6)
     )
     give_back(blocks, second)
-    assert blocks.num_free_blocks == 8, f"nobody owns anything; free are {blocks.num_free_blocks} of 8"
+    assert blocks.num_free_blocks == 8, f"no block has an owner; free are {blocks.num_free_blocks} of 8"
 
 
 def test_the_content_outlives_the_request():
-    """After a request has ended, a new one with the same beginning shares its blocks; until then no other gets them."""
+    """After a request has ended, a new one with the same beginning shares its blocks; no other gets them then."""
     blocks = PrefixBlockManager(4, SIZE)
     first = written(blocks, [*range(9)])
     table = list(first.block_table)
@@ -373,4 +373,4 @@ def test_whatever_happens_names_and_owners_are_right(num_blocks: int, operations
         device.step()
         device.check()
     free = device.blocks.num_free_blocks
-    assert free == num_blocks, f"nobody is left, and {free} of {num_blocks} blocks are free"
+    assert free == num_blocks, f"no request is left, and {free} of {num_blocks} blocks are free"

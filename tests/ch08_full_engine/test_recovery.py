@@ -36,8 +36,8 @@ def fail_in(monkeypatch, engine: FullEngine, where: str, calls: set[int] | range
 @pytest.mark.exercise("8.4")
 @pytest.mark.parametrize("asynchronous", [True, False], ids=["asynchronous", "synchronous"])
 @pytest.mark.parametrize("where", ["prepare", "launch", "commit", "run", "copy_out"])
-def test_one_error_costs_nobody_a_token(monkeypatch, where: str, asynchronous: bool):
-    """One call of one function raises, whichever it is and early or late: everybody gets exactly generate's tokens."""
+def test_one_error_costs_no_request_a_token(monkeypatch, where: str, asynchronous: bool):
+    """One call of one function raises, whichever it is and early or late: each request gets generate's tokens."""
     for call in (0, 5):
         for after in (False, True):
             engine = engine_on(asynchronous=asynchronous)
@@ -60,7 +60,7 @@ def test_the_device_is_waited_for_before_anything_is_forgotten(policy: str):
 
 
 @pytest.mark.exercise("8.4")
-def test_errors_now_and_then_fail_nobody(monkeypatch):
+def test_errors_now_and_then_fail_no_request(monkeypatch):
     """Every fifth launch raises, and steps in between bring tokens: that is never twice in a row."""
     engine = engine_on()
     fail_in(monkeypatch, engine, "launch", range(2, 1000, 5))
@@ -107,7 +107,7 @@ def assert_all_failed(watch: Watch) -> None:
 
 
 @pytest.mark.exercise("8.4")
-def test_errors_for_ever_end_everybody_and_the_engine_stands_still(monkeypatch):
+def test_errors_forever_end_all_requests_and_the_engine_stops(monkeypatch):
     """If every launch raises, each request gets its ERROR, one after the other, and has_work becomes False."""
     engine = engine_on(max_rows=3)
     fail_in(monkeypatch, engine, "launch", range(1000))
@@ -117,7 +117,7 @@ def test_errors_for_ever_end_everybody_and_the_engine_stands_still(monkeypatch):
 
 
 @pytest.mark.exercise("8.4")
-def test_errors_with_nobody_running_come_to_an_end(monkeypatch):
+def test_errors_with_nothing_running_come_to_an_end(monkeypatch):
     """Requests cannot even be let in: they end one by one, each with its ERROR, and the engine comes to rest."""
     engine = engine_on()
     watch = Watch(engine).add_prompts()
@@ -126,7 +126,7 @@ def test_errors_with_nobody_running_come_to_an_end(monkeypatch):
     watch.run()
     failed = sorted(name for name, end in watch.ended.items() if end.finish_reason is FinishReason.ERROR)
     assert failed == ["0", "1"], (
-        f"three errors in a row with nobody running; from the second one on the first who waits ends. Ended: {failed}"
+        f"three errors in a row with none running; from the second one on the first who waits ends. Ended: {failed}"
     )
     watch.assert_tokens(expected(), besides=("0", "1"))
     engine = engine_on()
@@ -147,14 +147,14 @@ def test_nothing_is_in_flight_after_an_error():
     )
     running, waiting = len(engine.scheduler.running), len(engine.scheduler.waiting)
     assert (running, waiting) == (0, len(PROMPTS)), (
-        f"after the error everybody waits to start over, {len(PROMPTS)} requests; seen: {running} running, {waiting} "
+        f"after the error all requests wait to start over, {len(PROMPTS)} of them; seen: {running} running, {waiting} "
         "waiting. (preempt changes the list `running`: go through a copy)"
     )
     watch.run().assert_tokens(expected())
 
 
 @pytest.mark.exercise("8.4")
-def test_a_lost_device_ends_everybody_and_says_so(monkeypatch):
+def test_a_lost_device_ends_all_requests_and_says_so(monkeypatch):
     """After an operation that fails on the device, every request gets one ERROR, and new ones the advice to restart."""
     engine = engine_on(max_rows=3)
     forward = engine.executor.forward
@@ -169,7 +169,7 @@ def test_a_lost_device_ends_everybody_and_says_so(monkeypatch):
     watch = Watch(engine).add_prompts().run()
     assert sorted(watch.ended) == sorted(watch.tokens), f"ended: {sorted(watch.ended)}"
     reasons = {end.finish_reason for end in watch.ended.values()}
-    assert reasons == {FinishReason.ERROR}, f"the device is lost: everybody ends with ERROR, waiting or not; {reasons}"
+    assert reasons == {FinishReason.ERROR}, f"the device is lost: all end with ERROR, waiting or not; {reasons}"
     for name, end in watch.ended.items():
         assert "index out of bounds" in end.error, f"request {name} should say what has failed; it says {end.error!r}"
     with must_raise(UserError, "restart the process", "the device is lost, and a new request is taken all the same"):
@@ -180,7 +180,7 @@ def test_a_lost_device_ends_everybody_and_says_so(monkeypatch):
 
 
 @pytest.mark.exercise("8.4")
-def test_an_error_with_nobody_there(monkeypatch):
+def test_an_error_with_no_request_there(monkeypatch):
     """A step that raises without any request, and again: nothing to fail, and the next request is served."""
     engine = engine_on()
     fail_in(monkeypatch, engine, "prepare", {0, 1, 2})

@@ -32,7 +32,7 @@ class Caller:
             self.done.set()
 
     def result(self) -> list[int]:
-        assert self.done.wait(LONG), f"a caller waits in vain for its last output; it got {self.outputs}"
+        assert self.done.wait(LONG), f"a caller never got its last output; it got {self.outputs}"
         return [token for output in self.outputs for token in output.new_token_ids]
 
     @property
@@ -51,7 +51,7 @@ def serving(max_requests: int = 64, tokenizer=None, **options) -> Iterator[Serve
     blocks = server.engine.scheduler.blocks
     free = blocks.num_free_blocks
     assert free == blocks.num_blocks, f"the server is closed, and {free} blocks are free"
-    assert server.gate.inside == 0, f"everybody has been served, and the gate says that {server.gate.inside} are inside"
+    assert server.gate.inside == 0, f"all have been served, and the gate says that {server.gate.inside} are inside"
     assert not server.thread.callbacks
 
 
@@ -132,10 +132,10 @@ def test_deliveries_are_told_once_for_all_outputs_of_a_step():
 
 
 def test_a_server_without_requests_waits_and_closes():
-    """Started with nobody there, closed with nobody there: the thread sleeps, and ends."""
+    """Started with no caller there, closed with no caller there: the thread sleeps, and ends."""
     with serving() as server:
         assert server.thread.is_alive()
-    assert server.engine.num_steps == 0, "nobody came, and the engine has made steps"
+    assert server.engine.num_steps == 0, "no request came, and the engine has made steps"
 
 
 # --- callers that go their own way ---
@@ -312,7 +312,7 @@ def test_a_server_needs_room_for_somebody():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_engine_that_dies_leaves_nobody_hanging():
+def test_an_engine_that_dies_leaves_no_caller_hanging():
     """The engine's thread ends by a race report: those inside get an ERROR, those outside and later ones an error."""
     from toolkit.simgpu.errors import Party, Race, RaceError
     from toolkit.simgpu.sites import Site
@@ -352,7 +352,7 @@ def test_an_engine_that_dies_leaves_nobody_hanging():
     server.close()
 
 
-def test_a_lost_device_is_told_to_everybody():
+def test_a_lost_device_is_told_to_every_caller():
     """After an error that the device does not get over: one ERROR each, and later callers are told to restart."""
     callers = [Caller() for _ in range(4)]
     server = Server(engine_on(max_rows=2))

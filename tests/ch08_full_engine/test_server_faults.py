@@ -49,7 +49,7 @@ def test_whatever_a_callback_raises_is_its_own_affair(error: BaseException, at: 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_all_callers_are_told_when_the_engine_dies():
-    """The engine's thread ends by SystemExit, and callbacks raise as well: everybody hears why."""
+    """The engine's thread ends by SystemExit, and callbacks raise as well: each caller hears why."""
     callers = [Faulty(SystemExit()), Faulty(KeyboardInterrupt()), Caller(), Caller()]
     with serving() as server:
         slow = Slow(server)
@@ -158,7 +158,7 @@ def test_closing_in_a_callback():
 
 
 def test_a_closed_event_loop_takes_its_request_back():
-    """Its coroutine was thrown away with the loop; the request does not run on for nobody."""
+    """Its coroutine was thrown away with the loop; the request does not run on without a reader."""
     with serving() as server:
         slow = Slow(server)
         loop = asyncio.new_event_loop()

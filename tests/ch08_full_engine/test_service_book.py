@@ -101,7 +101,7 @@ def test_cancelled_at_any_step(step: int, asynchronous: bool):
 
 
 @pytest.mark.exercise("8.2")
-def test_nobody_waits_for_what_is_in_flight():
+def test_ending_a_request_waits_for_nothing_in_flight():
     """A request ends while rows of it are in flight: the host does not wait, and these batches stay as they are."""
     from toolkit import simgpu
 
@@ -110,14 +110,14 @@ def test_nobody_waits_for_what_is_in_flight():
     waits, in_flight = len(simgpu.synchronisations()), list(engine.in_flight)
     engine.cancel("1")
     seen = [f"{wait.what} at {wait.site}" for wait in simgpu.synchronisations()[waits:]]
-    assert not seen, f"ending a request made the host wait for the device, which is a gap for everybody: {seen[0]}"
+    assert not seen, f"ending a request made the host wait for the device, which is a gap for all requests: {seen[0]}"
     assert list(engine.in_flight) == in_flight, "what is in flight is never touched; commit drops the row by its epoch"
     watch.run().assert_tokens(expected(), besides=("1",))
 
 
 @pytest.mark.exercise("8.2")
 def test_all_cancelled_in_flight():
-    """With everybody gone, the batches in flight are still committed, and bring nothing."""
+    """With all requests gone, the batches in flight are still committed, and bring nothing."""
     engine = engine_on()
     watch = Watch(engine).add_prompts(4).run(steps=2)
     assert engine.in_flight, "a batch should be in flight"
@@ -126,7 +126,7 @@ def test_all_cancelled_in_flight():
     watch.run()
     reasons = {output.finish_reason for output in watch.ended.values()}
     assert reasons == {FinishReason.CANCELLED}, f"all four were cancelled; they ended with {reasons}"
-    assert not engine.in_flight, f"nobody is left, and there is still work: {work_left(engine)}"
+    assert not engine.in_flight, f"no request is left, and there is still work: {work_left(engine)}"
 
 
 @pytest.mark.exercise("8.2")

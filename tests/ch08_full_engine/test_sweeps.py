@@ -61,7 +61,7 @@ def cancel(prompt: int):
     def event(run: Scripted) -> None:
         known = str(prompt) in run.engine.book.requests
         assert run.engine.cancel(str(prompt)) == known
-        assert not run.engine.cancel(str(prompt)), "a second cancel finds nobody"
+        assert not run.engine.cancel(str(prompt)), "a second cancel finds no request"
 
     return event
 
@@ -76,7 +76,7 @@ def cancel_and_come_again(prompt: int):
     return event
 
 
-def cancel_everybody(run: Scripted) -> None:
+def cancel_all(run: Scripted) -> None:
     for name in list(run.engine.book.requests):
         assert run.engine.cancel(name)
     blocks = run.engine.scheduler.blocks
@@ -91,7 +91,7 @@ def preempt(place: int):
     return event
 
 
-def preempt_everybody(run: Scripted) -> None:
+def preempt_all(run: Scripted) -> None:
     for request in run.running():
         run.engine.scheduler.preempt(request)
 
@@ -106,7 +106,7 @@ def preempt_and_cancel(run: Scripted) -> None:
 def cancel_the_oldest_preempt_the_rest(run: Scripted) -> None:
     if run.running():
         assert run.engine.cancel(run.running()[0].request_id)
-    preempt_everybody(run)
+    preempt_all(run)
 
 
 def name_in_use(run: Scripted) -> None:
@@ -117,7 +117,7 @@ def name_in_use(run: Scripted) -> None:
 
 
 def a_step_raises(run: Scripted) -> None:
-    """An error that leaves the device usable: everybody starts over, from what the host knows."""
+    """An error that leaves the device usable: all requests start over, from what the host knows."""
     executor, real = run.engine.executor, run.engine.executor.launch
 
     def failing(batch):
@@ -144,9 +144,9 @@ def a_commit_raises(run: Scripted) -> None:
 EVENTS = {
     "cancel_3": cancel(3),
     **{f"cancel_{i}_and_come_again": cancel_and_come_again(i) for i in (0, 2)},
-    "cancel_everybody": cancel_everybody,
+    "cancel_all": cancel_all,
     "preempt_0": preempt(0),
-    "preempt_everybody": preempt_everybody,
+    "preempt_all": preempt_all,
     "preempt_and_cancel": preempt_and_cancel,
     "cancel_the_oldest_preempt_the_rest": cancel_the_oldest_preempt_the_rest,
     "name_in_use": name_in_use,
@@ -172,11 +172,11 @@ def sweep(event, prefix_sharing: bool, asynchronous: bool) -> None:
 )
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
 def test_an_event_at_every_step(event, prefix_sharing: bool):
-    """Whenever it happens, everybody else gets generate's tokens, and whom it befalls gets no wrong one."""
+    """Whenever it happens, all others get generate's tokens, and the one that it happens to gets no wrong one."""
     sweep(event, prefix_sharing, asynchronous=True)
 
 
-@pytest.mark.parametrize("event", ["cancel_0_and_come_again", "preempt_everybody", "a_commit_raises"])
+@pytest.mark.parametrize("event", ["cancel_0_and_come_again", "preempt_all", "a_commit_raises"])
 def test_an_event_at_every_step_in_the_synchronous_order(event: str):
     """The same with one batch at a time."""
     sweep(EVENTS[event], prefix_sharing=True, asynchronous=False)
@@ -239,7 +239,7 @@ def test_an_event_right_behind_an_end(prefix_sharing: bool):
             for output in outputs:
                 if output.finish_reason is not None and again < 4:
                     again += 1
-                    preempt_everybody(run)
+                    preempt_all(run)
                     run.add((int(output.request_id) + again) % len(PROMPTS), output.request_id)
         assert again
         run.ledger.check_idle(run.engine)
@@ -287,7 +287,7 @@ def graphed_engine(model, *arguments, **options):
 
 @pytest.mark.parametrize(
     ("policy", "step", "event"),
-    [("lazy", None, None), ("random:4", 5, "cancel_0_and_come_again"), ("random:5", 7, "preempt_everybody")],
+    [("lazy", None, None), ("random:4", 5, "cancel_0_and_come_again"), ("random:5", 7, "preempt_all")],
 )
 def test_with_graphs(policy: str, step: int | None, event: str | None):
     """Decode steps are replays of captured graphs, two IO buffers in turns: the same tokens, no race on their pool."""

@@ -1,4 +1,4 @@
-"""Whoever is at fault fails alone, in the parts that chapter 9 swaps; and an end is not lost over an exception."""
+"""A request at fault fails alone, in the parts that chapter 9 swaps; and an end is not lost over an exception."""
 
 import pytest
 

@@ -58,7 +58,7 @@ def test_the_blocks_come_back_in_order():
 
 @pytest.mark.exercise("9.1")
 def test_the_blocks_are_a_copy():
-    """Whoever sits there next writes into `tables`; the blocks that were returned must not change with it."""
+    """The seat's next owner writes into `tables`; the blocks that were returned must not change with it."""
     seats, leaving, seat = with_output(12, 3, 8)
     blocks = is_array(seats.leave(leaving), "leave", "i")
     assert not np.shares_memory(blocks, seats.tables), (

@@ -19,6 +19,6 @@ def served() -> Iterator[Any]:
 
 @pytest.fixture
 def live(served: Any) -> Iterator[Any]:
-    """A server with nobody inside; after the test it must be so again."""
+    """A server with no request inside; after the test it must be so again."""
     yield served
     served.check_idle()

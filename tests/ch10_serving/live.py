@@ -113,7 +113,7 @@ class Live:
         assert not self.thread.is_alive(), "the server was told to stop, and does not"
 
     def check_idle(self) -> None:
-        """Nobody is inside any more, and everything was given back."""
+        """No request is inside any more, and everything was given back."""
         service = self.service
         until(lambda: not service.admission.inside and not service.streams, "all requests have ended and left")
         until(lambda: not self.engine.has_work and service.server.gate.inside == 0, "the engine has no work")

@@ -69,7 +69,7 @@ def test_the_header():
         (8, 8, 1, 40.0, 5),
         (6, 8, 4, 30.0, 10),  # two places are free already
         (8, 8, 3, 4.0, 2),  # 1.5, rounded up
-        (8, 8, 1, 0.0, 1),  # nobody has left yet
+        (8, 8, 1, 0.0, 1),  # no request has left yet
         (8, 8, 8, 1000.0, 60),
     ],
 )

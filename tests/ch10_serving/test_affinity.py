@@ -52,12 +52,12 @@ def test_the_first_of_the_ranking_if_it_has_room():
     for key in KEYS[:20]:
         chosen = choose(key, dict.fromkeys(REPLICAS, 0))
         has_result(chosen, "choose")
-        assert chosen == ranking(key, REPLICAS)[0], f"nobody has any load, and {key!r} was not sent home"
+        assert chosen == ranking(key, REPLICAS)[0], f"no replica has any load, and {key!r} was not sent home"
 
 
 @pytest.mark.exercise("10.4")
 def test_the_bound():
-    """At most ceil(SLACK * (sum + 1) / n), the new request included; whoever has that already is passed over."""
+    """At most ceil(SLACK * (sum + 1) / n), the new request included; a replica that has that already is passed over."""
     key = KEYS[0]
     first, second, third, fourth = ranking(key, REPLICAS)
     # 31 and the new one make 32, the mean is 8, so no replica may have more than 10.

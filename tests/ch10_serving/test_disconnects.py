@@ -88,7 +88,7 @@ def test_while_it_waits_for_a_row(live):
         close(waiting)
         until(cancels_arrive(live), "the engine is told")
         let(2)
-        until(lambda: live.engine.metrics.waiting == 0, "nobody waits")
+        until(lambda: live.engine.metrics.waiting == 0, "no request waits")
         let(60)
         answers = [parsed(read_all(each)) for each in running]
     assert [answer.status for answer in answers] == [200] * 16

@@ -1,4 +1,4 @@
-"""The ingress: what it repeats, what it cannot, and that nobody ever waits for a replica that has died."""
+"""The ingress: what it repeats, what it cannot, and that no client ever waits for a replica that has died."""
 
 import asyncio
 import json
@@ -98,7 +98,7 @@ def test_it_is_not_repeated_twice():
     assert json.loads(body)["error"]["code"] == "service_unavailable"
 
 
-def test_a_stream_that_nobody_has_seen_is_repeated():
+def test_a_stream_that_has_not_been_seen_is_repeated():
     replicas = Replicas([Died()], [start(STREAM), part("data: 1\n\n"), part("data: [DONE]\n\n", more=False)])
     assert ask(replicas) == (200, "data: 1\n\ndata: [DONE]\n\n")
 
@@ -188,7 +188,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_an_application_is_called_with_data():
-    """It gets the body, then nothing until the one who listens goes; what it raises then is nobody's business."""
+    """It gets the body, then nothing until the one who listens goes; what it raises then concerns no client."""
 
     async def run() -> list[Any]:
         messages = call_asgi(echo, HttpRequest("PUT", "/x", (), b"abc"))

@@ -66,7 +66,7 @@ async def alone(scenario: Coroutine[Any, Any, None]) -> None:
 
 @pytest.mark.exercise("10.2")
 def test_the_works_result():
-    """The client stays: the result comes back, and no task listens any more."""
+    """The client stays: the result comes back, and its end is not listened for any more."""
 
     async def scenario() -> None:
         client, work = Client(), Work()
@@ -113,7 +113,7 @@ def test_the_client_goes_away():
             "the client went away: the work should have begun and then cleaned up, all before ClientDisconnect; it has "
             f"{', '.join(work.diary)}"
             + (": it was told to stop, and not waited for" if work.diary == ["began"] else "")
-            + (": it went on to its end for nobody" if "done" in work.diary else "")
+            + (": it went on to its end for no client" if "done" in work.diary else "")
         )
 
     run(scenario())
@@ -121,7 +121,7 @@ def test_the_client_goes_away():
 
 @pytest.mark.exercise("10.2")
 def test_it_is_cancelled_itself():
-    """The server stops and cancels whoever called: the work ends as well."""
+    """The server stops and cancels the caller: the work ends as well."""
 
     async def scenario() -> None:
         client, work = Client(), Work()

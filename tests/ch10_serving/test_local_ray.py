@@ -15,7 +15,7 @@ from toolkit.errors import UserError
     ],
 )
 def test_what_does_not_fit_is_said(engines: int, gpus: int, cores: int, said: str):
-    """Ray itself would wait for ever."""
+    """Ray itself would wait forever."""
     with pytest.raises(UserError) as caught:
         engine_resources(engines, gpus, cores)
     assert str(caught.value) == said

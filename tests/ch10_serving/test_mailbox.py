@@ -98,7 +98,7 @@ def test_a_busy_loop_is_woken_once():
 
 
 @pytest.mark.exercise("10.1")
-def test_nobody_is_woken_for_nothing():
+def test_no_reader_is_woken_for_nothing():
     """A step without outputs, such as one that computes a part of a long prompt."""
     box = Box()
     box.mailbox.ring()

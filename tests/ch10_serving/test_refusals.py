@@ -165,7 +165,7 @@ def test_neutral_values_are_let_through(live):
 
 
 def test_a_full_server(live):
-    """Status 429 with Retry-After for whoever finds no place; who is inside is served; afterwards there is room."""
+    """Status 429 with Retry-After for a request that finds no place; those inside are served; then there is room."""
     places = live.service.admission.places
     with live.held() as let:
         inside = [live.open(completion(max_tokens=2)) for _ in range(places - 1)]

@@ -1,4 +1,4 @@
-"""/metrics: what it says while nobody is there, while it is full, and afterwards."""
+"""/metrics: what it says while no client is there, while it is full, and afterwards."""
 
 from prometheus_client.parser import text_string_to_metric_families
 

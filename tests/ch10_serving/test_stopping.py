@@ -95,7 +95,7 @@ def test_an_engine_that_dies(stopping):
 
 
 def test_who_comes_while_the_engine_dies(stopping):
-    """Its thread has told those inside, and has not ended yet: whoever comes now gets 503 as well, not 400."""
+    """Its thread has told those inside, and has not ended yet: a request that comes now gets 503 as well, not 400."""
     live = stopping
     thread = live.service.server.thread
     with thread.lock:

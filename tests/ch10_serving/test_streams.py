@@ -128,7 +128,7 @@ def test_nothing_is_split_on_the_wire(live):
         assert events_in(chunk), "a chunk of HTTP holds whole events"
 
 
-def test_a_slow_reader_holds_nobody_up(live):
+def test_a_slow_reader_holds_no_other_up(live):
     """A client that reads nothing: its request ends and gives its blocks back, its neighbours do not notice."""
     body = chat("Hello", max_tokens=60, n=16, stream=True, temperature=1.0, seed=1)
     slow = live.connect(small=True)

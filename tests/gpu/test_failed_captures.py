@@ -63,7 +63,7 @@ def test_graphs_that_were_there_before():
 
 
 def test_memory_is_given_back():
-    """What a failed capture has allocated is no one's any more, and `empty_cache` gives back what nobody has."""
+    """What a failed capture has allocated belongs to no tensor, and `empty_cache` gives back what none uses."""
     x, y = torch.ones(4, device="cuda"), torch.zeros(4, device="cuda")
 
     def large(source: torch.Tensor, target: torch.Tensor) -> None:

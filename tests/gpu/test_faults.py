@@ -22,7 +22,7 @@ def assert_fine(done: subprocess.CompletedProcess[str]) -> None:
     assert done.stdout.endswith("fine\n"), f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def test_a_device_assert_fails_everybody_once():
+def test_a_device_assert_fails_each_request_once():
     """The error is sticky: each request fails once, none hangs, new ones are refused with the advice to restart."""
     assert_fine(run("device_assert"))
 

@@ -15,7 +15,7 @@ def until(holds: Callable[[], Any], what: str) -> Any:
     """Wait until something holds, and return it."""
     end = time.monotonic() + LONG
     while not (seen := holds()):
-        assert time.monotonic() < end, f"waited {LONG} s in vain: {what}"
+        assert time.monotonic() < end, f"waited {LONG} s without effect: {what}"
         time.sleep(0.05)
     return seen
 

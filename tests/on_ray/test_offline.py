@@ -78,7 +78,7 @@ def runs(prompts: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 16 KB; for whoever may not make one, on an ordinary disk."""
+    """A folder on a disk of 16 KB; for a user who may not make one, on an ordinary disk."""
     options = ["-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
     made = subprocess.run(["mount", *options], capture_output=True).returncode == 0
     yield tmp_path

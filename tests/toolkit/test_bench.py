@@ -202,7 +202,7 @@ def test_calls_build_one_file(tmp_path):
 
 
 def test_only_what_is_missing(tmp_path):
-    """--only-missing leaves out what has enough rounds, and still looks how busy the GPU was if nobody has."""
+    """--only-missing leaves out what has enough rounds, and still looks how busy the GPU was if no row says so."""
     first = board(tmp_path)
     first.add(SMALL, OURS, "kernel", run())
     first.write()
@@ -217,7 +217,7 @@ def test_only_what_is_missing(tmp_path):
 
 
 def test_activity_belongs_to_the_rows_it_was_measured_with(tmp_path):
-    """Of one engine and model, each number of rows has its own; nobody's profiler sees a second process."""
+    """Of one engine and model, each number of rows has its own; no profiler sees a second process."""
     made = board(tmp_path)
     many = Case("tiny", "equal", 4, 259, batch=5)
     for case in (SMALL, many):

@@ -108,7 +108,7 @@ def test_the_hosts_work_counts_while_the_batch_is_full():
     assert max(waiting for _, waiting in counted) == 2 * MIXED.rows, "from the step on that follows the first ones in"
     # On the virtual clock a step of chapter 9 costs 0.8 + 0.5 ms, 0.002 for each row, and what its calls take.
     assert 1.3 < run.host_ms < 1.6, run.host_ms
-    assert engine.run(replace(EQUAL, new_tokens=4)).host_ms is None, "nobody waits"
+    assert engine.run(replace(EQUAL, new_tokens=4)).host_ms is None, "no request waits"
     engine.close()
 
 

@@ -146,7 +146,7 @@ def test_troubles_are_told_in_one_line(started, monkeypatch, trouble, says):
     engine.close()
 
 
-def test_it_is_left_out_where_nobody_asked_for_it(started):
+def test_it_is_left_out_where_it_was_not_asked_for(started):
     """Named on the command line it is an error; otherwise it cannot run here, which is a note."""
     with pytest.raises(NotHere, match="it needs an NVIDIA GPU"):
         started("no gpu", required=False).prepare(CASE)
@@ -162,7 +162,7 @@ def test_an_orderly_end(started):
     assert process.process.returncode == 0 and "shut down" in process.log.read_text()
 
 
-def test_it_ends_with_whoever_started_it(python):
+def test_it_ends_with_the_process_that_started_it(python):
     """The end of its input ends it, in the middle of a run and with all that it has started."""
     process = VllmProcess(python("hangs").path, python("hangs").folder / "log")
     process.ask("start", 60.0, **start_arguments(process.log.parent))
@@ -257,7 +257,7 @@ def test_a_log_that_cannot_be_written(tmp_path, python):
 
 
 def test_named_without_the_option(monkeypatch):
-    """Whoever names vLLM must say where it is."""
+    """A caller who names vLLM must say where it is."""
     monkeypatch.setattr(sys, "argv", ["bench", "--engines", "ours-async,vllm-async-split"])
     with pytest.raises(UserError, match="^--engines: vllm-async-split needs --vllm, the Python that has vLLM$"):
         main()

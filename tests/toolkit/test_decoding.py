@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the simulated
 
 
 def test_only_decode_steps_are_measured():
-    """All tokens come out right; measured is what comes after everybody's first token, its edges left out."""
+    """All tokens come out right; measured is what comes after the first token of each request, its edges left out."""
     from ch04_events.build import build
 
     load = Load(tiny_model(), requests=3, prompt_len=5, new_tokens=12)

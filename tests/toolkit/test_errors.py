@@ -201,7 +201,7 @@ def test_without_a_network_a_hub_name_is_refused_after_one_question(monkeypatch)
             raise httpx.ConnectError("no route")
 
     monkeypatch.setattr(pretrained.huggingface_hub, "get_session", ClosedNetwork)
-    message = refusal("nobody/never-downloaded")
+    message = refusal("an-owner/never-downloaded")
     assert "cannot be reached" in message and "was not downloaded before" in message
     assert asked == [pretrained.CONNECT_SECONDS], "the Hub should be asked once, with a short time limit"
 

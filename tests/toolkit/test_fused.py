@@ -117,7 +117,7 @@ def test_equals_the_library(shape, step):
     undo = fused.fuse(model)
     seen = step.run(model)
     for what, mine, expected, theirs in zip(("logits", "cache"), seen, (logits, cache), library, strict=True):
-        assert mine.isfinite().all(), f"{what}: there are numbers that nobody has written (seed {seed})"
+        assert mine.isfinite().all(), f"{what}: there are numbers that were never written (seed {seed})"
         assert error(mine, expected) < 1.3 * theirs + 1e-4, (
             f"{what}: relative error {error(mine, expected):.1e}, the library's {theirs:.1e} (seed {seed})"
         )

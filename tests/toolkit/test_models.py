@@ -33,7 +33,7 @@ def test_tiny_is_the_same_at_every_call_and_leaves_the_random_state_alone(tiny):
 
 
 def test_answers_of_tiny_vary(tiny):
-    """Tests compare answers of different requests, which would be in vain if all of them repeated one token."""
+    """Tests compare answers of different requests, which would say nothing if all of them repeated one token."""
     answers = []
     for text in ("Hello", "What is the capital of France?", "Write a haiku about rain."):
         answers.append(greedy(tiny.model, tiny.tokenizer(text)["input_ids"], 32))

@@ -96,7 +96,7 @@ def test_short_spans_do_not_vanish():
     assert bars(figure, "h2d")[0].get_width() * pixels >= 2 - 1e-9
 
 
-def test_names_nobody_foresaw():
+def test_names_that_were_not_foreseen():
     """More kinds of work than looks, an unknown lane, spans without steps, no device lane: all are drawn."""
     spans = tuple(Span(f"kind {n}", "nic" if n % 2 else "host", n, n + 1) for n in range(9))
     assert len(bars(plot_timeline(Recording(spans)))) == 9

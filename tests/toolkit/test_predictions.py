@@ -1,9 +1,12 @@
-"""A lesson's predictions: taken, compared, listed, and folded where they are published."""
+"""A lesson's predictions: taken, compared, listed, and folded where they are published; and each lesson has some."""
+
+import re
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from toolkit.commands.exercises.folded import TAG, tag_answers
+from toolkit.commands.exercises.lessons import lesson_paths
 from toolkit.errors import UserError
 from toolkit.predictions import guess, list_guesses
 
@@ -67,3 +70,16 @@ def test_a_guess_without_its_comparison_is_refused(sources, says):
     """A lesson with a question that is never answered, or answered too early, is not built."""
     with pytest.raises(UserError, match=says):
         tag_answers(lesson(*sources))
+
+
+LESSONS = lesson_paths()
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=[path.parent.name for path in LESSONS])
+def test_each_lesson_asks_its_reader(path):
+    """At least four guesses on the way, and three questions with folded answers at the end."""
+    text = path.read_text(encoding="utf-8")
+    guesses = re.findall(r"^\w+ = guess\(", text, re.MULTILINE)
+    assert len(guesses) >= 4, f"only {len(guesses)} guesses"
+    questions = text.partition("Check yourself\n")[2].count("<details><summary>")
+    assert questions >= 3, f"only {questions} questions behind the heading 'Check yourself'"

@@ -1,7 +1,6 @@
 """The README's numbers are those of the recordings, and it names nothing that is not there."""
 
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -173,18 +172,6 @@ def test_the_race_reports_example_prints_what_is_shown(tmp_path):
     (tmp_path / "toolkit").symlink_to(ROOT / "toolkit", target_is_directory=True)
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["1.0", *textwrap.dedent(report).splitlines()], done.stderr
-
-
-def test_colabs_line_leaves_torch_alone(tmp_path):
-    """What the line for Colab installs is every requirement but torch, and no constraint touches torch or its CUDA."""
-    (line,) = re.findall(r"^ +(grep .*); pip install -r (?:\S+)$", README, re.M)
-    shutil.copy(ROOT / "requirements.txt", tmp_path)
-    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
-    asked = (ROOT / "requirements.txt").read_text().splitlines()
-    left = (tmp_path / "without_torch.txt").read_text().splitlines()
-    assert [text.partition("==")[0] for text in asked if text not in left] == ["torch"]
-    constrained = (ROOT / "constraints.txt").read_text()
-    assert not re.findall(r"^(?:torch|triton|nvidia|cuda)\S*", constrained, re.M)
 
 
 def test_what_is_long_has_a_command_of_its_own():

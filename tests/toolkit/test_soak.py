@@ -99,7 +99,7 @@ def test_a_lost_end_is_found_mutant(answers: Answers, monkeypatch: pytest.Monkey
 
 @pytest.mark.long
 def test_a_leak_is_found_mutant(answers: Answers, monkeypatch: pytest.MonkeyPatch):
-    """Something small is kept for each request for ever."""
+    """Something small is kept for each request forever."""
     kept = []
 
     def planted(engine, add_request):

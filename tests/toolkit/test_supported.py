@@ -1,4 +1,4 @@
-"""A model that the engines would serve wrong is refused when an engine is made for it, whoever made the model."""
+"""A model that the engines would serve wrong is refused when an engine is made for it, wherever it comes from."""
 
 import warnings
 

@@ -136,7 +136,7 @@ def leftovers(engine: Any) -> list[str]:  # noqa: ANN401
 
 
 def kept_names(engine: Any) -> list[str]:  # noqa: ANN401
-    """Whether an idle engine still has names of requests' blocks, in words. Whoever asks must keep no request alive."""
+    """Whether an idle engine still has names of requests' blocks, in words. The caller must keep no request alive."""
     names = getattr(engine.scheduler.blocks, "names", None)
     if not names:
         return []

@@ -1,8 +1,8 @@
 """Which pieces of memory belong together: the IO buffers of one batch, told apart from those of another.
 
 What named tensors belong to changes: the buffers of batch 0 become those of batch 2. The memory stays the same, and a
-timeline shows which it is. Tensors that got their first names for one owner are a set, and stay one whoever owns them
-later. A set with a part in pinned host memory is one of IO buffers; others, such as a KV cache, get no number.
+timeline shows which it is. Tensors that got their first names for one owner are a set, and stay one under later
+owners. A set with a part in pinned host memory is one of IO buffers; others, such as a KV cache, get no number.
 """
 
 import itertools

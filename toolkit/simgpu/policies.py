@@ -1,7 +1,7 @@
 """When queued operations run: four policies, all of them within what CUDA's ordering rules allow.
 
 eager        at launch, in the program's order: a lucky GPU, on which a missing event goes unnoticed
-lazy         only once the host waits for it, and only what that needs: the unluckiest GPU for whoever forgot to wait
+lazy         only once the host waits for it, and only what that needs: the unluckiest GPU for code that forgot to wait
 random:SEED  any order that respects streams and events, drawn from SEED; the same seed gives the same order
 threads      one worker thread per stream: real overlap, since torch's kernels release Python's lock; not reproducible
 """

@@ -9,7 +9,7 @@ class Refusals:
     DEVICE: str
 
     def _refusal(self, what: str) -> NotImplementedError:
-        """For whoever asks for the bytes: whatever is done with them would go unchecked."""
+        """For code that asks for the bytes: whatever is done with them would go unchecked."""
         copy = ".clone()" if self.DEVICE == "cpu" else ".cpu()"
         return NotImplementedError(
             f"simgpu: {what} would escape the race detector; use tensor operations, .tolist(), or {copy} for an "

@@ -1,6 +1,6 @@
 """Where in the user's code an operation was issued: the first caller outside torch and outside this package.
 
-That line may lie in a helper. Whoever knows which files matter most to the reader says so once (`report_lines`); of the
+That line may lie in a helper. A program says once which files matter most to the reader (`report_lines`); of the
 lines on the way to an operation, one in such a file is then named first, and the helper's line behind it.
 """
 

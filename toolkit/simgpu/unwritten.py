@@ -1,4 +1,4 @@
-"""Memory that belongs to a new tensor and still holds what an earlier one left: garbage, for whoever reads it.
+"""Memory that belongs to a new tensor and still holds what an earlier one left: garbage, for what reads it.
 
 `torch.empty` touches nothing: on a GPU the memory that it hands out may still be read on another stream by work on the
 tensor that was freed, and a program that waits for that work before it writes is right. So the bytes are filled with a

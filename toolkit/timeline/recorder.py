@@ -45,8 +45,8 @@ class Timeline:
             accelerator: whose events time the device spans. Default: torch.cuda for a CUDA device; for a CPU none, the
                 host's clock times them. Any other device must name its own.
             now: the host's clock, seconds.
-            clock: what the recording says of its times. Default: "cuda" for a CUDA device, else "host"; whoever passes
-                a virtual clock as `now` says "simulated".
+            clock: what the recording says of its times. Default: "cuda" for a CUDA device, else "host"; callers that
+                pass a virtual clock as `now` say "simulated".
             finishing: adds to what `finish` returns, such as `simulated.with_details`.
         """
         kind = torch.device(device).type
@@ -103,7 +103,7 @@ class Timeline:
 
 
 NO_SPAN: AbstractContextManager[None] = nullcontext()
-"""The span of whoever does not look at something. All give this one, so that it is known for what it is."""
+"""The span of an observer that does not look at something. All give this one, so that it is known for what it is."""
 
 
 class NoTimeline:

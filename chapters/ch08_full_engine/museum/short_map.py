@@ -2,7 +2,7 @@
 
 A true story: with transformers 5.17, continuous batching in its asynchronous mode, a request that used the name of one
 that had just ended got [78, 78, 78, 78, 78, 78] instead of [15, 21, 15, 21, 80, 44], which its synchronous mode gave.
-vLLM had a relative of it: https://github.com/vllm-project/vllm/issues/42492
+vLLM had a relative of it: https://github.com/vllm-project/vllm/pull/29355
 """
 
 from collections.abc import Sequence

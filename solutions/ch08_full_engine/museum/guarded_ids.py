@@ -53,7 +53,7 @@ class GuardedExecutor(EventExecutor):
             self.host_valid[buffers].copy_(self.device_valid[buffers], non_blocking=True)
             # BEGIN SOLUTION 8.7
             # BUG
-            buffers.d2h_done.record()  # again: the event now stands behind this copy, too
+            buffers.d2h_done.record()  # again: the event is now behind this copy, too
             # END SOLUTION
 
     def wait(self, batch: Batch, buffers: IOBuffers) -> Sequence[int]:

@@ -221,7 +221,7 @@ def test_a_check_says_when_the_course_has_changed(toy, change, capsys):
 
 
 def test_a_check_names_edits_in_chapters(toy, change, capsys):
-    """Whoever writes there by habit is told where to write."""
+    """A learner who writes there by habit is told where to write."""
     change(f"chapters/{COUNTER}", ("    result = 0\n", "    result = 7\n"))
     check("91", toy)
     said = f"There are edits in chapters/{COUNTER}, which does not run: what runs is my/{COUNTER}.\n"

@@ -241,7 +241,7 @@ def test_an_own_file_under_the_name_of_a_new_exercise_stays(toy, mine, capsys):
 
 
 def test_a_deleted_file_comes_with_the_next_change_of_it(toy, change, mine):
-    """Not before: whoever deleted it has their reasons, and `make start` brings it back."""
+    """Not before: a learner who deleted it had a reason, and `make start` brings it back."""
     (toy / MINE).unlink()
     assert update(toy) == 0 and not (toy / MINE).exists()
     change(SOLUTION, ("A counter.", "The counter."))

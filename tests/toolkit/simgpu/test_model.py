@@ -54,7 +54,7 @@ def test_generate_gives_the_cpus_tokens(model, attention):
 def test_a_captured_forward_follows_its_static_input(model):
     on_device = copy.deepcopy(model).to("sim")
     ids, graph = torch.ones(1, 5, dtype=torch.long, device="sim"), simgpu.CUDAGraph()
-    mask = torch.ones(5, 5, dtype=torch.bool).tril()[None, None].to("sim")  # given, so that nobody looks for one
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()[None, None].to("sim")  # given, so that the model looks for none
     with torch.no_grad(), simgpu.graph(graph):
         logits = on_device(input_ids=ids, attention_mask=mask, use_cache=False).logits
     for _ in range(2):

@@ -171,7 +171,7 @@ def test_an_event_recorded_again_forgets_the_first_record():
     assert not event.query()
 
 
-def test_an_event_never_recorded_holds_nobody_up():
+def test_an_event_never_recorded_holds_nothing_up():
     event = accelerator.Event()
     new_stream("a").wait_event(event)
     event.synchronize()

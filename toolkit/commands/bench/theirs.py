@@ -123,7 +123,7 @@ class TheirEngine:
     def stop(self) -> None:
         """Stop the thread and keep what was captured. The next start begins with an empty cache."""
         self.manager.stop(block=True, timeout=QUIET_SECONDS, keep_for_next_session=True)
-        # The library would hand this manager to whoever asks for one; here each mode has its own.
+        # The library would hand this manager to every caller that asks for one; here each mode has its own.
         vars(self.model).pop("_cached_continuous_batching_manager", None)
 
     @property

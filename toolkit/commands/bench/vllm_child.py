@@ -7,7 +7,7 @@ torch. Each line on stdin is a command in JSON, and is answered by one line on s
     run     `LLM.generate` with all prompts at once   -> tokens, the moment of each, steps
     watch   the same, with some of its steps under the profiler, which writes a trace
 
-When stdin ends, whoever asked is done or gone: the process ends, if need be in the middle of a run.
+When stdin ends, the caller is done or gone: the process ends, if need be in the middle of a run.
 
 The moments. `generate` gives its outputs at the end, and to hand out each token as it comes would cost vLLM an object
 for each. So `generate` runs as it is, and what is timed is `engine_core.get_output`, which it calls once a step: it

@@ -1,6 +1,6 @@
 """vLLM behind the bench's interface: its offline engine, `LLM.generate`, in a process of its own.
 
-It is no requirement of this repository: whoever has it names the Python that it runs with. It gets the shape's
+It is no requirement of this repository: if you have it, name the Python that it runs with. It gets the shape's
 config.json and makes up its weights, so its tokens say nothing, and are not compared. Kernels, CUDA graphs,
 compiling and the tokens of a step are left to its own defaults. What is set: as many rows as the case has, a KV cache
 that holds them all, so that nothing is ever preempted and other engines fit on the same GPU, no prefix cache (the

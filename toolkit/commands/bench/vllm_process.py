@@ -83,7 +83,7 @@ class VllmProcess:
         return self.answer(f"the answer to {do!r}", seconds)
 
     def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # it is dead, or was ended: whoever waits for the answer is told so
+        with suppress(OSError, ValueError):  # it is dead, or was ended: the thread that waits for the answer is told so
             self.stdin.write(text)
             self.stdin.flush()
 

@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from toolkit.commands.exercises import colab
 from toolkit.commands.exercises.folded import tag_answers
 from toolkit.course import ROOT, find_chapter
 from toolkit.errors import UserError, exit_cleanly
@@ -57,8 +58,9 @@ def execute(lesson: Path, settings: dict[str, str] | None = None) -> NotebookNod
 
 
 def read_lesson(lesson: Path) -> NotebookNode:
-    """The lesson's cells, not executed; cell ids count from 0, so that they are the same every time."""
+    """The lesson's cells, not executed, behind those for Colab; ids count from 0, the same every time."""
     notebook = jupytext.read(lesson)
+    notebook.cells = colab.cells(lesson.parent.name, lesson.parents[2]) + notebook.cells
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         cell["metadata"] = NotebookNode()

@@ -1,7 +1,7 @@
 """Makes my/, the learner's copy of the course: `make start`, or `python -m toolkit.commands.learner.start`.
 
-my/ gets the files with exercises and the lessons without outputs. Whoever wrote in chapters/ before finds that, and the
-progress, taken over. Where my/ is there already, only files that are missing come back, as they were shipped.
+my/ gets the files with exercises and the lessons without outputs. Edits and progress in chapters/, from before there
+was my/, are taken over. Where my/ is there already, only files that are missing come back, as they were shipped.
 `ensure` is what the other commands call.
 """
 
