@@ -3,9 +3,9 @@
     python -m toolkit.commands.exercises.wrong_answers           # writes it
     python -m toolkit.commands.exercises.wrong_answers --check   # writes nothing; exit code 1 if it is out of date
 
-What it says of an exercise comes from exercises.toml. A wrong answer is a mutant: the page gives its name, what is tested
-(in the words that `make check` prints), and what the check says. helpers_questions.toml has the questions, and names the
-mutants that are worth showing.
+What it says of an exercise comes from exercises.toml. A wrong answer is a mutant: the page gives its name, what is
+tested (in the words that `make check` prints), and what the check says. helpers_questions.toml has the questions, and
+names the mutants that are worth showing.
 """
 
 import argparse
