@@ -3,24 +3,30 @@
 import os
 import subprocess
 import sys
+from collections import Counter
+from typing import ClassVar
 
 import pytest
 
 from ch08_full_engine import FullEngine
 from ch09_persistent_batch import PersistentEngine
-from tests.ch09_persistent_batch.loads import run
+from tests.ch08_full_engine.loads import Load, run_loads
 from tests.simulated import needs_simulator
 from toolkit.course import ROOT
 
 
+class Both(Load):
+    """Chapter 8's engine and this chapter's, side by side."""
+
+    makers = (FullEngine, PersistentEngine)
+    met: ClassVar[Counter[str]] = Counter()
+
+
 @needs_simulator
-@pytest.mark.parametrize("with_faults", [False, True], ids=["undisturbed", "with faults"])
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(6, 30))])
-def test_a_random_load(seed: int, with_faults: bool):
-    """Outputs, queues and free blocks after each step, and the metrics, are those of FullEngine."""
-    theirs, ours = (run(make, seed, with_faults) for make in (FullEngine, PersistentEngine))
-    for number, (right, seen) in enumerate(zip(theirs, ours, strict=True)):
-        assert seen == right, f"load {seed}, entry {number}: chapter 8's engine gives {right}, this one {seen}"
+@pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.long)])
+def test_any_load(examples: int):
+    """Outputs, queues and free blocks after each step, and the metrics, are those of FullEngine, and right."""
+    run_loads(Both, examples, always_the_same=examples < 200)
 
 
 # Tests of chapter 8 that look into parts which this chapter has in another form; each has its counterpart here.
