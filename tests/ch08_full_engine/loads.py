@@ -203,7 +203,7 @@ class Load(RuleBasedStateMachine):
         self.met["preempted"] += sum(request.request_id in running for request in first.scheduler.waiting)
         for engine, other in zip(self.engines[1:], seen[1:], strict=True):
             assert other == seen[0], (
-                f"step {engine.num_steps}: outputs, and then steps, running, waiting, free blocks and shared tokens are "
+                f"step {engine.num_steps}: outputs, then steps, running, waiting, free blocks and shared tokens, are "
                 f"{other}; those of {self.makers[0].__name__} are {seen[0]}"
             )
 

@@ -5,7 +5,6 @@ import pytest
 from tests.ch08_full_engine.loads import Load, run_loads
 from tests.simulated import needs_simulator
 
-
 MANY = 200
 KINDS = ("length", "eos", "stop", "cancelled", "error", "preempted", "shared")
 
