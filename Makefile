@@ -117,10 +117,11 @@ record: setup ## measure what a chapter's figures show, on this machine: make re
 figures: setup ## draw the figures again from their recordings
 	@$(VENV) -m figures.draw
 
-exercises: setup ## write chapters/, the engine in one file and line numbers in docs/ again from solutions/
+exercises: setup ## write chapters/, the engine in one file, and what docs/ says of the code again from solutions/
 	@$(VENV) -m toolkit.commands.exercises.generate
 	@$(VENV) -m toolkit.commands.one_file
 	@$(VENV) -m toolkit.commands.code_links
+	@$(VENV) -m toolkit.commands.exercises.wrong_answers
 
 lessons: setup ## build and run the lesson notebooks from their lesson.py
 	@$(VENV) -m toolkit.commands.exercises.lessons

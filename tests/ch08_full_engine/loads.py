@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from ch02_continuous_batching import FinishReason
 from ch08_full_engine import FullEngine
 from tests.ch08_full_engine.asked import ASKED, LONGEST, PROMPTS, Asked, eos_id, right_answer, whole_answers
+from tests.ch08_full_engine.looked_into import check_blocks, only_planted, state_of
 from tests.ch08_full_engine.scripted import model
 from tests.helpers import tiny_tokenizer
 from tests.words import must_raise, work_left
@@ -168,38 +169,6 @@ class Load(RuleBasedStateMachine):
         ]
         assert all(each == figures[0] for each in figures), f"the engines' metrics differ: {figures}"
         self.met["shared"] += self.engines[0].scheduler.blocks.num_shared_tokens
-
-
-def only_planted(recover: Callable[[Exception], None]) -> Callable[[Exception], None]:
-    """A mistake of the engine's own, which it would get over, is a failure."""
-
-    def checked(error: Exception) -> None:
-        if not isinstance(error, Planted):
-            raise error
-        recover(error)
-
-    return checked
-
-
-def state_of(engine: Any) -> tuple[Any, ...]:
-    scheduler = engine.scheduler
-    running, waiting = ([r.request_id for r in queue] for queue in (scheduler.running, scheduler.waiting))
-    return engine.num_steps, running, waiting, scheduler.blocks.num_free_blocks, scheduler.blocks.num_shared_tokens
-
-
-def check_blocks(engine: Any) -> None:
-    """Each block is free, or in the tables of those that run, and not both."""
-    blocks, seats = engine.scheduler.blocks, getattr(engine.scheduler, "seats", None)
-    tables = [
-        request.block_table if seats is None else seats.tables[request.seat, : seats.num_blocks[request.seat]].tolist()
-        for request in engine.scheduler.running
-    ]
-    free = [*blocks.free_blocks, *getattr(blocks, "reusable", ())]
-    found = sorted(free + [*{block for table in tables for block in table}])
-    assert found == [*range(blocks.num_blocks)], (
-        f"of the blocks 0 to {blocks.num_blocks - 1} each is free or owned; free are {sorted(free)}, and the requests "
-        f"that run own {tables}"
-    )
 
 
 def run_loads(load: type[Load], examples: int, always_the_same: bool) -> Counter[str]:

@@ -82,3 +82,18 @@ def test_a_command_that_fails_says_why():
     code = "import sys; sys.exit('WARNING: old\\nERROR: no such package\\nERROR: for help, read on')"
     with pytest.raises(UserError, match="^downloading failed: ERROR: no such package$"):
         wheelhouse.run("downloading", [sys.executable, "-c", code])
+
+
+def test_what_cannot_be_had_is_left_out_and_said(monkeypatch, tmp_path, commands):
+    """The rest is there, and README.txt says for what."""
+    run = wheelhouse.run
+
+    def without_3_12(doing, command):
+        if "3.12" in command:
+            raise UserError(f"{doing} failed: ERROR: no such wheel")
+        return run(doing, command)
+
+    monkeypatch.setattr(wheelhouse, "run", without_3_12)
+    with pytest.raises(UserError, match="^not everything is there: resolving .* Python 3.12 failed: ERROR: no such"):
+        call(monkeypatch, tmp_path, "--for", "macos", "--pythons", "3.11,3.12")
+    assert "For macos with Python 3.11.\n" in (tmp_path / "README.txt").read_text()

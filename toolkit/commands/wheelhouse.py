@@ -36,7 +36,7 @@ SYSTEMS = {
 PYTHONS = ("3.11", "3.12", "3.13")
 OF_CUDA = re.compile(r"^(torch|triton|nvidia-|cuda-)")
 
-README = """The course, for a machine without a network. Python {pythons}, on {systems}.
+README = """The course, for a machine without a network. For {there}.
 
     git clone {bundle} course
     cd course
@@ -58,15 +58,14 @@ def main() -> None:
         raise UserError(f"TO: cannot write {wheels}: {error.strerror}") from error
     if importlib.util.find_spec("uv") is None:
         run("installing uv", pip("install", "uv"))
+    there, missing = [], []
     for system, python in product(systems, pythons):
-        packages = resolve(system, python)
-        cpu = system.startswith("linux") and not options.cuda
-        if cpu:
-            packages, torch = without_cuda(packages)
-        say(f"{system}, Python {python}: {len(packages) + cpu} packages")
-        download(packages, system, python, wheels)
-        if cpu:
-            download_cpu_torch(torch, system, python, wheels)
+        try:
+            fetch(system, python, options.cuda, wheels)
+            there.append(f"{system} with Python {python}")
+        except UserError as error:
+            missing.append(str(error))
+            say(f"{system}, Python {python}: left out: {error}")
     say("the default model, and the repository")
     run(
         f"downloading {REQUIREMENT}",
@@ -76,11 +75,25 @@ def main() -> None:
     branch = run("asking git for the branch", ["git", "-C", str(ROOT), "branch", "--show-current"]).split()
     command = ["git", "-C", str(ROOT), "bundle", "create", "-q", str(bundle.absolute()), "HEAD", *branch]
     run("bundling the repository", command)
-    text = README.format(pythons=", ".join(pythons), systems=", ".join(systems), bundle=bundle, wheels=wheels)
+    text = README.format(there=", ".join(there), bundle=bundle, wheels=wheels)
     write_whole(options.folder / "README.txt", text)
     files = list(wheels.iterdir())
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     say(f"{options.folder}: {len(files)} files, {megabytes:,.0f} MB; how to install from it is in README.txt there")
+    if missing:
+        raise UserError("not everything is there: " + "; ".join(missing))
+
+
+def fetch(system: str, python: str, cuda: bool, wheels: Path) -> None:
+    """All packages for a system and a Python. Raises UserError if one cannot be had."""
+    packages = resolve(system, python)
+    cpu = system.startswith("linux") and not cuda
+    if cpu:
+        packages, torch = without_cuda(packages)
+    say(f"{system}, Python {python}: {len(packages) + cpu} packages")
+    download(packages, system, python, wheels)
+    if cpu:
+        download_cpu_torch(torch, system, python, wheels)
 
 
 def resolve(system: str, python: str) -> list[str]:

@@ -25,7 +25,8 @@ What it does not model (it raises NotImplementedError naming the operation, unle
   cuda_names.py;
 - streams of a backward pass beside each other: it is one sequence, whatever streams it takes (backward.py);
 - torch.Generator on the device, random numbers in graphs;
-- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape), pickling;
+- other memory for the same tensor (`resize_`, `set_`, `out=` of the wrong shape);
+- pickling; `torch.save` and `torch.load` outside of `as_cuda`, and in the format before torch 1.6;
 - ways to the bytes that no check would see: numpy, DLPack and storages of pinned or device memory. (What C code does at
   the address `data_ptr()` is not seen.)
 - operations whose result's shape torch cannot compute beforehand on its "meta" device;

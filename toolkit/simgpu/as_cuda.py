@@ -7,6 +7,7 @@ import torch
 
 from toolkit.simgpu import control, place
 from toolkit.simgpu.autocast import register_autocast
+from toolkit.simgpu.checkpoints import allow_checkpoints
 from toolkit.simgpu.clock import Costs
 from toolkit.simgpu.cuda_names import rename
 from toolkit.simgpu.data_swaps import allow
@@ -39,6 +40,7 @@ def as_cuda(policy: str = "eager", *, on_race: str = "raise", costs: Costs | Non
         rename(patches)
         translate(patches)
         allow(patches)
+        allow_checkpoints(patches)
         # module.cuda() keeps the parameters that an optimizer may already have: on CUDA by assigning to their .data.
         torch.__future__.set_swap_module_params_on_conversion(True)
         yield

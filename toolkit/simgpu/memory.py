@@ -22,12 +22,17 @@ _ROUND = 512
 
 
 class Allocation:
-    """The claim of a tensor (and its views) on a block; when it goes, the block is free."""
+    """The claim of a tensor (and its views) on a block; when it goes, the block is free.
 
-    __slots__ = ("_free_list", "_memory", "block", "stream", "streams")
+    Attributes:
+        nbytes: as many as were asked for; the block may have more.
+    """
 
-    def __init__(self, block: Block, memory: "Memory", free_list: list[Block], stream: Queue) -> None:
+    __slots__ = ("_free_list", "_memory", "block", "nbytes", "stream", "streams")
+
+    def __init__(self, block: Block, nbytes: int, memory: "Memory", free_list: list[Block], stream: Queue) -> None:
         self.block, self._memory, self._free_list, self.stream = block, memory, free_list, stream
+        self.nbytes = nbytes
         self.streams: list[Queue] = []
 
     def __del__(self) -> None:
@@ -71,7 +76,7 @@ class Memory:
 
     def allocate(self, nbytes: int, stream: Queue, pool: Pool, fill: int) -> Allocation:
         """A block for a new tensor on `stream`: a used one if there is one of that size, else a new one, filled."""
-        nbytes = max(1, -(-nbytes // _ROUND)) * _ROUND
+        asked, nbytes = nbytes, max(1, -(-nbytes // _ROUND)) * _ROUND
         free_list = pool.free.setdefault((stream, nbytes), [])
         block = next((each for each in reversed(free_list) if all(m.has_passed() for m in each.readers)), None)
         if block is None:
@@ -87,7 +92,7 @@ class Memory:
         with self._lock:
             self.allocated += nbytes
             self.peak = max(self.peak, self.allocated)
-        return Allocation(block, self, free_list, stream)
+        return Allocation(block, asked, self, free_list, stream)
 
     def release(self, block: Block, free_list: list[Block], streams: list[Queue]) -> None:
         block.free = True

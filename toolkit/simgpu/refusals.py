@@ -43,4 +43,6 @@ class Refusals:
 
     def __reduce_ex__(self, protocol: object) -> Any:  # noqa: ANN401 (as object.__reduce_ex__)
         copy = "tensor.cpu() for device, .clone() for pinned memory"
-        raise NotImplementedError(f"simgpu: torch.save and pickling; use {copy}")
+        raise NotImplementedError(
+            f"simgpu: pickling, torch.save in the format before 1.6 or outside of as_cuda; use {copy}"
+        )

@@ -19,9 +19,9 @@ from toolkit.timeline.recording import Recording
 HOW_TO_READ = (
     "Zoom by the wheel, move by dragging, or with the buttons at the right (the Tab key leads there, Enter presses "
     "them); the round arrow brings the first view back. Hover over a bar, an arrow or a red line to see what it is and "
-    "which line of the program made it. A click on an entry of the legend hides or shows what belongs to it. The whole "
-    "run is here, before and behind what is seen first."
+    "which line of the program made it. A click on an entry of the legend hides or shows what belongs to it."
 )
+WHOLE = "The whole run is here, before and behind what is seen first."
 LICENCE = (
     "Drawn with Bokeh {}, whose script is part of this file: Copyright (c) Anaconda, Inc., and Bokeh Contributors, BSD "
     "3-Clause licence. The licence's text is at the beginning of the script."
@@ -44,7 +44,7 @@ footer {{ color: #666666; font-size: 0.8em; }}
 <body>
 <main>
 <h1>{title}</h1>
-<p>{how}</p>
+<p>{how} {extent}</p>
 <div class="chart">{chart}</div>
 {report}
 </main>
@@ -56,19 +56,27 @@ footer {{ color: #666666; font-size: 0.8em; }}
 
 
 def export_html(
-    recording: Recording, path: Path | str, *, title: str = "", steps: tuple[int, int] | None = None, report: str = ""
+    recording: Recording,
+    path: Path | str,
+    *,
+    title: str = "",
+    steps: tuple[int, int] | None = None,
+    report: str = "",
+    extent: str = WHOLE,
 ) -> None:
     """Write the page to `path`, whole or not at all.
 
     Args:
         title, steps: as for `plot_timeline`; the steps are what is seen first.
         report: what a check said of it, shown below.
+        extent: how much of the run is on the page.
     """
     script, chart = components(make_chart(recording, steps))
     page = PAGE.format(
         title=html.escape(full_title(recording, title)),
         bokeh=Resources(mode="inline", components=["bokeh"]).render_js(),
         how=HOW_TO_READ,
+        extent=html.escape(extent),
         chart=chart,
         report=f"<pre>{html.escape(report)}</pre>" if report else "",
         licence=LICENCE.format(bokeh.__version__),

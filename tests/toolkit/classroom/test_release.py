@@ -13,11 +13,12 @@ from toolkit import course, withheld
 from toolkit.commands.classroom import bytecode
 from toolkit.commands.classroom.publish import git, tracked_files
 from toolkit.commands.classroom.release import release
-from toolkit.commands.classroom.shown_parts import with_encoded_hints
+from toolkit.commands.classroom.shown_parts import released, with_encoded_hints
 from toolkit.commands.exercises.check import check
 from toolkit.commands.exercises.generate import fresh_files
 from toolkit.commands.exercises.hint import next_hint
 from toolkit.commands.exercises.metadata import load
+from toolkit.commands.exercises.wrong_answers import PAGE, QUESTIONS
 from toolkit.commands.learner.shipped import digest
 from toolkit.course import ROOT
 from toolkit.errors import UserError
@@ -67,6 +68,13 @@ def test_a_later_solution_is_nowhere(git_toy, target):
     assert (target / "solutions/ch90_first/step.py").read_text() == "STEP = 1\n"
     assert not (target / "my").exists() and git(target, "status", "--porcelain") == ""
     assert git(target, "log", "--format=%s %an").splitlines() == ["Solutions up to chapter 90 The course"]
+
+
+def test_the_page_for_helpers_is_left_out():
+    """With the questions that it is made of, which name planted mistakes; the other pages of docs/ stay."""
+    for path in (PAGE, QUESTIONS):
+        assert (ROOT / path).is_file() and released(path.as_posix(), "text", 5, {}) is None
+    assert released("docs/instructors_guide.md", "text", 5, {}) == "text"
 
 
 def test_the_reference_stands_in_all_the_same(git_toy, target, capsys):

@@ -1,5 +1,6 @@
 """python -m toolkit.simgpu script.py: exit codes, reports, arguments."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,16 @@ def test_a_right_program_has_a_page_without_races(run, script, tmp_path):
     page = tmp_path / "new" / "page.html"
     assert run("--html", str(page), script, "--right")[0] == 0
     assert "the missing edge" not in page.read_text() and "H2D copy" in page.read_text()
+    assert "The whole run is here" in page.read_text()
+
+
+def test_the_page_of_a_long_run(run, script, tmp_path, monkeypatch):
+    """One stretch of it is drawn, with a race, and it says so."""
+    monkeypatch.setattr("toolkit.timeline.program_page.MOST_OPERATIONS", 4)
+    assert run("--html", str(tmp_path / "page.html"), script)[0] == 1
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(r"of \d+ operations 4 are drawn, those around a race\. \d+ operations", page)
+    assert "the missing edge" in page and "seen 3 times" in page and "The whole run is here" not in page
 
 
 def test_a_page_that_cannot_be_written(run, script, tmp_path):

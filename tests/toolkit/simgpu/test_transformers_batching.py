@@ -8,6 +8,7 @@ pytest.importorskip("transformers")
 
 from tests.toolkit.simgpu import transformers_batching as batching  # noqa: E402
 from tests.toolkit.simgpu import transformers_verdicts as verdicts  # noqa: E402
+from tests.toolkit.simgpu import transformers_windows  # noqa: E402
 from toolkit import simgpu  # noqa: E402
 
 MODES = [(False, False), (True, False), (False, True), (True, True)]
@@ -61,7 +62,9 @@ def test_as_it_is_its_races_are_reported(right, use_async, first, second):
 @pytest.mark.parametrize("race", verdicts.RACES)
 def test_a_sleep_makes_its_races_happen(right, race, monkeypatch):
     """What the script does on a real GPU: with threads the window is as wide here."""
-    monkeypatch.setattr(batching, "SLEEP_CYCLES", 300_000_000)  # 0.2 s, so that a busy machine's host is still inside
+    monkeypatch.setattr(
+        transformers_windows, "SLEEP_CYCLES", 300_000_000
+    )  # 0.2 s, so that a busy machine's host is still inside
     runs = {}
     for name in ("mended", "as it is"):
         with simgpu.as_cuda("threads", on_race="collect"):
@@ -69,10 +72,14 @@ def test_a_sleep_makes_its_races_happen(right, race, monkeypatch):
                 runs[name] = verdicts.observe(race, mend=name == "mended")
             except RuntimeError as error:
                 runs[name] = {"error": str(error)}
-    assert verdicts.judge(race, runs, right)["verdict"] == "confirmed", runs
+    found = verdicts.judge(race, runs, right)
+    assert found["verdict"] == "confirmed", runs
+    assert found["window"]["with the missing edges"]["open"].startswith("0 of "), found
+    assert not found["window"]["as it is"]["open"].startswith("0 of "), found
 
 
-RIGHT, WRONG = ({"tokens": {"r0": [token]}, "wrong copies": 0} for token in (1, 2))
+OPEN, CLOSED = ([{"the second begins": 1.0, "the first ends": ms}] for ms in (2.0, 0.5))
+RIGHT, WRONG = ({"tokens": {"r0": [token]}, "wrong copies": 0, "windows": OPEN} for token in (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,9 @@ RIGHT, WRONG = ({"tokens": {"r0": [token]}, "wrong copies": 0} for token in (1, 
         (RIGHT, WRONG, "confirmed"),
         (RIGHT, {"error": "fails: device-side assert"}, "confirmed"),
         (RIGHT, {**RIGHT, "wrong copies": 1}, "confirmed"),
-        (RIGHT, RIGHT, "not seen"),
+        (RIGHT, RIGHT, "not seen, and the window was open"),
+        (RIGHT, {**RIGHT, "windows": CLOSED}, "not seen, but the window was not open"),
+        (RIGHT, {**RIGHT, "windows": []}, "not seen, but the window was not open"),
         (WRONG, WRONG, "unclear"),
         (WRONG, RIGHT, "unclear"),
     ],
@@ -89,6 +98,11 @@ RIGHT, WRONG = ({"tokens": {"r0": [token]}, "wrong copies": 0} for token in (1, 
 def test_the_script_for_a_real_gpu_judges_by_both_runs(mended, as_it_is, verdict):
     runs = {"mended": mended, "as it is": as_it_is}
     assert verdicts.judge("3", runs, RIGHT["tokens"])["verdict"] == verdict
+
+
+def test_it_says_in_how_many_cases_the_window_was_open():
+    run = {**RIGHT, "windows": CLOSED + OPEN}
+    assert verdicts.describe_windows(run) == {"open": "1 of 2", "ms": OPEN[0]}
 
 
 def test_a_run_that_did_not_end_is_no_confirmation_by_itself():

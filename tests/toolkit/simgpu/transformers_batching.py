@@ -5,7 +5,6 @@ docs/simulator.md (Code that was not written here) says what was found; transfor
 
 import contextlib
 import dataclasses
-import types
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -18,7 +17,6 @@ ASYNC, SYNC = input_outputs.ContinuousBatchingAsyncIOs, input_outputs.Continuous
 # The size of a page of the cache has had two names; 5.17 knows the second.
 NAMES = [each.name for each in dataclasses.fields(ContinuousBatchingConfig)]
 PAGE_OF_16 = {"page_size" if "page_size" in NAMES else "block_size": 16}
-SLEEP_CYCLES = 150_000_000  # some 80 ms on a current GPU
 WORDS = 97
 
 
@@ -150,33 +148,3 @@ def mended():
         replaced(ASYNC, "reset", settled),
     ):
         yield
-
-
-def slow_last_write():
-    """Synchronous mode: the current stream is busy when it comes to write a batch's indices."""
-
-    class Torch(types.ModuleType):
-        def __getattr__(self, name):
-            return getattr(torch, name)
-
-        def tensor(self, *args, **kwargs):
-            made = torch.tensor(*args, **kwargs)  # a blocking copy: what comes before it is done
-            if made.is_cuda and made.dtype == torch.int64:  # the indices come last
-                torch.cuda._sleep(SLEEP_CYCLES)
-            return made
-
-    return replaced(input_outputs, "torch", lambda before: Torch("torch"))
-
-
-def slow_reset():
-    """Asynchronous mode: the current stream is busy when it comes to clear the inputs on the device."""
-
-    def make(before):
-        def _reset_static_tensors(self, full_reset=False):
-            if full_reset and self.device.type == "cuda":
-                torch.cuda._sleep(SLEEP_CYCLES)
-            before(self, full_reset)
-
-        return _reset_static_tensors
-
-    return replaced(SYNC, "_reset_static_tensors", make)

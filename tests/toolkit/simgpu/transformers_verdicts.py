@@ -4,7 +4,9 @@
 
 A sleep on the device widens the window of each race. It runs twice, with the edges that are missing and as transformers
 is, in a process of its own (a wrong index would end CUDA for the rest of it). What is printed is JSON: a race is
-"confirmed" where the run as it is goes wrong and the one with the edges does not. The exit code is 0 if all three are.
+"confirmed" where the run as it is goes wrong and the one with the edges does not. Events say in how many cases the
+window was open (transformers_windows.py), so that a race that is not seen had its chance, or had not. The exit code is
+0 if all three are confirmed.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ import torch
 import transformers
 
 from tests.toolkit.simgpu import transformers_batching as batching
+from tests.toolkit.simgpu import transformers_windows
 
 LIMIT_S = 90  # for one race: a run that hangs is a verdict, too
 RACES = {  # as docs/simulator.md numbers them: the mode, and what is late
@@ -28,41 +31,24 @@ RACES = {  # as docs/simulator.md numbers them: the mode, and what is late
 }
 
 
-@contextlib.contextmanager
-def slow_copies(copies):
-    """The h2d stream is busy when it comes to copy a batch; `copies` gets what was to be copied, and what was."""
-
-    def make(before):
-        def transfer_inputs_h2d(self, stream):
-            with torch.cuda.stream(stream):
-                torch.cuda._sleep(2 * batching.SLEEP_CYCLES)  # a thread starts within the window
-            meant = self.host_io._bulk_input_tensor.clone()
-            before(self, stream)
-            with torch.cuda.stream(stream):
-                copies.append((meant, self.device_io._bulk_input_tensor.clone()))
-
-        return transfer_inputs_h2d
-
-    with batching.replaced(batching.input_outputs.HostDeviceIOPair, "transfer_inputs_h2d", make):
-        yield
-
-
 def observe(race, mend):
     """One run with one race's window widened.
 
     Returns:
-        the tokens by request, and how many batches were copied wrong (looked at for race 3 only).
+        the tokens by request, the windows in ms, and how many batches were copied wrong (looked at for race 3 only).
     """
-    use_async, graphs, copies = race != "1", race == "3", []
+    use_async, graphs, copies, windows = race != "1", race == "3", [], []
     force = {
-        "1": batching.slow_last_write,
-        "2": batching.slow_reset,
-        "3": lambda: slow_copies(copies),
+        "1": lambda: transformers_windows.late_write(windows),
+        "2": lambda: transformers_windows.late_clearing(windows),
+        "3": lambda: transformers_windows.late_copies(windows, copies),
     }[race]
+    began = transformers_windows.moment()
     with force(), batching.mended() if mend else contextlib.nullcontext():
         tokens = batching.generate("cuda", use_async, graphs, cancel=False)
     torch.cuda.synchronize()
-    return {"tokens": tokens, "wrong copies": sum(not torch.equal(meant, got.cpu()) for meant, got in copies)}
+    wrong_copies = sum(not torch.equal(meant, got.cpu()) for meant, got in copies)
+    return {"tokens": tokens, "wrong copies": wrong_copies, "windows": transformers_windows.in_ms(windows, began)}
 
 
 def judge(race, runs, right):
@@ -80,9 +66,23 @@ def judge(race, runs, right):
 
     mode, late = RACES[race]
     mended, as_it_is = (runs.get(key, {"error": "did not end"}) for key in ("mended", "as it is"))
-    verdict = "unclear" if not is_right(mended) else "not seen" if is_right(as_it_is) else "confirmed"
+    window = {"with the missing edges": describe_windows(mended), "as it is": describe_windows(as_it_is)}
     words = {"with the missing edges": in_words(mended), "as it is": in_words(as_it_is)}
-    return {"race": race, "mode": mode, "late": late, **words, "verdict": verdict}
+    if not is_right(mended):
+        verdict = "unclear"
+    elif not is_right(as_it_is):
+        verdict = "confirmed"
+    else:
+        was_open = any(map(transformers_windows.is_open, as_it_is["windows"]))
+        verdict = "not seen, and the window was open" if was_open else "not seen, but the window was not open"
+    return {"race": race, "mode": mode, "late": late, **words, "verdict": verdict, "window": window}
+
+
+def describe_windows(run):
+    """In how many cases a run's window was open, and the moments of the first of these (else of the first of all)."""
+    windows = run.get("windows", [])
+    opened = list(filter(transformers_windows.is_open, windows))
+    return {"open": f"{len(opened)} of {len(windows)}", "ms": (opened or windows or [{}])[0]}
 
 
 def run_one(what):
@@ -99,9 +99,10 @@ def run_one(what):
 
 
 def start(what):
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if what == "right" else {}
+    # A hardware queue for every stream: none is to wait for a sleep because it shares one.
+    settings = {"CUDA_VISIBLE_DEVICES": ""} if what == "right" else {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}
     command = [sys.executable, "-m", "tests.toolkit.simgpu.transformers_verdicts", what]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **hidden})
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
 
 
 def finish(process):

@@ -1,8 +1,8 @@
 """What of a file goes into a release up to a chapter: all of it, a part, something in its place, or nothing.
 
 Answers of later chapters lie in solutions/, and besides in the planted mistakes, among the course's own tests (right
-answers that must pass, the simulated GPU's reports on whole engines), in the engine in one file, in stored outputs, and
-in the hints.
+answers that must pass, the simulated GPU's reports on whole engines), in the page for helpers, in the engine in one
+file, in stored outputs, and in the hints.
 """
 
 import json
@@ -17,7 +17,9 @@ from toolkit.errors import UserError
 from toolkit.withheld import encode_hint
 
 CHAPTER = re.compile(r"(solutions|chapters|tests)/ch(\d\d)_")
-LEFT_OUT = re.compile(r"tests/test_[^/]+\.py|tests/toolkit/.*|\.ci/.*|\.github/.*")  # the course's own tests
+COURSES_TESTS = r"tests/test_[^/]+\.py|tests/toolkit/.*|\.ci/.*|\.github/.*"
+FOR_HELPERS = r"docs/wrong_answers\.md|toolkit/commands/exercises/helpers_questions\.toml"
+LEFT_OUT = re.compile(rf"{COURSES_TESTS}|{FOR_HELPERS}")
 ONE_FILE = "solutions/engine_in_one_file.py"
 HINTS = "toolkit/commands/exercises/exercises.toml"
 

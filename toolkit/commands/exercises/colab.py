@@ -1,8 +1,8 @@
 """The first two cells of a lesson that can be opened in Google Colab: a badge, and the set-up there.
 
 Colab opens the notebook alone, so the second cell fetches the rest of the course. Both need the address of the public
-repository, which is in one place: pyproject.toml, `[project.urls]`. Whoever publishes the course writes it there with
-`python -m toolkit.commands.publish ADDRESS`; without one, lessons have no such cells.
+repository, which is in one place: pyproject.toml, `[project.urls]`. When the course is published,
+`python -m toolkit.commands.publish ADDRESS` writes it there; without one, lessons have no such cells.
 """
 
 import tomllib

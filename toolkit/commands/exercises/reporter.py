@@ -127,4 +127,9 @@ def sentence(item: pytest.Item) -> str:
     text = getattr(getattr(item, "function", None), "__doc__", None) or item.name.removeprefix("test_").replace(
         "_", " "
     )
-    return re.split(r"\.\s|\n\n", " ".join(text.split()) + " ")[0].rstrip(". ")
+    return first_sentence(text)
+
+
+def first_sentence(text: str) -> str:
+    """Of a docstring, without its full stop."""
+    return re.split(r"\.\s", " ".join(text.split()) + " ")[0].rstrip(". ")

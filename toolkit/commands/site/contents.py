@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 PARTS = {
     "Lessons": [f"/chapters/{path.parent.name}/lesson" for path in sorted(ROOT.glob("chapters/*/lesson.ipynb"))],
     "For reference": ["/docs/glossary", "/docs/troubleshooting", "/docs/structure", "/docs/simulator"],
-    "For those who teach or take part": ["/docs/instructors_guide", "/docs/CONTRIBUTING", "/docs/CHANGELOG"],
+    "To teach": [
+        "/docs/instructors_guide",
+        "/docs/class_plans",
+        "/docs/helpers_sheet",
+        "/docs/learners_questions",
+        "/docs/wrong_answers",
+    ],
+    "To take part": ["/docs/CONTRIBUTING", "/docs/CHANGELOG"],
     "Beside the course": ["/toolkit/simgpu/README"],
 }
 
