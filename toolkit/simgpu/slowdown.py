@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 from toolkit import simgpu
 
 REPEAT = 5
+HOST: Any = {"dtype": torch.float32, "device": "cpu"}
 
 
 def training(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
@@ -49,10 +51,18 @@ def workloads() -> dict[str, tuple[Callable[..., Callable[[], object]], nn.Modul
     transformer = nn.TransformerEncoder(nn.TransformerEncoderLayer(256, 4, 1024, 0.0, batch_first=True), 4)
     convolutions = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten())
     return {
-        "training step, three layers of 64, 32 rows": (training, layers(64), torch.randn(32, 64)),
-        "training step, three layers of 1024, 256 rows": (training, layers(1024), torch.randn(256, 1024)),
-        "training step, two convolutions, 16 images of 64x64": (training, convolutions, torch.randn(16, 3, 64, 64)),
-        "forward, four transformer layers of 256, 8x64 tokens": (inference, transformer, torch.randn(8, 64, 256)),
+        "training step, three layers of 64, 32 rows": (training, layers(64), torch.randn(32, 64, **HOST)),
+        "training step, three layers of 1024, 256 rows": (training, layers(1024), torch.randn(256, 1024, **HOST)),
+        "training step, two convolutions, 16 images of 64x64": (
+            training,
+            convolutions,
+            torch.randn(16, 3, 64, 64, **HOST),
+        ),
+        "forward, four transformer layers of 256, 8x64 tokens": (
+            inference,
+            transformer,
+            torch.randn(8, 64, 256, **HOST),
+        ),
     }
 
 
