@@ -25,7 +25,7 @@ help: ## this list
 	@echo 'Where python3 is older than 3.11, name another one: make run PYTHON=python3.12'
 
 setup: ## only the set-up that every other target does first; without a network: make setup FROM=/media/stick/wheels
-	@$(PYTHON) toolkit/bootstrap.py $(if $(FROM),--from "$$FROM")
+	@$(PYTHON) toolkit/$(if $(FROM),bootstrap_offline.py "$$FROM",bootstrap.py)
 
 start: setup ## make my/, your copy of exercises and lessons; in one that is there, bring back missing files
 	@$(VENV) -m toolkit.commands.learner.start

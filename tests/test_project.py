@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 import tomllib
 
 import pytest
 import yaml
 
+from tests.run_make import run_make
 from toolkit.course import ROOT
 
 SETTINGS = sorted(
@@ -66,7 +66,7 @@ def test_the_containers_use_what_is_there():
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 def test_make_help_lists_a_learners_targets_first():
     """Every target has its line, in one of three lists; what a README's reader needs is in the first."""
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = run_make("help").stdout
     first, second, third = (re.findall(r"^  make ([a-z-]+) +\S", part, re.M) for part in shown.split("\n\n"))
     assert shown.startswith("To learn") and "\n\nTo work on the course itself:\n" in shown
     assert second == ["wheelhouse", "collect", "release"]
@@ -91,7 +91,6 @@ def test_make_help_lists_a_learners_targets_first():
 def test_make_hands_over_what_was_typed(target: str, variable: str, flag: str):
     """With an apostrophe, spaces and quotes in it, as a sentence or the name of a folder may have."""
     typed = 'it\'s "here"; and there'
-    command = ["make", target, "EX=8.6", f"{variable}={typed}", "PYTHON=true"]
     shown = "VENV=printf '%s|'", "RAY=printf '%s|'"
-    done = subprocess.run([*command, *shown], cwd=ROOT, capture_output=True, text=True)
+    done = run_make(target, "EX=8.6", f"{variable}={typed}", "PYTHON=true", *shown)
     assert done.returncode == 0 and f"{flag}|{typed}|" in done.stdout, done.stdout + done.stderr

@@ -1,7 +1,4 @@
-"""The set-up: makes `.venv` in the repository from requirements.txt, once.
-
-    python3 toolkit/bootstrap.py
-    python3 toolkit/bootstrap.py --from FOLDER     # from wheels that `make wheelhouse` has put there, without a network
+"""The set-up: makes `.venv` in the repository from requirements.txt, once. `python3 toolkit/bootstrap.py`
 
 Every target of the Makefile calls this first. It imports the standard library alone, since it runs before anything is
 installed, and any Python from 3.6 on can read it, so that an old one gets one clear line instead of a syntax error.
@@ -26,7 +23,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,9 +148,7 @@ def set_up(repository: Path) -> None:
             install_cpu_torch(repository, venv)
         failure = pip(venv, "-r", str(repository / "requirements.txt"))
         if failure is not None:
-            if (
-                earlier is not None
-            ):  # pip gave up before it changed anything, say without a network: keep what was there
+            if earlier is not None:  # pip gave up before it changed anything, say without a network: all is as it was
                 stamp.write_text(earlier)
             raise SetUpError("\n".join(["pip could not install requirements.txt; its last lines:", *failure]))
         torch_version = installed_torch(venv)
@@ -180,31 +175,10 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def without_network(folder: Path) -> None:
-    """Let pip, here and in all processes that this one starts, take wheels from the folder and from nowhere else."""
-    if not any(folder.glob("*.whl")):
-        raise SetUpError(f"--from {folder}: no wheels are there; name the folder wheels that make wheelhouse filled")
-    os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(folder.absolute()))
-
-
-def fetch_default_model(repository: Path) -> None:
-    """Keep the default model as well, while the wheels are at hand."""
-    code = "from toolkit.models.default import default_model_folder; default_model_folder()"
-    if subprocess.run([venv_python(repository / ".venv"), "-c", code], cwd=repository).returncode != 0:
-        raise SetUpError("the packages are installed; the default model is not, see above (MODEL=tiny needs none)")
-
-
-def main(arguments: list[str]) -> int:
-    """Set up the repository that this file lies in; returns the exit code."""
+def exit_code(act: Callable[[], None]) -> int:
+    """Set something up; what goes wrong is one line."""
     try:
-        if arguments[:1] == ["--from"] and len(arguments) == 2:
-            without_network(Path(arguments[1]))
-            set_up(REPOSITORY)
-            fetch_default_model(REPOSITORY)
-            return 0
-        if arguments:
-            raise SetUpError(f"unknown arguments {' '.join(arguments)}; there is --from FOLDER")
-        set_up(REPOSITORY)
+        act()
     except (SetUpError, OSError) as error:
         print(f"error: set-up: {error}", file=sys.stderr)
         return 1
@@ -215,4 +189,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(lambda: set_up(REPOSITORY)))

@@ -4,7 +4,6 @@ What is in `.venv` is found from there, and stays as it is.
 """
 
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,12 +48,4 @@ def set_up(repository: Path, name: str, requirements: str, what: str, lines: Seq
 
 def set_up_or_say_why(name: str, requirements: str, what: str, lines: Sequence[str] = ()) -> int:
     """The same for this repository, as a command: returns its exit code."""
-    try:
-        set_up(bootstrap.REPOSITORY, name, requirements, what, lines)
-    except (SetUpError, OSError) as error:
-        print(f"error: set-up: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the next call starts the set-up afresh", file=sys.stderr)
-        return 130
-    return 0
+    return bootstrap.exit_code(lambda: set_up(bootstrap.REPOSITORY, name, requirements, what, lines))

@@ -42,7 +42,7 @@ class Admission:
 
         Raises:
             ApiError: 400 for more than there are at all; 429 if there are not so many now, with the header
-                "Retry-After": the seconds of `retry_after`, as a string.
+                "Retry-After": the seconds of `retry_after`, as a string (`ApiError(status, message, headers={...})`).
         """
         if count > self.places:
             raise ApiError(400, f"this asks for {count} answers at once, and the server has {self.places} places")

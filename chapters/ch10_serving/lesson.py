@@ -786,7 +786,7 @@ for recording in recorded("replicas_failures"):
 #
 # *Least loaded* is what Serve does by itself: two replicas at random, and of these the one with fewer requests ("power
 # of two choices"). That is nearly as good as looking at all of them. But an engine knows the beginnings of its own
-# requests only (chapter 8, section 4): a conversation that goes on at another replica is computed there from its first
+# requests only (chapter 8, section 3): a conversation that goes on at another replica is computed there from its first
 # token. So what begins alike should go to the same replica, without a table that says where each beginning is.
 #
 # *Rendezvous hashing* gives each pair of a beginning and a replica a number. The highest one wins: that replica is the

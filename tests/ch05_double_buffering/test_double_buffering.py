@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +207,20 @@ def test_no_batch_gets_buffers_in_use():
             engine.commit(*engine.in_flight.popleft())
     races = [str(race) for race in simgpu.races()]
     assert not races, f"each batch had buffers to itself; {counted(len(races), 'race')}, the first one:\n{races[0]}"
+
+
+@pytest.mark.exercise("5.2")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_all_buffers_are_used_in_turns(count: int):
+    """A ring may have any number of buffers: so many batches in a row get each a set of their own."""
+    ring = BufferRing([f"buffers[{i}]" for i in range(count)])
+    given = [ring.buffers_for(SimpleNamespace(step=step)) for step in range(2 * count)]
+    for first in range(count + 1):
+        in_flight = given[first : first + count]
+        assert len(set(in_flight)) == count, (
+            f"a ring of {count} gave batches 0 to {len(given) - 1} these: {', '.join(map(str, given))}. Of {count} "
+            f"batches in a row two have the same. How many there are, self.buffers knows"
+        )
 
 
 @pytest.mark.exercise("5.2")

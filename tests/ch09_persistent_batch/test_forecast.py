@@ -8,6 +8,7 @@ import pytest
 from ch09_persistent_batch.forecast import Lines, asynchronous_ms, rows_to_cross, synchronous_ms
 from tests.causes import has_result, likely
 from tests.simulated import needs_simulator
+from tests.words import counted
 from toolkit.in_flight import keep_in_flight, settled, step_ms
 from toolkit.machine import Machine
 
@@ -18,7 +19,9 @@ SLOW = Lines(2.0, 0.03, 1.0, 0.01)
 EXACT = Lines(2.0, 0.125, 10.0, 0.0)
 # Slower with few rows only: from 12 rows on the forward takes longer.
 FALLING = Lines(4.0, 0.25, 1.0, 0.5)
-LINES = [CROSSING, FLAT, SLOW, EXACT, FALLING]
+# Nearly as steep: they cross behind 4,608 rows (the numbers are powers of two, so nothing is rounded).
+FAR = Lines(1.5, 2**-9, 6.0, 2**-10)
+LINES = [CROSSING, FLAT, SLOW, EXACT, FALLING, FAR]
 ROWS = [1, 8, 100, 128, 512]
 
 
@@ -73,18 +76,21 @@ def test_the_rows_at_which_they_cross(lines: Lines):
     seen = rows_to_cross(lines)
     expected = next((rows for rows in range(1, 10_000) if lines.host(rows) > lines.forward(rows)), None)
     assert seen is None or isinstance(seen, Integral), f"rows_to_cross({lines}) is a whole number or None, got {seen!r}"
-    wanted = "with no number of rows (None)" if expected is None else f"from {expected} rows on"
+    wanted = "with no number of rows (None)" if expected is None else f"from {counted(expected, 'row')} on"
     if lines is FALLING:
         wanted = "with 1 row already (and not with many, which is not what is asked)"
     assert seen == expected, (
         f"on {lines} the host takes longer than the forward {wanted}; rows_to_cross says {seen}. "
     ) + likely(
         (expected is None, "Its line starts below the forward's and is no steeper."),
-        (seen is None, f"With {expected} rows it takes {lines.host(expected or 1):g} ms, the forward less."),
+        (
+            seen is None,
+            f"With {counted(expected or 1, 'row')} it takes {lines.host(expected or 1):g} ms, the forward less.",
+        ),
         (
             expected is not None and seen == expected - 1,
-            f"With {seen} rows the host takes {lines.host(expected - 1 if expected else 1):g} ms and the forward "
-            f"{lines.forward(expected - 1 if expected else 1):g}: not longer yet.",
+            f"With {counted(seen, 'row')} the host takes {lines.host(expected - 1 if expected else 1):g} ms and the "
+            f"forward {lines.forward(expected - 1 if expected else 1):g}: not longer yet.",
         ),
         (seen is not None and seen < 1, "A step has at least one row."),
         (seen is not None and expected is not None and seen > expected, "Fewer rows are enough."),

@@ -79,7 +79,7 @@ def test_when_to_come_back(inside: int, places: int, count: int, mean_stay: floa
     has_result(seen, "retry_after")
     assert type(seen) is int and seen == seconds, (
         f"{inside} of {places} places taken, each for {mean_stay} s on average, {count} wanted: "
-        f"{inside + count - places} have to leave, and {inside} leave in {mean_stay} s. In whole seconds, 1 to 60, "
+        f"{inside + count - places} must come free, and {inside} leave in {mean_stay} s. In whole seconds, 1 to 60, "
         f"that is {seconds}; seen {seen!r}"
     )
 

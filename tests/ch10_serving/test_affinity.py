@@ -20,9 +20,9 @@ def test_the_ranking_is_by_weight():
         weights = [weight(key, replica) for replica in seen]
         assert sorted(seen) == sorted(REPLICAS), f"of the replicas {REPLICAS} the ranking has {list(seen)}"
         cause = likely(
-            (weights == sorted(weights), "the lowest is first: reverse it"),
-            (list(seen) == REPLICAS, "they are in the order in which they were given"),
-            (list(seen) == sorted(REPLICAS), "they are in the order of their names"),
+            (weights == sorted(weights), "The lowest is first: reverse it"),
+            (list(seen) == REPLICAS, "They are in the order in which they were given"),
+            (list(seen) == sorted(REPLICAS), "They are in the order of their names"),
         )
         assert weights == sorted(weights, reverse=True), f"the weights in the ranking's order do not go down. {cause}"
 
@@ -66,13 +66,29 @@ def test_the_bound():
         loads = {first: load, second: 8, third: 7, fourth: 31 - 15 - load}
         seen = choose(key, loads)
         cause = likely(
-            (load == 9 and seen != first, "does the bound count the request itself? With it there are 32"),
-            (load == 10 and seen == first, "with this request it would have 11, and 10 are allowed"),
+            (load == 9 and seen != first, "Does the bound count the request itself? With it there are 32"),
+            (load == 10 and seen == first, "With this request it would have 11, and 10 are allowed"),
         )
         assert seen == wanted, (
             f"loads in the ranking's order: {list(loads.values())}; the bound is 10, so the request belongs to place "
             f"{[first, second].index(wanted) + 1}, and went to place {ranking(key, REPLICAS).index(seen) + 1}. {cause}"
         )
+
+
+@pytest.mark.exercise("10.4")
+@pytest.mark.parametrize(("at_home", "place"), [(1, 1), (2, 2)])
+def test_what_is_rounded_up(at_home: int, place: int):
+    """SLACK times the mean, and not the mean: with few requests that decides."""
+    order = ranking(KEYS[0], REPLICAS)
+    loads = dict(zip(order, (at_home, 1, 1, 0), strict=True))
+    sent = sum(loads.values()) + 1
+    assert math.ceil(SLACK * sent / 4) == 2, f"SLACK is {SLACK}; this test counts with one that allows 2"
+    seen = order.index(choose(KEYS[0], loads)) + 1
+    assert seen == place, (
+        f"loads in the ranking's order: {list(loads.values())}; with this request there are {sent}, and "
+        f"{SLACK} * {sent} / 4 rounded up is 2, so it belongs to place {place}, and went to place {seen}. Is the "
+        "product rounded up, or only the mean?"
+    )
 
 
 @pytest.mark.exercise("10.4")

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,33 @@ def test_larger_than_a_chunk(path: Path, before_the_end: int):
 
 
 @pytest.mark.exercise("10.5")
+def test_only_a_newline_ends_a_line(path: Path):
+    """A carriage return, or another character that ends a line elsewhere, is a part of it."""
+    path.write_bytes(b'{"text": "one\rrow"}\n{"text": "an\x0bother"}\n')
+    with AnswersFile(path) as answers:
+        assert answers.num_rows == 2, (
+            f"two lines, with \\r in the first and \\x0b in the second; resume counted {answers.num_rows}. "
+            "splitlines() takes more for the end of a line than a newline; count(b'\\n') does not"
+        )
+
+
+@pytest.mark.exercise("10.5")
+def test_the_file_may_be_larger_than_memory(path: Path):
+    """Of 16 chunks never all are held at the same time."""
+    path.write_bytes((b"x" * 1023 + b"\n") * (16 * CHUNK // 1024))
+    tracemalloc.start()
+    try:
+        AnswersFile(path).close()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * CHUNK, (
+        f"a file of {16 * CHUNK:,} bytes was opened, and {most:,} bytes of memory were held at a time. Count in each "
+        "chunk, and let it go"
+    )
+
+
+@pytest.mark.exercise("10.5")
 def test_a_short_write_is_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch):
     """The system may take 7 bytes of what it is given; the rest is given again."""
     with AnswersFile(path) as answers:
@@ -130,6 +158,25 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, room: int):
     seen = path.read_bytes()
     cause = likely((b"\0" in seen, "cut off, but the position is still behind it: os.lseek"))
     assert seen == b"0\n" + TEXT, f"the same rows, when there was room again: {seen!r}. {cause}"
+
+
+@pytest.mark.exercise("10.5")
+def test_ctrl_c_in_the_middle(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever is raised, the rows are taken back; Ctrl-C is a KeyboardInterrupt, which is no OSError."""
+    path.write_bytes(b"0\n")
+    with AnswersFile(path) as answers:
+        monkeypatch.setattr(answers_file.os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            answers.append(ROWS)
+        left, counted = path.read_bytes(), answers.num_rows
+    assert (left, counted) == (b"0\n", 1), (
+        f"Ctrl-C was pressed while append waited for the disk; the file holds {left!r} and num_rows says {counted}. "
+        "Which exceptions does your except catch? KeyboardInterrupt is a BaseException"
+    )
+
+
+def interrupted(fd: int) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.exercise("10.5")

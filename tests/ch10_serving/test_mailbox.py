@@ -69,8 +69,9 @@ def test_one_wake_up_for_a_step():
     assert not any(box.got.values()), "ring handed an output out itself: that belongs to the event loop's thread"
     assert box.loop.wake_ups == 1, f"the bell has rung for 10 outputs, and the loop was woken {box.loop.wake_ups} times"
     box.loop.run()
-    assert box.got["a"] == [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4)], f"a's outputs, as (choice, token): {box.got['a']}"
-    assert box.got["b"] == [(0, token) for token in range(10, 15)], f"b's outputs, as (choice, token): {box.got['b']}"
+    for name, put in (("a", [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4)]), ("b", [(0, token) for token in range(10, 15)])):
+        got = box.got[name]
+        assert got == put, f"put for {name}, as (choice, token): {put}; handed out: {got}. All of them, in order?"
 
 
 @pytest.mark.exercise("10.1")
@@ -118,6 +119,26 @@ def test_a_step_that_comes_while_the_loop_looks():
             f"b's output came while hand_out was at work (before its instruction {moment}), no other came after it, "
             f"and the loop has run until nothing was left to do; handed out was {box.got}. Is `woken` set to False "
             "before the queue is looked at for the last time?"
+        )
+    assert moment > 5, "hand_out did not run"
+
+
+@pytest.mark.exercise("10.1")
+def test_a_bell_that_rings_while_the_loop_looks():
+    """The output was put before, and only the ring comes in the middle of hand_out: the next step is heard as well."""
+    for moment in itertools.count():
+        box = Box()
+        box.step(("a", 1))
+        box.put("b", 2)
+        if not let_in(box.loop.run, Mailbox.hand_out.__code__, moment, box.mailbox.ring):
+            break
+        box.loop.run()
+        box.step(("a", 3))
+        box.loop.run()
+        assert box.got == {"a": [(0, 1), (0, 3)], "b": [(0, 2)]}, (
+            f"two outputs were there, and the bell rang for the second while hand_out was at work (before its "
+            f"instruction {moment}); then a step brought a's token 3; handed out was {box.got}. Does every call of "
+            "hand_out set `woken` to False, also one that finds nothing? While it is True no bell wakes the loop"
         )
     assert moment > 5, "hand_out did not run"
 

@@ -12,6 +12,7 @@ from figures import DIAGRAMS, FIGURES, choose_device, record
 from figures.ch00 import record as ch00
 from figures.draw import draw_all, draw_diagrams
 from figures.rooms import full_name, rooms, short_name
+from tests.run_make import run_make
 from toolkit.recordings import ROOT, write_recording
 
 
@@ -100,9 +101,7 @@ def test_a_recording_says_what_was_called(monkeypatch):
 
 def test_make_asks_for_what_the_recordings_name():
     """make record hands CH and DEVICE on to the command that is called without make."""
-    # Within make another make says which folder it enters and leaves.
-    command = ["make", "-n", "--no-print-directory", "record", "CH=4", "DEVICE=cpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_make("-n", "record", "CH=4", "DEVICE=cpu")
     assert done.stdout.splitlines()[-1].endswith("-m figures.record 4 --device cpu"), done.stdout + done.stderr
 
 

@@ -40,7 +40,8 @@ def empty_venv(tmp_path_factory):
 def repository(tmp_path):
     """A repository with the real bootstrap.py, asking for a torch that lies in its folder wheels/."""
     (tmp_path / "toolkit").mkdir()
-    shutil.copy(bootstrap.__file__, tmp_path / "toolkit" / "bootstrap.py")
+    for name in ("__init__.py", "bootstrap.py", "bootstrap_offline.py"):
+        shutil.copy(Path(bootstrap.__file__).with_name(name), tmp_path / "toolkit" / name)
     (tmp_path / "requirements.txt").write_text("-c constraints.txt\ntorch==1.0\n")
     (tmp_path / "constraints.txt").write_text("")
     write_wheel(tmp_path / "wheels", "torch", "1.0")
@@ -54,8 +55,8 @@ def repository_with_venv(repository, empty_venv):
     return repository
 
 
-def set_up(repository: Path, *arguments: str, driver: bool = False) -> subprocess.CompletedProcess:
-    """Run bootstrap.py as the Makefile does, with pip confined to wheels/ and a driver that is there or not."""
+def set_up(repository: Path, *call: str, driver: bool = False) -> subprocess.CompletedProcess:
+    """Run bootstrap.py, or another call, as the Makefile does; pip is confined to wheels/, a driver is there or not."""
     commands = repository / "commands"
     commands.mkdir(exist_ok=True)
     if driver:
@@ -64,9 +65,13 @@ def set_up(repository: Path, *arguments: str, driver: bool = False) -> subproces
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(repository / "wheels")}
     environment["PATH"] = os.pathsep.join([str(commands), environment["PATH"]])
-    script = repository / "toolkit" / "bootstrap.py"
+    script, *arguments = call or ("bootstrap.py",)
     return subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, env=environment, cwd=repository
+        [sys.executable, str(repository / "toolkit" / script), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=repository,
     )
 
 
@@ -215,7 +220,7 @@ def test_from_a_folder_of_wheels(repository_with_venv):
     (repository_with_venv / "toolkit" / "models").mkdir()
     model = "def default_model_folder():\n    import os\n    print('model from', os.environ['PIP_FIND_LINKS'])\n"
     (repository_with_venv / "toolkit" / "models" / "default.py").write_text(model)
-    done = set_up(repository_with_venv, "--from", str(stick), driver=True)
+    done = set_up(repository_with_venv, "bootstrap_offline.py", str(stick), driver=True)
     assert done.returncode == 0, f"the set-up failed:\n{done.stdout}{done.stderr}"
     assert installed(repository_with_venv) == "1.0"
     assert f"model from {stick}" in done.stdout
@@ -224,13 +229,13 @@ def test_from_a_folder_of_wheels(repository_with_venv):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "nowhere"], "error: set-up: --from nowhere: no wheels are there; "),
-        (["--from"], "error: set-up: unknown arguments --from; there is --from FOLDER"),
-        (["now"], "error: set-up: unknown arguments now; there is --from FOLDER"),
+        (["nowhere"], "error: set-up: nowhere: no wheels are there; name the folder wheels"),
+        ([], "error: set-up: name the folder wheels that make wheelhouse filled, and nothing else"),
+        (["one", "two"], "error: set-up: name the folder wheels that make wheelhouse filled, and nothing else"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(repository, arguments, said):
     """And nothing has been begun."""
-    done = set_up(repository, *arguments)
+    done = set_up(repository, "bootstrap_offline.py", *arguments)
     assert done.returncode == 1 and done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
     assert not (repository / ".venv").exists()

@@ -11,6 +11,7 @@ import pytest
 from figures.ch04 import draw as ch04
 from figures.ch07 import draw as ch07
 from figures.ch07.record import per_step
+from tests.run_make import run_make
 from tests.simulated import needs_simulator
 from toolkit.course import ROOT, chapter_names
 from toolkit.recordings import DATA, read_recording
@@ -178,10 +179,7 @@ def test_what_is_long_has_a_command_of_its_own():
     """make test leaves out exactly what make test-long runs, CI runs both, and the README says so."""
 
     def command(target):
-        # Within another make, and so in make test, it would end with the folder that it leaves.
-        command = ["make", "-n", "--no-print-directory", target]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()[-1]
+        return run_make("-n", target).stdout.splitlines()[-1]
 
     assert command("test").replace("-m 'not long'", "-m long") == command("test-long")
     ci = (ROOT / ".ci" / "run").read_text().splitlines()

@@ -3,7 +3,7 @@
     python -m toolkit.commands.wheelhouse TO [--for linux,macos,windows] [--pythons 3.11,3.12,3.13] [--cuda]
 
 TO, a USB stick say, gets the packages for each of these systems and Pythons, the default model, the repository as a git
-bundle, and README.txt, which says how to install from it: `python toolkit/bootstrap.py --from TO/wheels`.
+bundle, and README.txt, which says how to install from it: `python toolkit/bootstrap_offline.py TO/wheels`.
 
 What is needed differs from system to system, and pip can only say what *this* one needs. So uv resolves
 requirements.txt for each of the others (`uv pip compile --python-platform`), and pip downloads exactly that. On Linux
@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 
 from toolkit.bootstrap import PIP_OPTIONS, TORCH_CPU_INDEX
+from toolkit.commands.named import names_in
 from toolkit.course import ROOT
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.files import write_whole
@@ -42,15 +43,15 @@ README = """The course, for a machine without a network. For {there}.
     cd course
     make setup FROM={wheels}
 
-Without make, and on Windows, instead of the last line:   python toolkit/bootstrap.py --from {wheels}
+Without make, and on Windows, instead of the last line:   python toolkit/bootstrap_offline.py {wheels}
 (Write the paths as this machine sees them, such as D:\\\\wheels.) Then: make run, make lab.
 """
 
 
 def main() -> None:
     options = parse_arguments()
-    systems = chosen(options.systems, tuple(SYSTEMS), "FOR")
-    pythons = chosen(options.pythons, PYTHONS, "PYTHONS")
+    systems = names_in(options.systems, tuple(SYSTEMS), "FOR")
+    pythons = names_in(options.pythons, PYTHONS, "PYTHONS")
     wheels = options.folder / "wheels"
     try:
         wheels.mkdir(parents=True, exist_ok=True)
@@ -157,15 +158,6 @@ def run(doing: str, command: list[str]) -> str:
         reason = next((line for line in lines if line.lower().startswith("error")), *lines[-1:] or ["it says nothing"])
         raise UserError(f"{doing} failed: {reason}")
     return done.stdout
-
-
-def chosen(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    """The names in a list with commas. Raises UserError for one that is not known."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise UserError(f"{option}: {name!r} is none of {', '.join(known)}")
-    return names
 
 
 def parse_arguments() -> argparse.Namespace:

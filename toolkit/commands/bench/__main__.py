@@ -31,6 +31,7 @@ from toolkit.commands.bench.floor import copy_bandwidth
 from toolkit.commands.bench.report import table
 from toolkit.commands.bench.targets import targets
 from toolkit.commands.bench.vllm_process import VllmPython
+from toolkit.commands.named import names_in
 from toolkit.course import current, use
 from toolkit.errors import UserError, exit_cleanly
 from toolkit.models.shapes import SHAPES
@@ -61,15 +62,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def split(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    """The names in a list with commas. Raises UserError for one that is not known."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise UserError(f"{option}: {name!r} is none of {', '.join(known)}")
-    return names
-
-
 def numbers(text: str, option: str, example: str) -> list[int]:
     """The numbers in a list with commas. Raises UserError for anything else."""
     try:
@@ -98,8 +90,8 @@ def engines_for(case: Case, asked: list[str], vllm: VllmPython | None) -> list[E
 
 def measured_cases(options: argparse.Namespace) -> list[Case]:
     """The cases that were asked for; where there is no GPU, small ones in their place."""
-    workloads = split(options.workload, WORKLOADS, "--workload")
-    models = split(options.model, tuple(SHAPES), "--model")
+    workloads = names_in(options.workload, WORKLOADS, "--workload")
+    models = names_in(options.model, tuple(SHAPES), "--model")
     lengths = numbers(options.new_tokens, "--new-tokens", "256,1024")
     rows = numbers(options.rows, "--rows", "32,256")
     if min(rows) < 1:
@@ -132,7 +124,7 @@ def main() -> int:
     options = arguments()
     if options.rounds < 1:
         raise UserError(f"--rounds: {options.rounds}: take at least 1")
-    asked = split(options.engines, NAMES, "--engines")
+    asked = names_in(options.engines, NAMES, "--engines")
     cases = measured_cases(options)
     vllm = find_vllm(options.vllm, [name for name in asked if name.startswith("vllm")])
     if current() is None:

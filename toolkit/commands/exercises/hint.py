@@ -29,7 +29,7 @@ def next_hint(id_: str, root: Path = ROOT) -> str:
     if shown >= total:
         listed = "\n".join(wrap(f"{number}. {hint}") for number, hint in enumerate(exercise.hints, start=1))
         solution = f"solutions/{exercise.chapter}/{exercise.file}"
-        where = "comes with a later release" if is_withheld(root / solution) else f"stands in {solution}"
+        where = "comes with a later release" if is_withheld(root / solution) else f"is in {solution}"
         return f"{title}: all {total} hints\n{listed}\nThat was the last one. The solution {where}."
     state.hints[exercise.id] = shown + 1
     state.work_on(exercise.id).touch(time.time())
