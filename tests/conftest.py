@@ -9,6 +9,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import gc  # noqa: E402
 import random  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
@@ -58,6 +59,12 @@ def fixed_seed() -> None:
     """Every test starts from the same random state, whatever ran before it."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_garbage() -> None:
+    """What earlier tests left on the device is freed before this test, and not while it compares memory."""
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -254,7 +254,7 @@ lookup.compare({70: "the first", 72: "the last"}[found])
 #
 # ### Exercise 7.2: apply the map (10 minutes)
 #
-# In `carry.py`, fill `apply_carry`, one line. `make hint EX=7.2`.
+# In `my/ch07_carry_over/carry.py`, fill `apply_carry`, one line. `make hint EX=7.2`.
 
 # %%
 input_ids = torch.tensor([0, 0, 0, 103, 104, 100, 101, 102])
@@ -298,9 +298,9 @@ print("right" if carried.tolist() == [71, 72, 70, 103, 104, 100, 101, 102] else 
 #
 # ### Exercise 7.3: schedule what is still in flight (20 minutes)
 #
-# In `carry_scheduler.py`, fill `CarryScheduler.num_tokens_for` and `CarryScheduler._row`, nine lines in all. Start from
-# chapter 2's. `make hint EX=7.3`. The next cells schedule one request with a prompt of 6 tokens, a budget of 4 tokens
-# per step and `max_tokens` 3, for five steps. Nothing is ever committed.
+# In `my/ch07_carry_over/carry_scheduler.py`, fill `CarryScheduler.num_tokens_for` and `CarryScheduler._row`, nine lines
+# in all. Start from chapter 2's. `make hint EX=7.3`. The next cells schedule one request with a prompt of 6 tokens, a
+# budget of 4 tokens per step and `max_tokens` 3, for five steps. Nothing is ever committed.
 #
 # **Predict first.** In how many of the five steps is it scheduled?
 

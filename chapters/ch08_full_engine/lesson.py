@@ -481,7 +481,8 @@ print("stopped:", stream.stopped, "  text:", repr(stream.text))
 # %% [markdown]
 # ### Exercise 8.3: show only what is certain (25 minutes)
 #
-# In `text_stream.py`, fill `held_back` and `TextStream.push_text`, about 16 lines. `make hint EX=8.3`.
+# In `my/ch08_full_engine/text_stream.py`, fill `held_back` and `TextStream.push_text`, about 16 lines. `make hint
+# EX=8.3`.
 
 # %%
 for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aaab",)), ("done", ("two",))):
@@ -514,7 +515,7 @@ for shown, stops in (("one, tw", ("two",)), ("xab", ("abc", "b!")), ("aaa", ("aa
 #
 # ### Exercise 8.4: get over an error (25 minutes)
 #
-# In `full_engine.py`, fill `FullEngine.recover`, 13 lines. `make hint EX=8.4`.
+# In `my/ch08_full_engine/full_engine.py`, fill `FullEngine.recover`, 13 lines. `make hint EX=8.4`.
 #
 # To try it, the cell after the next puts an executor in front of the engine's own, one whose `launch` raises when it is
 # told to.
@@ -618,8 +619,8 @@ if is_simulated():
 #
 # ### Exercise 8.5: give a place to the next one (15 minutes)
 #
-# In `admission_gate.py`, fill `AdmissionGate.leave`, seven lines. A caller who waits may give up at any moment, and a
-# place that is given to a caller who has left is lost forever. `make hint EX=8.5`.
+# In `my/ch08_full_engine/admission_gate.py`, fill `AdmissionGate.leave`, seven lines. A caller who waits may give up at
+# any moment, and a place that is given to a caller who has left is lost forever. `make hint EX=8.5`.
 #
 # Now all of it at once. Two callers listen to a server, as coroutines in one event loop. The second one has heard
 # enough after five tokens. A third and a fourth come, and there is room for two:

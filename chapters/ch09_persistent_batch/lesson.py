@@ -248,7 +248,7 @@ epoch_guess.compare(int(seats.epoch[1]))
 #
 # ### Exercise 9.2: one budget for all rows (10 minutes)
 #
-# In `array_scheduler.py`, fill `ArrayScheduler.within_budget`, one line. `make hint EX=9.2`.
+# In `my/ch09_persistent_batch/array_scheduler.py`, fill `ArrayScheduler.within_budget`, one line. `make hint EX=9.2`.
 #
 # The same goes for blocks. How many each row lacks is one subtraction for all rows; if the free ones are enough for the
 # sum, they are dealt out at once. Dealing out is the harder part: three blocks for this row, none for those, one
@@ -339,7 +339,7 @@ show_parts("chapter 9", "schedule")
 #
 # ### Exercise 9.5: every packed token, without a loop (15 minutes)
 #
-# In `array_packer.py`, fill `ArrayPacker.write_packed_tokens`, five lines. `make hint EX=9.5`.
+# In `my/ch09_persistent_batch/array_packer.py`, fill `ArrayPacker.write_packed_tokens`, five lines. `make hint EX=9.5`.
 #
 # **Predict first.** Requests a, b and c have the seats 0, 1 and 2 and decode together. Each row carries over the token
 # that it has sampled in the batch before. What are the numbers in the carry index? `"A"`: -1, since nothing is known.
@@ -408,7 +408,8 @@ show_parts("chapter 9", "pack", "launch")
 #
 # ### Exercise 9.6: commit a whole step (15 minutes)
 #
-# In `array_book.py`, fill `ArrayBook.append` and `ArrayBook.ends_with_eos`, six lines. `make hint EX=9.6`.
+# In `my/ch09_persistent_batch/array_book.py`, fill `ArrayBook.append` and `ArrayBook.ends_with_eos`, six lines. `make
+# hint EX=9.6`.
 #
 # Then the step returns its results. Chapter 8 makes an object for each token, and the caller looks at all of
 # them. With 512 rows that takes longer than the commit. So a step returns *arrays*, and makes objects for those who
@@ -416,7 +417,7 @@ show_parts("chapter 9", "pack", "launch")
 #
 # ### Exercise 9.7: objects for those who look (5 minutes)
 #
-# In `step_outputs.py`, fill `StepOutputs.one_by_one`, two lines. `make hint EX=9.7`.
+# In `my/ch09_persistent_batch/step_outputs.py`, fill `StepOutputs.one_by_one`, two lines. `make hint EX=9.7`.
 
 # %%
 engine = small_engine()

@@ -32,7 +32,7 @@ async def unless_gone(receive: Receive, work: Coroutine[object, object, Result])
 
     Raises:
         ClientDisconnect: the client went first. The work was cancelled, and has come to its end: all that it cleans up
-            is clean.
+            is clean. Where both have ended at once either will do: the client reads neither.
 
     Nothing is left behind in any case, be it that this is cancelled itself: neither of the two goes on.
     """

@@ -374,8 +374,8 @@ blocked_guess.compare([way for way, ms in waits.items() if ms > waits["A"] / 2])
 #
 # ### Exercise 10.2: the client has gone (20 minutes)
 #
-# In `leaving.py`, fill `unless_gone`, eleven lines: do the work, and stop it when the client has gone. `make hint
-# EX=10.2`.
+# In `my/ch10_serving/leaving.py`, fill `unless_gone`, eleven lines: do the work, and stop it when the client has gone.
+# `make hint EX=10.2`.
 #
 # **Predict first.** A client asks for 300 tokens, not streamed, and leaves when the engine has made 40. How many does
 # the engine compute with `unless_gone`?
@@ -435,7 +435,7 @@ ch10_serving.app.unless_gone = unless_gone
 #
 # ### Exercise 10.3: come back later (15 minutes)
 #
-# In `admission.py`, fill `enter` and `retry_after`, eight lines. `make hint EX=10.3`.
+# In `my/ch10_serving/admission.py`, fill `enter` and `retry_after`, eight lines. `make hint EX=10.3`.
 #
 # **Predict first.** There are 20 places, all taken, and each request stays for 12 seconds. What does a request for one
 # answer read in `Retry-After`? One for 10 answers (`n=10`)? And which status does one for 21 get, in quotes?
@@ -802,7 +802,7 @@ rendezvous_guess = guess("of 1,000 beginnings, get another home with rendezvous 
 # %% [markdown]
 # ### Exercise 10.4: the same beginning, the same replica (15 minutes)
 #
-# In `affinity.py`, fill `ranking` and `choose`, three lines. `make hint EX=10.4`.
+# In `my/ch10_serving/affinity.py`, fill `ranking` and `choose`, three lines. `make hint EX=10.4`.
 
 # %%
 import hashlib
@@ -932,7 +932,7 @@ for picture in recorded_figures("ch10", "ch10_offline"):
 #
 # ### Exercise 10.5: nothing lost, nothing twice (30 minutes)
 #
-# In `answers_file.py`, fill `resume` and `append`, 20 lines. `make hint EX=10.5`.
+# In `my/ch10_serving/answers_file.py`, fill `resume` and `append`, 20 lines. `make hint EX=10.5`.
 
 # %%
 import errno

@@ -95,6 +95,10 @@ def check_idle_share(function: str, seen: Forecast, machine: Machine, num_steps:
             is_about(share, 1 - num_steps * (machine.forward_ms + 2 * machine.copy_ms) / seen.total_ms),
             "The copies were counted as forwards: while one goes on, the compute units wait.",
         ),
+        (
+            is_about(share, 1 - machine.forward_ms / max(machine.host_ms, machine.copy_ms, machine.forward_ms)),
+            "That is the share of a step in the middle; here it is that of all steps, from the first one's start.",
+        ),
     )
 
 
@@ -104,7 +108,13 @@ def test_one_step_has_nothing_to_overlap_with(function):
     machine = MACHINES[0]
     seen = forecast_of(function, machine, 1)
     assert is_about(seen.total_ms, one_step(machine)), (
-        f"{function.__name__}: one step on {machine} takes {one_step(machine)} ms, your forecast is {seen.total_ms}"
+        f"{function.__name__}: one step on {machine} takes {one_step(machine)} ms, your forecast is {seen.total_ms}. "
+        + likely(
+            (
+                is_about(seen.total_ms, function(machine, 10).total_ms),
+                "It is the same for ten steps: num_steps is missing.",
+            )
+        )
     )
 
 

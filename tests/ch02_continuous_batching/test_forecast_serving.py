@@ -53,6 +53,11 @@ def test_steps(wanted: list[int], max_rows: int, expected: int):
             "and wants n tokens leaves its row free for step s + n.",
         ),
         (seen == sum(wanted), "Those are the steps of one row; there are several."),
+        (
+            seen < expected,
+            "So few take another order: here requests join in the order of arrival, not the longest first.",
+        ),
+        otherwise="Was a row left empty that was free? The next request takes the row that is free first.",
     )
 
 
@@ -92,6 +97,7 @@ def test_time_and_idle_share():
     ) + likely(
         (seen.idle_share == pytest.approx(1 - idle), "That is the busy share."),
         (seen.idle_share == pytest.approx(100 * idle), "That is a percentage; the share is a number from 0 to 1."),
+        (seen.idle_share == pytest.approx(1 - 7.0 / 10.0), "row_ms is missing in the time that it is a share of."),
     )
 
 

@@ -30,6 +30,11 @@ def gathered_slots(table: list[int], seq_len: int) -> list[float]:
             "The blocks are there with all their places: what comes after position seq_len - 1 is not the row's.",
         ),
         (seen.dim() == 4, "Blocks and places in a block are still two dimensions: flatten(0, 1) makes one of them."),
+        (
+            seen.shape[0] < seq_len,
+            f"Some positions are missing: a block has {BLOCK_SIZE} here, as the cache's second dimension says, and the "
+            "last block counts too, though it is not full.",
+        ),
     )
     return seen[:, 0, 0].tolist()
 

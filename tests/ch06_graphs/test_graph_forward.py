@@ -210,6 +210,7 @@ def growth(sets: int = 2) -> list[int]:
 
 @needs_simulator
 @pytest.mark.exercise("6.4")
+@pytest.mark.usefixtures("no_garbage")
 def test_the_second_set_needs_hardly_any_memory():
     """All graphs take their temporaries from one pool: a second set's graphs fit into what the first one's left."""
     first, second = growth()
@@ -223,6 +224,7 @@ def test_the_second_set_needs_hardly_any_memory():
 
 @needs_simulator
 @pytest.mark.exercise("6.4")
+@pytest.mark.usefixtures("no_garbage")
 def test_greedy_and_sampled_share_too():
     """Within one set, too, graphs of the same size use the same memory."""
     first = growth(sets=1)[0]

@@ -10,7 +10,7 @@ from ch06_graphs import Loans
 from tests.simulated import needs_simulator
 from toolkit.device import DEVICE, accelerator, is_simulated, new_stream, sleep
 
-pytestmark = pytest.mark.exercise("6.5")
+pytestmark = [pytest.mark.exercise("6.5"), pytest.mark.usefixtures("no_garbage")]
 
 NUMBERS = 1000  # in each tensor
 BYTES = 4096  # that the allocator counts for one of them

@@ -60,6 +60,11 @@ async def alone(scenario: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait_for(scenario, LONG)
     except TimeoutError:
         pytest.fail(f"unless_gone has not come back within {LONG} s")
+    except asyncio.CancelledError:
+        pytest.fail(
+            "unless_gone raised CancelledError, though it was not cancelled: that is the end of a task which it has "
+            "cancelled itself, and it is not the caller's"
+        )
     left = [task.get_coro().__name__ for task in asyncio.all_tasks() - before]
     assert not left, f"unless_gone has returned, and these coroutines go on: {', '.join(sorted(left))}"
 

@@ -95,7 +95,11 @@ def test_a_busy_loop_is_woken_once():
         box.step(("a", step))
     assert box.loop.wake_ups == 1, f"a wake-up was on its way already, and the loop was woken {box.loop.wake_ups} times"
     box.loop.run()
-    assert box.got["a"] == [(0, 0), (0, 1), (0, 2)], f"a's outputs, as (choice, token): {box.got['a']}"
+    put = [(0, 0), (0, 1), (0, 2)]
+    assert box.got["a"] == put, (
+        f"one wake-up came for three outputs put for a, as (choice, token): {put}; handed out: {box.got['a']}. Each "
+        "wake-up hands out all that is there"
+    )
 
 
 @pytest.mark.exercise("10.1")

@@ -20,10 +20,20 @@ def test_hints_come_one_by_one(toy):
     assert "1. nudge\n  2. closer\n  3. answer\n" in last and last.endswith("solutions/ch91_second/counter.py.")
 
 
-def test_unknown_exercise_is_one_line(toy):
-    """An exercise that does not exist is answered with those that do."""
-    with pytest.raises(UserError, match="there is no exercise '9.9'; there are 91.1, 91.2"):
-        next_hint("9.9", toy)
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("9.9", "their numbers go from 91.1 to 91.2"),
+        ("91.9", "those of chapter 91 are 91.1, 91.2"),
+        ("91", "those of chapter 91 are 91.1, 91.2"),
+        ("counter", "their numbers go from 91.1 to 91.2"),
+    ],
+)
+def test_unknown_exercise_is_one_line(toy, typed: str, answer: str):
+    """An exercise that does not exist is answered with those of the same chapter."""
+    with pytest.raises(UserError) as caught:
+        next_hint(typed, toy)
+    assert str(caught.value) == f"there is no exercise {typed!r}; {answer}"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"hints": {"91.1": "x"}, "checks": {}}', "null"])

@@ -7,6 +7,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from toolkit.commands.exercises.folded import TAG, tag_answers
 from toolkit.commands.exercises.lessons import lesson_paths
+from toolkit.commands.exercises.metadata import load
 from toolkit.errors import UserError
 from toolkit.predictions import guess, list_guesses
 
@@ -83,3 +84,11 @@ def test_each_lesson_asks_its_reader(path):
     assert len(guesses) >= 4, f"only {len(guesses)} guesses"
     questions = text.partition("Check yourself\n")[2].count("<details><summary>")
     assert questions >= 3, f"only {questions} questions behind the heading 'Check yourself'"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=[path.parent.name for path in LESSONS])
+def test_each_exercise_is_asked_for_with_the_file_to_edit(path):
+    """The learner's file, with its folder: there is one of that name in chapters/ and in solutions/, too."""
+    text = path.read_text(encoding="utf-8").replace("\n# ", " ")
+    ours = [each for each in load().values() if each.chapter == path.parent.name and not each.is_bug]
+    assert ours and [each.path for each in ours if f"`{each.path}`" not in text] == []

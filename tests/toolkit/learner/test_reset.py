@@ -95,7 +95,7 @@ def test_a_deleted_file_comes_back_whole(toy, path):
 
 def test_what_does_not_exist_is_one_line(toy, change):
     """An exercise that there is not, and one that my/ does not have yet."""
-    with pytest.raises(UserError, match=r"^there is no exercise '9\.9'; there are 91\.1, 91\.2$"):
+    with pytest.raises(UserError, match=r"^there is no exercise '9\.9'; their numbers go from 91\.1 to 91\.2$"):
         reset("9.9", toy)
     change("toolkit/commands/exercises/exercises.toml", ('exercise."91.2"', 'exercise."91.3"'))
     change("solutions/ch91_second/counter.py", ("SOLUTION 91.2", "SOLUTION 91.3"))

@@ -62,6 +62,7 @@ def test_a_module_keeps_its_parameters(on_cuda):
     assert module.weight is weight and weight.is_cuda
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_the_names_of_torch_cuda(on_cuda):
     assert torch.cuda.is_available() and torch.cuda.device_count() == 1 and torch.cuda.current_device() == 0
     assert torch.cuda.get_device_properties(0).total_memory == torch.cuda.mem_get_info()[1]

@@ -158,6 +158,7 @@ def test_a_graph_captured_again_does_not_wait_for_the_old_one(buffers):
         graph.replay()
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_one_pool_takes_less_memory_than_two():
     def reserved(shared):
         simgpu.reset()

@@ -477,6 +477,7 @@ def test_empty_touches_nothing_so_a_wait_before_the_first_write_is_enough():
     assert (y[0].item(), y[-1].item(), z[0].item()) == (1.0, 1.0, 2.0)
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_memory_allocated_counts_live_tensors_in_512_byte_steps():
     before = accelerator.memory_allocated()
     x = torch.empty(100, device=DEVICE)

@@ -55,9 +55,10 @@ def test_each_mistake_gives_right_numbers_with_luck_and_wrong_ones_without(bug):
     assert not torch.allclose(results, expected), f"{bug}: the lazy device should have shown it"
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_thousand_steps_without_a_false_alarm_and_without_growth():
     """No report over 1,000 steps; histories stay short and memory flat."""
-    before = simgpu.memory_allocated()  # what earlier tests may have left for the garbage collector
+    before = simgpu.memory_allocated()
     results, expected = serve("eager", steps=1000)
     torch.testing.assert_close(results, expected)
     assert simgpu.races() == []

@@ -82,10 +82,19 @@ def of_chapter(exercises: dict[str, Exercise], chapter: str) -> list[Exercise]:
 
 
 def find(exercises: dict[str, Exercise], text: str) -> Exercise:
-    """The exercise that the reader means, or a UserError that lists what exists."""
+    """The exercise that the reader means, or a UserError that lists those of the chapter that `text` begins with."""
     if text.strip() in exercises:
         return exercises[text.strip()]
-    raise UserError(f"there is no exercise {text!r}; there are {', '.join(exercises) or 'none yet'}")
+    chapter = text.strip().split(".")[0]
+    near = [id_ for id_ in exercises if id_.split(".")[0] == chapter]
+    if near:
+        raise UserError(f"there is no exercise {text!r}; those of chapter {chapter} are {', '.join(near)}")
+    numbers = list(exercises)
+    raise UserError(
+        f"there is no exercise {text!r}; their numbers go from {numbers[0]} to {numbers[-1]}"
+        if numbers
+        else f"there is no exercise {text!r}, and no other one yet"
+    )
 
 
 def validate(exercises: dict[str, Exercise], root: Path = ROOT) -> list[str]:
