@@ -78,7 +78,7 @@ bench: setup ## on a GPU (20 minutes) ours against the transformers library: mak
 
 # On several cores side by side; each process takes about 1 GB.
 test: setup ## the tests against the reference solutions, on the CPU and the simulated GPU
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long' -n auto --maxprocesses 4 --dist worksteal
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'not long and not slow' -n auto --maxprocesses 4 --dist worksteal
 
 ##@ To teach a class:
 wheelhouse: setup ## for a room without a network: make wheelhouse TO=/media/stick [FOR=linux,macos,windows] [PYTHONS=3.11,3.12]
@@ -99,8 +99,8 @@ test-ray: setup ## the tests that need Ray, and those with the official client o
 	3) ;; \
 	*) exit 1 ;; esac
 
-test-long: setup ## the long sweeps that make test leaves out
-	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m long -n auto --maxprocesses 4 --dist worksteal
+test-long: setup ## the slow tests and long sweeps that make test leaves out
+	@COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(VENV) -m pytest -m 'long or slow' -n auto --maxprocesses 4 --dist worksteal
 
 testgpu: setup ## on a machine with an NVIDIA GPU: the tests that need it, and those that run on both
 	@COURSE_CODE=solutions $(VENV) -m pytest -m '(gpu or both) and not long'

@@ -17,6 +17,7 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests import slow  # noqa: E402
 from toolkit import course  # noqa: E402
 from toolkit.errors import UserError  # noqa: E402
 
@@ -44,8 +45,10 @@ def pytest_report_header() -> str:
     return f"These tests run {choice.describe()}."
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` asks for the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Mark what is slow, and skip what needs a GPU where there is none."""
+    slow.mark(items)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs an NVIDIA GPU, and torch sees none here")
