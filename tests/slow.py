@@ -2,7 +2,7 @@
 
 An exercise's check runs them, as does a bare pytest; what is marked `long`, a sweep, only `make test-long` runs.
 
-To measure again, on a machine with nothing else to do, and write the list anew from what pytest has noted:
+To measure again, on a machine with nothing else to do, and write the list from what pytest has noted:
 
     COURSE_CODE=solutions python -m pytest -m "not long" -n 2 --dist worksteal --junitxml results.xml
     python -m tests.slow results.xml
