@@ -4,8 +4,8 @@ A graph reads as many columns of the block table as were captured, however short
 rows is captured at two widths, and a batch takes the narrower one that holds it.
 
 A true story: vLLM filed the graph of a step cut into three or more parts under the size of the first two, and asked for
-it under the size of all. And in 2025 a key of three fields found a graph that was captured for something else.
-https://github.com/vllm-project/vllm/issues/43145 and https://github.com/vllm-project/vllm/pull/25093
+it under the size of all.
+https://github.com/vllm-project/vllm/issues/43145
 """
 
 from dataclasses import replace
