@@ -140,7 +140,8 @@ class FullEngine(PipelinedEngine):
           `max_failures` times without one that brought something, they end with FinishReason.ERROR (`self.book.end`).
           Those that were waiting stay, unless none was running: then it is the first of them that cannot be let in, and
           it ends so.
-        - It is not: `stopped` is set, and all requests end with FinishReason.ERROR.
+        - It is not: `stopped` is set, and all requests end with FinishReason.ERROR. `stopped` is one line, with which
+          new requests are refused: what has failed, and the advice to restart the process.
         """
         message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise NotImplementedError("ch08 exercise 4: Get over an error")

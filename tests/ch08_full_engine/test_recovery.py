@@ -172,7 +172,7 @@ def test_a_lost_device_ends_all_requests_and_says_so(monkeypatch):
     assert reasons == {FinishReason.ERROR}, f"the device is lost: all end with ERROR, waiting or not; {reasons}"
     for name, end in watch.ended.items():
         assert "index out of bounds" in end.error, f"request {name} should say what has failed; it says {end.error!r}"
-    with must_raise(UserError, "restart the process", "the device is lost, and a new request is taken all the same"):
+    with must_raise(UserError, "restart", "the device is lost, and a new request is taken all the same"):
         engine.add_request("new", [5, 6], SamplingParams(max_tokens=2))
     assert "index out of bounds" in engine.stopped, f"`stopped` should say why; it says {engine.stopped!r}"
     assert "\n" not in engine.stopped, f"`stopped` is one line; it is {engine.stopped!r}"
