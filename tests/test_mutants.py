@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from toolkit.commands.exercises.mutants import find_escape, load_mutants
+from toolkit.commands.exercises.mutants import cannot_be_planted, find_escape, load_mutants
 
 IN_MAKE_TEST = 2  # of each exercise
 
@@ -22,6 +22,11 @@ def marked() -> list:
         marks = [pytest.mark.long] if seen[mutant.exercise] > IN_MAKE_TEST else []
         parameters.append(pytest.param(mutant, id=f"{mutant.chapter[:4]}-{mutant.name}", marks=marks))
     return parameters
+
+
+def test_all_mutants_can_be_planted():
+    """A comment in a solution that reads otherwise now may be part of what a mutant replaces."""
+    assert [why for mutant in load_mutants() if (why := cannot_be_planted(mutant))] == []
 
 
 @pytest.mark.parametrize("mutant", marked())

@@ -47,6 +47,10 @@ class Mutant:
     test: str
     says: str
 
+    def source(self, root: Path) -> Path:
+        """The solution's file in which it is planted."""
+        return root / "solutions" / self.chapter / self.file
+
 
 def load_mutants(root: Path = ROOT) -> list[Mutant]:
     """The mutants of all chapters. An entry that is not valid raises a UserError."""
@@ -72,12 +76,19 @@ def forkserver() -> BaseContext:
     return context
 
 
+def cannot_be_planted(mutant: Mutant, root: Path = ROOT) -> str | None:
+    """Why the solution has no place for the mutant, in one line; None if it has one."""
+    count = mutant.source(root).read_text(encoding="utf-8").count(mutant.old)
+    if count == 1:
+        return None
+    return f"mutant {mutant.name}: its old text occurs {count} times in {mutant.chapter}/{mutant.file}, not once"
+
+
 def find_escape(mutant: Mutant, root: Path = ROOT, context: BaseContext | None = None) -> str | None:
     """Why the mutant is not caught as it should be, in one or a few lines; None if it is."""
-    source = root / "solutions" / mutant.chapter / mutant.file
-    text = source.read_text(encoding="utf-8")
-    if (count := text.count(mutant.old)) != 1:
-        return f"mutant {mutant.name}: its old text occurs {count} times in {mutant.chapter}/{mutant.file}, not once"
+    if why := cannot_be_planted(mutant, root):
+        return why
+    text = mutant.source(root).read_text(encoding="utf-8")
     if mutant.exercise not in load(root):
         return f"mutant {mutant.name}: there is no exercise {mutant.exercise}"
     overlay = {(mutant.chapter, mutant.file): text.replace(mutant.old, mutant.new)}
