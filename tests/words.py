@@ -22,7 +22,7 @@ def work_left(engine: Any) -> str:
 
 @contextmanager
 def must_raise(error: type[Exception], words: str, otherwise: str) -> Iterator[None]:
-    """Inside, an error with these words, in capitals or not, has to come. If none comes the test fails with `otherwise`."""
+    """Inside, an error with these words has to come, in capitals or not. If none comes the test fails: `otherwise`."""
     try:
         yield
     except error as raised:

@@ -105,9 +105,9 @@ def test_the_smallest_gap_is_a_gap():
 @pytest.mark.parametrize("name", ["merge", "clip", "idle_share"])
 def test_the_input_is_left_alone(name: str):
     """The caller's list is as it was, in order and content."""
-    given_list = [(20, 30), (5, 15), (0, 10)]
+    given_list = [(20, 30), (40, 50), (5, 15), (0, 10)]
     getattr(exercise, name)(given_list, *[(4, 25)] * (name != "merge"))
-    assert given_list == [(20, 30), (5, 15), (0, 10)], (
+    assert given_list == [(20, 30), (40, 50), (5, 15), (0, 10)], (
         f"{name} changed the caller's list to {given_list}. list.sort() and the like work in place; sorted() makes a "
         "new list."
     )

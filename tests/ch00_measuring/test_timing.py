@@ -117,18 +117,33 @@ def test_each_call_is_timed_by_itself():
     )
 
 
-def test_starts_from_an_idle_device():
+def test_the_median_of_an_even_number_of_calls():
+    """With calls of 10, 40, 20 and 30 ms the result is 25 ms, halfway between the two in the middle."""
+    timing, _ = run_measure(VirtualDevice(), [5.0, 10.0, 40.0, 20.0, 30.0], warmup=1, repeats=4)
+    seen = timing.device_ms
+    assert is_about(seen, 25.0), (
+        f"calls of 10, 40, 20 and 30 ms have the median 25 ms, measure() says {seen:.1f} ms. "
+    ) + likely(
+        (
+            is_about(seen, 30.0) or is_about(seen, 20.0),
+            "Of an even number of calls two are in the middle: statistics.median takes the mean of both.",
+        ),
+    )
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_starts_from_an_idle_device(repeats: int):
     """Work queued earlier fills the queue: without synchronising first, the launch blocks and its time is wrong."""
     device = VirtualDevice(depth=1)
     device.launch(500.0)
-    timing, _ = run_measure(device, [30.0], warmup=1, repeats=1)
+    timing, _ = run_measure(device, [30.0], warmup=1, repeats=repeats)
     assert timing.host_ms == pytest.approx(LAUNCH_MS, **EXACT), (
-        f"with 500 ms of earlier work in the queue the launch should still take {LAUNCH_MS} ms, measure() says "
+        f"with 500 ms of earlier work in the queue a launch should still take {LAUNCH_MS} ms, measure() says "
         f"{timing.host_ms:.3f} ms. "
     ) + likely(
         (
             timing.host_ms > 1,
-            "The launch found a full queue and waited for room: no synchronize() before the measured call.",
+            "The launches found a full queue and waited for room: no synchronize() before each measured call.",
         ),
     )
 

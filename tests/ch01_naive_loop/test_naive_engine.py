@@ -150,6 +150,15 @@ def test_each_row_stops_at_its_own_limit(expected):
 
 
 @pytest.mark.exercise("1.2")
+def test_a_row_may_want_no_token(expected):
+    """A limit of 0: nothing is appended to that row, and the others are not disturbed."""
+    limits = [0, 3, 0, 2]
+    seen = Limited(shared_reference(), batch_size=4).generate(PROMPTS[:4], limits)
+    right = [row[:limit] for row, limit in zip(expected[:4], limits, strict=True)]
+    assert_rows(seen, right, "The next forward's ids are next_ids: a row's last token is not there if it has none")
+
+
+@pytest.mark.exercise("1.2")
 def test_the_end_of_sequence_token_ends_a_row(expected):
     """A row ends with an end-of-sequence token, which it keeps, while the others go on; a model may have several."""
     engine = Limited(shared_reference(), batch_size=7)
@@ -211,6 +220,19 @@ def test_padding_and_finished_rows_count_as_waste():
             (share == pytest.approx(17 / 26), "That is the useful share"),
             (share == pytest.approx(9 / 17), "That is the waste over what was useful, not over all that was computed"),
         )
+    )
+
+
+@pytest.mark.exercise("1.3")
+def test_which_rows_are_useful():
+    """A row that wants nothing is waste from its prompt on, wherever it is in the batch."""
+    engine = NaiveEngine(shared_reference(), batch_size=2)
+    engine.generate([[5] * 4, [6] * 9], [0, 3])
+    assert engine.positions_useful == 9 + 2, (
+        "prompts of 4 and 9 tokens, 0 and 3 new ones: the second row's 9 and then 2 positions are useful, so 11; seen: "
+        f"{engine.positions_useful}. "
+    ) + likely(
+        (engine.positions_useful == 4 + 2, "`unfinished` has the rows' numbers, here [1], and not how many they are"),
     )
 
 

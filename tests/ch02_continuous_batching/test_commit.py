@@ -151,6 +151,19 @@ def test_tokens_reach_their_requests(model):
     assert pending == [0, 0], f"both samples have arrived, so none is pending; the requests say {pending}"
 
 
+def test_one_sample_has_arrived(model):
+    """From chapter 5 on further samples may be on their way; a token that arrives is one of them."""
+    engine = limited(model)
+    request = engine.add_request("a", PROMPTS[0], SamplingParams(max_tokens=9))
+    batch = engine.prepare()
+    request.pending_samples += 1  # as if a second batch were in flight
+    engine.book.commit_tokens(batch, [41])
+    assert request.pending_samples == 1, (
+        f"two samples were on their way and one has arrived, so one is pending; the request says "
+        f"{request.pending_samples}: is it set, or counted down?"
+    )
+
+
 @pytest.mark.parametrize("back_already", [False, True])
 def test_a_row_of_an_old_epoch_is_dropped(model, back_already):
     """A token for a request that was preempted in flight is dropped, even if the request runs again by then."""
