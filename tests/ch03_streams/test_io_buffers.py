@@ -110,6 +110,22 @@ def test_copies_do_not_make_the_host_wait(buffers: IOBuffers):
 
 
 @pytest.mark.exercise("3.2")
+def test_copies_go_to_the_current_stream(buffers: IOBuffers):
+    """Whoever calls them says on which stream, each with a `with`; the copies themselves name none."""
+    from toolkit import simgpu
+
+    for name in ("copy_in", "copy_out"):
+        stream, before = simgpu.Stream(name=f"the caller's for {name}"), len(simgpu.spans())
+        with simgpu.stream(stream):
+            getattr(buffers, name)()
+        lanes = {span.lane for span in simgpu.spans()[before:]} - {"host"}
+        assert lanes == {stream.name}, (
+            f"{name} was called inside `with stream(...)`, and queued its copies on {sorted(lanes)}: copy on the current "
+            "stream, and name no other"
+        )
+
+
+@pytest.mark.exercise("3.2")
 @pytest.mark.overlap
 def test_large_copies_do_not_make_the_host_wait_either():
     """Inputs of more than 64 KB are copied without waiting too: their source is the pinned tensor itself."""
