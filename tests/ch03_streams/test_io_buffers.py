@@ -111,7 +111,7 @@ def test_copies_do_not_make_the_host_wait(buffers: IOBuffers):
 
 @pytest.mark.exercise("3.2")
 def test_copies_go_to_the_current_stream(buffers: IOBuffers):
-    """Whoever calls them says on which stream, each with a `with`; the copies themselves name none."""
+    """The caller says on which stream, with a `with`; the copies themselves name none."""
     from toolkit import simgpu
 
     for name in ("copy_in", "copy_out"):
