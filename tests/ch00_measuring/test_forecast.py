@@ -129,6 +129,6 @@ def test_the_virtual_clock_agrees(machine: Machine, num_steps: int):
         first, last = recording.window
         total_ms, idle_share = (last - first) * 1e3, recording.idle_share()
         assert is_about(seen.total_ms, total_ms) and is_about(seen.idle_share, idle_share), (
-            f"{function.__name__}: {counted(num_steps, 'step')} of {machine} took {total_ms:.3f} ms on the virtual clock, idle "
-            f"share {idle_share:.4f}; your forecast is {seen}"
+            f"{function.__name__}: {counted(num_steps, 'step')} of {machine} took {total_ms:.3f} ms on the virtual "
+            f"clock, idle share {idle_share:.4f}; your forecast is {seen}"
         )

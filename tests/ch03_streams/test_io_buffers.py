@@ -120,8 +120,8 @@ def test_copies_go_to_the_current_stream(buffers: IOBuffers):
             getattr(buffers, name)()
         lanes = {span.lane for span in simgpu.spans()[before:]} - {"host"}
         assert lanes == {stream.name}, (
-            f"{name} was called inside `with stream(...)`, and queued its copies on {sorted(lanes)}: copy on the current "
-            "stream, and name no other"
+            f"{name} was called inside `with stream(...)`, and queued its copies on {sorted(lanes)}: copy on the "
+            "current stream, and name no other"
         )
 
 
