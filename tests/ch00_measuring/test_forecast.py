@@ -13,7 +13,7 @@ from toolkit.machine import Machine, overlap, take_turns
 pytestmark = pytest.mark.exercise("0.4")
 
 # One in which the device is the slowest, one in which the host is, one in which a copy is.
-MACHINES = [Machine(2.0, 0.5, 7.0), Machine(9.0, 1.0, 4.0), Machine(1.0, 6.0, 3.0)]
+MACHINES = [Machine(2.0, 0.5, 7.0), Machine(9.0, 1.0, 4.0), Machine(1.0, 6.0, 3.0, row_ms=0.25)]
 
 
 def is_about(seen: float, value: float) -> bool:
@@ -42,6 +42,10 @@ def test_taking_turns(machine: Machine):
         (is_about(seen.total_ms, expected - 10 * machine.copy_ms), "A step has two copies, one in and one out."),
         (is_about(seen.total_ms, expected - 20 * machine.copy_ms), "The copies are missing."),
         (is_about(seen.total_ms, expected / 10), "That is one step."),
+        (
+            machine.row_ms > 0 and is_about(seen.total_ms, expected + 10 * machine.row_ms),
+            "row_ms is counted, which is not of interest here.",
+        ),
         (is_about(seen.total_ms * 1e3, expected), "That is in seconds; a Forecast has milliseconds."),
     )
     check_idle_share("taking_turns", seen, machine, 10)
