@@ -89,7 +89,7 @@ def open_chapter(chapter: str, *, root: Path = ROOT) -> None:
     """
     setting = os.environ.get("COURSE_CODE") or None
     if setting != "solutions" and not (root / MINE).exists():
-        from toolkit.commands.learner.start import make  # which needs more than a lesson that is under way
+        from toolkit.commands.learner.start import make  # only here: a lesson whose my/ is there needs none of it
 
         print("\n".join(make(root)))
     if setting is None:

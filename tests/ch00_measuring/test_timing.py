@@ -49,7 +49,8 @@ def test_device_time_is_the_devices():
         (is_about(seen, -30.0), "Less than nothing: it is start.elapsed_time(end), the earlier one first."),
         (
             is_about(seen, 32.3),
-            "Here the host wakes 2.3 ms late, so the host's clock was read; take a pair of timing events.",
+            "Here the host wakes 2.3 ms late, and that is in it: the host's clock was read in place of a pair of "
+            "timing events, or the host waits between the two.",
         ),
         (
             is_about(seen / 1e3, 30.0) or is_about(seen * 1e3, 30.0),

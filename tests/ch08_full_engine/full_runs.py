@@ -50,7 +50,7 @@ class CheckedBook(ServiceBook):
             if request.status is RequestStatus.FINISHED and row.epoch == request.epoch:
                 pytest.fail(
                     f"request {request.request_id!r} has ended, and its row in batch {batch.step}, which was in flight "
-                    f"then, has the request's epoch, {row.epoch}, all the same: by that commit takes it for alive"
+                    f"then, has the request's epoch, {row.epoch}, all the same, so commit takes it for alive"
                 )
         return super().commit(batch, token_ids)
 

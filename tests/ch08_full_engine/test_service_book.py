@@ -42,7 +42,14 @@ def test_a_waiting_request_ends():
     engine = engine_on(max_rows=1)
     watch = Watch(engine).add_prompts(3).run(steps=3)
     request = engine.book.requests["2"]
-    assert engine.cancel("2"), "the request waits, and cancel says that there is none of that name"
+    try:
+        cancelled = engine.cancel("2")
+    except ValueError as error:
+        pytest.fail(
+            f"cancelling a request that waits raised ValueError: {error}. scheduler.finish is for a request that runs; "
+            "one that waits is not in `running`, but in `waiting`"
+        )
+    assert cancelled, "the request waits, and cancel says that there is none of that name"
     assert request not in engine.scheduler.waiting and request.status is RequestStatus.FINISHED, (
         f"a request that has ended is FINISHED and out of the queue; seen: status {request.status}, in the queue: "
         f"{request in engine.scheduler.waiting}"
