@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.choice import MINE, ROOT, Choice
+from toolkit.choice import ROOT, Choice
 from toolkit.errors import UserError
 from toolkit.fill import forget, refill_edited
 from toolkit.finder import PACKAGE, ChapterFinder
@@ -84,14 +84,9 @@ def open_chapter(chapter: str, *, root: Path = ROOT) -> None:
     """Start a lesson: choose the code as COURSE_CODE says, switch autoreload on, and print whose code runs.
 
     COURSE_CODE not set: this chapter is the learner's and the others the reference. "mine": all chapters are the
-    learner's. "solutions": all are the reference. Unsolved exercises of the learner run as the reference. Where there
-    is no my/ yet, as in a notebook server's fresh copy of the repository, it is made.
+    learner's. "solutions": all are the reference. Unsolved exercises of the learner run as the reference.
     """
     setting = os.environ.get("COURSE_CODE") or None
-    if setting != "solutions" and not (root / MINE).exists():
-        from toolkit.commands.learner.start import make  # only here: a lesson whose my/ is there needs none of it
-
-        print("\n".join(make(root)))
     if setting is None:
         choice = use("mine", chapter, fill=True, root=root)
     else:

@@ -226,15 +226,3 @@ def test_a_check_names_edits_in_chapters(toy, change, capsys):
     check("91", toy)
     said = f"There are edits in chapters/{COUNTER}, which does not run: what runs is my/{COUNTER}.\n"
     assert said in capsys.readouterr().out
-
-
-def test_a_lesson_that_is_opened_first_makes_it(toy, monkeypatch, capsys):
-    """As on a notebook server, whose reader has typed no command yet; the reference alone needs none."""
-    shutil.rmtree(toy / "my")
-    monkeypatch.setenv("COURSE_CODE", "solutions")
-    course.open_chapter("ch91", root=toy)
-    assert not (toy / "my").exists()
-    monkeypatch.delenv("COURSE_CODE")
-    course.open_chapter("ch91", root=toy)
-    said = capsys.readouterr().out
-    assert "made my/, which is yours" in said and "your code, in my/ch91_second/" in said
