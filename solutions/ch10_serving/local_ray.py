@@ -26,6 +26,8 @@ SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",  # what there is to say is said in one line; the rest is in files
+    # Serve's proxy has five seconds to start otherwise. A busy machine takes longer, and what waits for it would fail.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # No processes in reserve: each takes seconds of CPU to start, and there will be no work for it.
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",

@@ -16,7 +16,7 @@ def until(holds: Callable[[], Any], what: str) -> Any:
     end = time.monotonic() + LONG
     while not (seen := holds()):
         assert time.monotonic() < end, f"waited {LONG} s without effect: {what}"
-        time.sleep(0.05)
+        time.sleep(0.01)
     return seen
 
 

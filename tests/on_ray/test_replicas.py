@@ -62,6 +62,19 @@ def the_one_that_works() -> Any:
     return until(lambda: workers(os.getpid(), WORKING), "a replica works")[0]
 
 
+@contextmanager
+def asked_of_one(port: int, body: dict[str, Any]) -> Iterator[tuple[http.client.HTTPResponse, Any]]:
+    """A request, and the replica that has it.
+
+    That one is looked for from before the request comes: the title of its process says that it works only until its
+    next health check has ended.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(the_one_that_works)
+        with asked(port, body) as response:
+            yield response, looking.result(LONG)
+
+
 @pytest.fixture
 def two(port: int) -> int:
     """Both replicas are there, and have nothing to do."""
@@ -97,9 +110,9 @@ def test_a_replica_that_dies_is_made_good_for(two: int):
 
 def test_a_stream_whose_replica_dies_ends_with_an_error(two: int):
     """After events that are whole, and without [DONE]."""
-    with asked(two, LASTS | {"max_tokens": 900, "stream": True}) as response:
+    with asked_of_one(two, LASTS | {"max_tokens": 900, "stream": True}) as (response, working):
         first = response.readline()
-        kill(the_one_that_works())
+        kill(working)
         events = (first + response.read()).decode().strip().split("\n\n")
     *chunks, last = (json.loads(event.removeprefix("data: ")) for event in events)
     assert all("choices" in chunk for chunk in chunks) and len(chunks) >= 1
@@ -115,9 +128,8 @@ def test_a_request_on_which_every_engine_hangs(two: int):
 
 def test_a_client_that_goes_ends_its_request(two: int):
     """Long before it would have ended by itself, the replica has nothing to do."""
-    with asked(two, LASTS | {"max_tokens": 1000, "stream": True}) as response:
+    with asked_of_one(two, LASTS | {"max_tokens": 1000, "stream": True}) as (response, working):
         response.readline()
-        working = the_one_that_works()
     until(lambda: WORKING not in title(working), "the replica has stopped working")
     status, body = answer(two, HELLO | {"max_tokens": 2})
     assert status == 200, body
