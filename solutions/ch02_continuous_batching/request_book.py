@@ -87,8 +87,8 @@ class RequestBook:
     def finish_reason(self, request: Request) -> FinishReason | None:
         """Why the request ends with its newest token, or None if it goes on.
 
-        An end-of-sequence token (`self.eos_ids`, perhaps several) counts first unless ignored, then a stop string in
-        `_text`, then the length limit.
+        An end-of-sequence token (`self.eos_ids`, perhaps several) counts first unless ignored: FinishReason.EOS. Then a
+        stop string in `_text`, STOP, and then the length limit, LENGTH.
         """
         # BEGIN SOLUTION 2.5
         if request.output_ids[-1] in self.eos_ids and not request.params.ignore_eos:

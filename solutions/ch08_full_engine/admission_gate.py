@@ -27,7 +27,11 @@ class AdmissionGate:
         self.lock = Lock()
 
     def enter(self) -> "Future[None]":
-        """Ask to come in. The future is done as soon as one is in; who gives up waiting cancels it."""
+        """Ask to come in. The future is done as soon as one is in; who gives up waiting cancels it.
+
+        What is called when it is done (`add_done_callback`) is called under the gate's lock, by the thread that leaves:
+        it may pass the news on, as `asyncio.wrap_future` does, and must not come to the gate itself.
+        """
         ticket: Future[None] = Future()
         with self.lock:
             if self.inside < self.size:

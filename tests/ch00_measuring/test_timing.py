@@ -29,6 +29,8 @@ def run_measure(
 
     try:
         timing = measure(work, device, warmup=warmup, repeats=repeats, now=device.now)
+    except NotImplementedError:  # not started
+        raise
     except RuntimeError as error:
         pytest.fail(f"measure() has read an event that cannot be read. {error}")
     has_result(timing, "measure()")

@@ -14,6 +14,12 @@ class Watched(Scheduler):
     def num_tokens_for(self, request: Request) -> int:
         num_tokens = super().num_tokens_for(request)
         has_result(num_tokens, "num_tokens_for")
+        left = self.token_budget - self.tokens_in_step
+        assert num_tokens or request.num_uncomputed_tokens <= 0 or left <= 0, (
+            f"{counted(left, 'token')} of the step's budget {'is' if left == 1 else 'are'} left, and num_tokens_for "
+            f"gives {request.request_id} none of its {request.num_uncomputed_tokens} uncomputed ones: a part of them, "
+            "a chunk, is what fits"
+        )
         return num_tokens
 
     def _row(self, request: Request, num_tokens: int) -> Row:

@@ -37,6 +37,12 @@ def decode_row(r: Request, position: int) -> Row:
 
 
 def check(seen: list[int], expected: list[int], cause: str) -> None:
+    kept = [i for i, (index, right) in enumerate(zip(seen, expected, strict=False)) if index == KEEP != right]
+    if kept:
+        cause = (
+            f"Of entry {kept[0]} the host does not know the token, and it is kept: a request's tokens are at the "
+            "positions 0 to num_tokens - 1, so the one at position num_tokens is in flight"
+        )
     assert seen == expected, f"the carry index should be {expected}; seen: {seen}. {cause}"
 
 
@@ -141,9 +147,10 @@ def test_a_name_that_is_used_again_carries_nothing_over(dead_first: bool):
     dead, other, fresh = request("same name", 3), request("other", 3), request("same name", 3)
     order = (dead, other, fresh) if dead_first else (fresh, other, dead)
     previous = Previous(*(Row(each, 0, 0, 3, True) for each in order))
-    seen, right = index_of((decode_row(fresh, 3),), previous), order.index(fresh)
-    cause = f"Index {seen[0]} is the token of another request of the same name. " * (seen == [order.index(dead)])
-    check(seen, [right], f"{cause}Key by the request object, not by request_id")
+    seen = index_of((decode_row(other, 3), decode_row(fresh, 3)), previous)
+    others = {order.index(dead): "a request that has the same name. Key by the request object, not by request_id"}
+    cause = f"The second row gets index {seen[1]}, the token of {others.get(seen[1], 'another request')}"
+    check(seen, [order.index(other), order.index(fresh)], cause)
 
 
 @pytest.mark.exercise("7.2")
@@ -180,7 +187,13 @@ def test_any_mixture(data: st.DataObject):
     previous = data.draw(st.lists(st.integers(0, 1000), min_size=1, max_size=6))
     index = data.draw(st.lists(st.integers(-1, len(previous) - 1), min_size=1, max_size=12))
     ids = data.draw(st.lists(st.integers(0, 1000), min_size=len(index), max_size=len(index)))
-    seen = apply_carry(torch.tensor(ids), torch.tensor(index), torch.tensor(previous)).tolist()
+    try:
+        seen = apply_carry(torch.tensor(ids), torch.tensor(index), torch.tensor(previous)).tolist()
+    except IndexError as error:
+        pytest.fail(
+            f"index {index}, previous ids {previous}: {error}. KEEP stands for no index; what it is looked up by "
+            "instead must be one that previous_ids has, however short it is"
+        )
     right = [token if i == KEEP else previous[i] for token, i in zip(ids, index, strict=True)]
     assert seen == right, f"ids {ids}, index {index}, previous {previous}: expected {right}, seen {seen}"
 
@@ -205,7 +218,7 @@ def test_keep_is_never_looked_up():
                     )
             return super().__torch_function__(func, types, args, kwargs or {})
 
-    apply_carry(torch.tensor([5, 6]), torch.tensor([KEEP, 0]), torch.tensor([7]).as_subclass(Strict))
+    apply_carry(torch.tensor([5, 6]), torch.tensor([KEEP, 0]), torch.tensor([7, 8]).as_subclass(Strict))
 
 
 @pytest.mark.exercise("7.2")

@@ -193,6 +193,14 @@ class Crossing:
 @pytest.mark.parametrize("queue", [0, 1, 2])
 def test_a_move_at_the_same_time_loses_nothing(queue: int, who: str):
     """Right before or after leave holds the lock, another thread comes or gives up: each place is given once."""
+    for waiting in (0, 1, 2):
+        gate = AdmissionGate(1)
+        for _ in range(1 + waiting):
+            gate.enter()
+        gate.leave()
+        assert gate.inside == min(waiting, 1), (
+            f"in one thread alone, {waiting} waited and the only one inside left: inside says {gate.inside}"
+        )
     for before, number in ((True, 1), (False, 1), (True, 2), (False, 2)):
         gate = AdmissionGate(1)
         gate.enter()
@@ -235,7 +243,7 @@ def test_the_lock_is_held():
         "leave has changed `inside` while another thread held the lock. Take the lock: otherwise somebody may join the "
         "queue just after leave has found it empty, and wait there forever"
     )
-    assert gate.inside == 0, "the lock was given back, and leave still waits"
+    assert gate.inside == 0, f"the only one inside has left, and no caller waits; inside says {gate.inside}"
 
 
 @settings(max_examples=100, deadline=None)

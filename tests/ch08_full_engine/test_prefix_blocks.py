@@ -31,6 +31,15 @@ def shared(blocks: PrefixBlockManager, tokens: list[int], name: str = "s") -> Re
     return made
 
 
+def name_of(blocks: PrefixBlockManager, block: int) -> bytes:
+    """The name of a block that is full."""
+    assert block in blocks.name_of, (
+        f"block {block} is full, the row that filled it was committed, and name_of has no name for it: it has "
+        f"{counted(len(blocks.name_of), 'name')}, and block_of {len(blocks.block_of)}"
+    )
+    return blocks.name_of[block]
+
+
 def give_back(blocks: PrefixBlockManager, made: Request) -> None:
     """`free`, and a look at the books: each block without an owner is in one place, by whether it has a name."""
     blocks.free(made)
@@ -47,6 +56,8 @@ def test_a_common_beginning_is_shared():
     """Two full blocks of the first request are in the second one's table; it has that many tokens computed."""
     blocks = PrefixBlockManager(16, SIZE)
     first = written(blocks, [*range(10)])
+    for block in first.block_table[:2]:
+        name_of(blocks, block)
     second = shared(blocks, [*range(9), 70, 71])
     assert second.block_table == first.block_table[:2], (
         f"both begin with the tokens 0 to 8, so they share the two full blocks {first.block_table[:2]}; "
@@ -86,7 +97,7 @@ def test_sharing_ends_at_the_first_gap():
     blocks = PrefixBlockManager(16, SIZE)
     first = written(blocks, [*range(13)])
     lost = first.block_table[1]
-    del blocks.block_of[blocks.name_of.pop(lost)]
+    del blocks.block_of[name_of(blocks, lost)], blocks.name_of[lost]
     second = shared(blocks, [*range(13)])
     assert second.block_table == first.block_table[:1], (
         f"the block behind the first one has lost its name, so the first one alone is shared; shared were "
@@ -130,7 +141,7 @@ def test_the_same_content_keeps_its_first_block():
     """Two requests fill blocks with the same tokens at the same time: the name stays with the first one's."""
     blocks = PrefixBlockManager(16, SIZE)
     first, second = written(blocks, [*range(5)], "a"), written(blocks, [*range(5)], "b")
-    name = blocks.name_of[first.block_table[0]]
+    name = name_of(blocks, first.block_table[0])
     assert blocks.block_of[name] == first.block_table[0] and second.block_table[0] not in blocks.name_of, (
         f"the name should stay with block {first.block_table[0]}; block_of says {blocks.block_of[name]}, and named are "
         f"{sorted(blocks.name_of)}. A name that has a block keeps it, or two blocks end up with one name"
