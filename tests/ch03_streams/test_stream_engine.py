@@ -35,9 +35,10 @@ class Watched(StreamExecutor):
         from toolkit import simgpu
 
         self.calls: list[tuple[str, str]] = []
-        before = simgpu.current_stream().name
-        super().queue(batch, buffers)
-        after = simgpu.current_stream().name
+        before = "the caller's"
+        with simgpu.stream(simgpu.Stream(name=before)):
+            super().queue(batch, buffers)
+            after = simgpu.current_stream().name
         right = [("copy_in", "h2d"), ("run", "compute"), ("copy_out", "d2h")]
         names, streams = [name for name, _ in self.calls], {stream for _, stream in self.calls}
         assert self.calls == right, (

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from ch04_events import EventExecutor
 from ch04_events.build import build as build_ch04
 from ch05_double_buffering import BufferRing, HalfBatchScheduler, PipelinedEngine
 from ch05_double_buffering.build import build
+from tests.causes import likely
 from tests.helpers import swapped, tiny_model
 from tests.simulated import (
     POLICIES,
@@ -25,7 +25,8 @@ from tests.simulated import (
     overlap_ms,
     run_simulated,
 )
-from tests.words import counted
+from tests.words import counted, work_left
+from toolkit.device import DEVICE
 
 pytestmark = needs_simulator
 
@@ -41,6 +42,11 @@ class WatchedEngine(PipelinedEngine):
         outputs = super().advance()
         assert isinstance(outputs, list), (
             f"a step returns a list of outputs, an empty one if it has none; seen: {outputs}"
+        )
+        assert len(self.in_flight) < self.max_in_flight, (
+            f"max_in_flight is {self.max_in_flight}, and after a step "
+            f"{counted(len(self.in_flight), 'batch is', 'batches are')} in flight: when so many are, it is time to "
+            "commit the oldest"
         )
         return outputs
 
@@ -86,8 +92,13 @@ class WatchedRing(BufferRing):
             f"buffers_for (exercise 5.2) gave batch {batch.step} {short(buffers)}, and not one of self.buffers: only "
             "these have a captured forward"
         )
-        in_flight = self.engine.in_flight
-        using = [other.step for other, used in in_flight if used is buffers]
+        in_flight = {other.step: used for other, used in self.engine.in_flight}
+        later = [step for step in range(min(in_flight, default=batch.step), batch.step) if step not in in_flight]
+        assert not later, (
+            f"batch {min(in_flight)} is still in flight, and batch {later[0]}, which was launched after it, is not: "
+            "the oldest is committed first"
+        )
+        using = [step for step, used in in_flight.items() if used is buffers]
         if len(in_flight) < self.engine.max_in_flight:  # with more in flight, none are free: a mistake of 5.3
             assert not using, (
                 f"buffers_for (exercise 5.2) gave batch {batch.step} buffers[{known.index(True)}], which batch "
@@ -213,14 +224,38 @@ def test_no_batch_gets_buffers_in_use():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_all_buffers_are_used_in_turns(count: int):
     """A ring may have any number of buffers: so many batches in a row get each a set of their own."""
-    ring = BufferRing([f"buffers[{i}]" for i in range(count)])
-    given = [ring.buffers_for(SimpleNamespace(step=step)) for step in range(2 * count)]
+    some = fresh_engine().executor.pool.buffers[0]
+    ring = BufferRing([IOBuffers(some.padding, DEVICE) for _ in range(count)])
+    places = {id(buffers): place for place, buffers in enumerate(ring.buffers)}
+    given = []
+    for step in range(2 * count):
+        try:
+            buffers = ring.buffers_for(Batch(step, (), inputs=None))
+        except LookupError as error:
+            pytest.fail(
+                f"a ring of {count}, batch {step}: {type(error).__name__}: {error}. How many there are, self.buffers "
+                "knows"
+            )
+        assert id(buffers) in places, f"batch {step} gets one of self.buffers; buffers_for returned {short(buffers)}"
+        given.append(places[id(buffers)])
     for first in range(count + 1):
-        in_flight = given[first : first + count]
-        assert len(set(in_flight)) == count, (
-            f"a ring of {count} gave batches 0 to {len(given) - 1} these: {', '.join(map(str, given))}. Of {count} "
-            f"batches in a row two have the same. How many there are, self.buffers knows"
+        assert len(set(given[first : first + count])) == count, (
+            f"a ring of {count} gave batches 0 to {len(given) - 1} the buffers number {given}. Of {count} batches in a "
+            "row two have the same. How many there are, self.buffers knows"
         )
+
+
+@pytest.mark.exercise("5.2")
+def test_choosing_buffers_does_not_wait_for_the_batch_in_flight():
+    """While a batch is in flight the next one is given its buffers at once."""
+    engine = fresh_engine()
+    launch_next(engine)
+    (_, handle), batch = engine.in_flight[0], engine.prepare()
+    engine.executor.pool.buffers_for(batch)
+    assert not handle.d2h_done.query(), (
+        "batch 0 was in flight when buffers_for was asked for the buffers of batch 1, and is through by now: the host "
+        "has waited for it. Other buffers than its own are free, without a wait"
+    )
 
 
 @pytest.mark.exercise("5.2")
@@ -286,6 +321,22 @@ def test_the_second_batch_is_launched_before_the_first_is_committed():
 
 
 @pytest.mark.exercise("5.3")
+@pytest.mark.parametrize(("most", "in_flight"), [(1, [[], [], []]), (3, [[0], [0, 1], [1]])])
+def test_so_many_batches_are_in_flight(most: int, in_flight: list[list[int]]):
+    """With max_in_flight=1 each step commits its own batch; with 3 the oldest, when no request is left to schedule."""
+    engine = fresh_engine()
+    engine.max_in_flight = most
+    seen = []
+    for _ in in_flight:
+        engine.advance()
+        seen.append([batch.step for batch, _ in engine.in_flight])
+    assert seen == in_flight, (
+        f"max_in_flight is {most}, and two batches hold all requests: after each of three steps these batches should "
+        f"be in flight: {in_flight}; seen: {seen}. A step commits one batch at most, the oldest"
+    )
+
+
+@pytest.mark.exercise("5.3")
 def test_a_step_with_nothing_to_do_brings_nothing():
     """Before the first request and after the last one, a step launches nothing, commits nothing and returns []."""
     engine = fresh_engine()
@@ -294,7 +345,12 @@ def test_a_step_with_nothing_to_do_brings_nothing():
             if not engine.has_work:
                 break
             engine.advance()
-        assert not engine.has_work, "after 200 steps there is still work"
+        assert not engine.has_work, f"after 200 steps there is still work: {work_left(engine)}" + likely(
+            (
+                bool(engine.in_flight) and engine.prepare() is None,
+                ". There is nothing to launch, and what is in flight is not committed",
+            )
+        )
         try:
             seen = engine.advance()
         except (AttributeError, IndexError, TypeError) as error:

@@ -26,7 +26,15 @@ def test_bucket_sizes(max_rows: int, sizes: list[int] | int):
 )
 def test_the_smallest_bucket_with_room(rows: int, bucket: int):
     """A batch uses the smallest bucket that has room for all its rows; one that fits exactly is taken."""
-    seen = bucket_for(rows, [1, 2, 4, 6])
+    sizes = [1, 2, 4, 6]
+    try:
+        seen = bucket_for(rows, sizes)
+    except (StopIteration, IndexError) as error:
+        pytest.fail(
+            f"{counted(rows, 'row')} among the sizes [1, 2, 4, 6]: {type(error).__name__}, none was found. One that "
+            "fits exactly is taken, too"
+        )
+    assert sizes == [1, 2, 4, 6], f"the sizes are the caller's, who needs them again; they were changed to {sizes}"
     assert seen in (1, 2, 4, 6), (
         f"{counted(rows, 'row')} among the sizes [1, 2, 4, 6]: bucket_for says {seen}, which is none of them"
     )

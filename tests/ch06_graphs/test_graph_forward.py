@@ -25,7 +25,7 @@ def captured(toy: Toy, rows: int = 2) -> object:
     from ch06_graphs import decode_step
 
     graph = toy.tested.capture(toy.inputs[0], toy.outputs[0], decode_step(FULL, rows, greedy=True))
-    assert graph is not None, "capture must return the graph; it returned None"
+    assert hasattr(graph, "replay"), f"capture must return the graph; it returned {graph!r:.80}"
     return graph
 
 
@@ -70,6 +70,14 @@ def test_the_warm_up_waits_for_the_inputs():
     toy = Toy(on_race="collect")
     captured(toy)
     assert not accelerator.races(), only_report(toy)
+    writer = accelerator.Stream(name="writer")
+    with accelerator.stream(writer):
+        toy.inputs[0]["input_ids"].add_(1)
+        captured(toy)
+    assert not accelerator.races(), (
+        "capture was called with another stream as the current one, which has written the inputs. "
+        f"`capturing` has to wait for the stream that is current when capture is called: {only_report(toy)}"
+    )
 
 
 @pytest.mark.both
@@ -158,13 +166,15 @@ def test_all_buffers_have_graphs_of_their_own():
 def test_a_decode_step_is_one_launch(rows: int, samples: int, greedy: bool):
     """A decode step, greedy or sampled, queues one operation and calls no Python of the forward."""
     toy = Toy().capture_all()
-    before = len(accelerator.spans())
+    before, waited = len(accelerator.spans()), len(accelerator.synchronisations())
     toy.launch(0, rows, greedy, samples)
     assert not toy.calls, (
         f"a decode step of {counted(rows, 'row')}, {samples} of which sample, greedy={greedy}, was launched "
         "operation by operation; replay its graph instead"
     )
     seen = [span.name for span in accelerator.spans()[before:]]
+    waits = [f"{wait.what} at {wait.site}" for wait in accelerator.synchronisations()[waited:]]
+    assert not waits, f"a step is queued and not waited for; the host waited in {waits[0]}"
     assert seen == ["graph replay"], f"one launch, a graph replay, was wanted; the device got {seen}"
 
 
@@ -178,11 +188,13 @@ def test_a_step_with_prompts_is_launched_eagerly():
     mixed = replace(FULL, tokens=4, rows=3, samples=3, num_decode_rows=2, max_query_length=2)
     with accelerator.stream(toy.compute):
         toy.tested.launch(toy.inputs[0], toy.outputs[0], mixed)
-    sizes = [sizes for sizes, _, stream in toy.calls if stream == toy.compute]
+    sizes = [sizes for sizes, _, _ in toy.calls]
     assert sizes == [mixed], (
         "a step of 3 rows, one of them with 2 tokens, must not replay a graph of decode rows (one token each): call "
-        f"self.step with its own sizes, on the current stream; the forward was called with {sizes}"
+        f"self.step with its own sizes; the forward was called with {sizes}"
     )
+    streams = [stream for _, _, stream in toy.calls]
+    assert streams == [toy.compute], "self.step was called, and not on the stream that was current"
     accelerator.synchronize()
     seen, expected = toy.outputs[0][:3].tolist(), expected_ids(0, 3, 3)
     assert seen == expected, (
