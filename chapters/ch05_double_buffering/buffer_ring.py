@@ -14,6 +14,7 @@ class BufferRing(BufferPool):
     def buffers_for(self, batch: Batch) -> IOBuffers:
         """The buffers for a new batch, one of `self.buffers`: those that no batch in flight uses.
 
-        Asked once for each batch, when all of them but one, at most, are in use.
+        Called once for each batch, in the order in which they are launched; `batch.step` counts them from 0. At that
+        moment at least one of the buffers is free: of n buffers, the last n - 1 batches use n - 1 at most.
         """
         raise NotImplementedError("ch05 exercise 2: Buffers that no batch uses")

@@ -27,9 +27,10 @@ class PipelinedEngine(Engine[IOBuffers]):
     def advance(self) -> Sequence[RequestOutput]:
         """Launch the next batch, if there is one; then commit the oldest batch in flight, if it is time.
 
-        `self.in_flight` holds the pairs (batch, handle) of the launched batches, the oldest on the left;
-        `self.executor.launch(batch)` makes the handle. It is time if `max_in_flight` batches are in flight (all buffers
-        are taken), or if there was nothing to launch. The host waits in `commit` alone.
+        `self.prepare()` makes the batch, or returns None if no request can run now; `self.executor.launch(batch)` makes
+        its handle. `self.in_flight` holds the pairs (batch, handle) of the launched batches, the oldest on the left;
+        `self.commit(batch, handle)` waits for one and returns what it brought. It is time if `max_in_flight` batches
+        are in flight (all buffers are taken), or if there was nothing to launch. The host waits in `commit` alone.
 
         Returns:
             what the committed batch brought; an empty list if none was committed.

@@ -99,8 +99,8 @@ class GraphForward(Forward):
     def capture_all(self, inputs: Tensors, output: Tensor, full: Sizes) -> None:
         """Capture the decode steps of one of the IO buffers: every bucket, greedy and sampled. Called once for each.
 
-        The largest bucket comes first, greedy and sampled: what the smaller ones need fits into the memory that it has
-        left in the pool.
+        The largest bucket comes first, its two graphs one after the other, then the next smaller one: what each needs
+        fits into the memory that the larger ones have left in the pool.
 
         Args:
             inputs: their device tensors, with harmless values.
