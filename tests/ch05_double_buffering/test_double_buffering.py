@@ -43,11 +43,6 @@ class WatchedEngine(PipelinedEngine):
         assert isinstance(outputs, list), (
             f"a step returns a list of outputs, an empty one if it has none; seen: {outputs}"
         )
-        assert len(self.in_flight) < self.max_in_flight, (
-            f"max_in_flight is {self.max_in_flight}, and after a step "
-            f"{counted(len(self.in_flight), 'batch is', 'batches are')} in flight: when so many are, it is time to "
-            "commit the oldest"
-        )
         return outputs
 
     def commit(self, batch: Batch, handle: IOBuffers) -> list[RequestOutput]:
@@ -385,10 +380,21 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
         1e3 * (s.end - s.start) for s in seen.recording.spans if s.lane == "host" and s.name in ("prepare", "commit")
     )
     others = [wait for wait in seen.waits if not wait.startswith("Event.synchronize")]
+    starts = {name: sorted(s.start for s in seen.recording.spans if s.name == name) for name in ("launch", "commit")}
+    launched = sum(start < starts["commit"][0] for start in starts["launch"])
     assert overlap > 0.8 * work, (
         f"of {work:.1f} simulated ms of host work only {overlap:.1f} overlap with a forward. The tokens may be right, "
-        "but the host waits too early: launch the next batch before you commit the one before, and wait for nothing "
-        "but that batch's d2h_done" + (f". It also waits in: {others[0]}" if others else "")
+        "but "
+        + likely(
+            (
+                launched > 2,
+                f"{launched} batches are launched before the first is committed, and there are buffers for 2: when both "
+                "are taken, the oldest batch is committed",
+            ),
+            otherwise="the host waits too early: launch the next batch before you commit the one before, and wait for "
+            "nothing but that batch's d2h_done",
+        )
+        + (f". It also waits in: {others[0]}" if others else "")
     )
     assert not others, (
         f"the host waited in {others[0]} ({counted(len(others), 'time')}): a step waits in `commit` alone, for that "
