@@ -388,8 +388,8 @@ def test_the_host_works_while_the_device_computes(seen: Seen):
         + likely(
             (
                 launched > 2,
-                f"{launched} batches are launched before the first is committed, and there are buffers for 2: when both "
-                "are taken, the oldest batch is committed",
+                f"{launched} batches are launched before the first is committed, and there are buffers for 2: when "
+                "both are taken, the oldest batch is committed",
             ),
             otherwise="the host waits too early: launch the next batch before you commit the one before, and wait for "
             "nothing but that batch's d2h_done",
