@@ -14,8 +14,8 @@ class BufferRing(BufferPool):
     def buffers_for(self, batch: Batch) -> IOBuffers:
         """The buffers for a new batch, one of `self.buffers`: those that no batch in flight uses.
 
-        Called once for each batch, in the order in which they are launched; `batch.step` counts them from 0. At that
-        moment at least one of the buffers is free: of n buffers, the last n - 1 batches use n - 1 at most.
+        Called once for each batch, in the order in which they are launched; `batch.step` counts them from 0. One of the
+        buffers is always free then: the batches in flight are fewer than `self.buffers`, and they are the latest ones.
         """
         # BEGIN SOLUTION 5.2
         return self.buffers[batch.step % len(self.buffers)]

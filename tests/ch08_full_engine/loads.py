@@ -32,7 +32,7 @@ STEP_COUNT = 30  # things that happen in a load at most
 STEPS = st.integers(0, 4)  # that follow upon whatever happens
 
 
-def preempt(scheduler: Any, place: int) -> None:
+def preempt_one(scheduler: Any, place: int) -> None:
     """Preempt a running request. A function of its own, so that no variable keeps the request while the load goes on:
     `Ledger.check_idle` would find it.
     """
@@ -108,7 +108,7 @@ class Load(RuleBasedStateMachine):
     @rule(place=st.integers(0, 3), then=STEPS)
     def preempt(self, place: int, then: int) -> None:
         for engine in self.engines:
-            preempt(engine.scheduler, place)
+            preempt_one(engine.scheduler, place)
         self.steps(then)
 
     @rule(then=STEPS)
