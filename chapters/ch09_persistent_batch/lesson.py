@@ -144,9 +144,10 @@ for recording in recorded("ch09_crossing"):
         )
 
 # %% [markdown]
-# Up to 128 rows, more requests bring chapter 8's engine many more tokens. From there on, four times as many bring at
-# most a third more, and with the small model 512 bring fewer than 256. (The last column compares with the same engine's
-# tokens at 128 rows.) The smaller the model, the earlier it happens. (Each pair of engines has given the same tokens.)
+# Up to 128 rows, more requests bring chapter 8's engine many more tokens. From there on, four times as many bring 1.4
+# times the tokens at most, and with the small model 512 bring fewer than 256. (The last column compares with the same
+# engine's tokens at 128 rows.) The smaller the model, the earlier it happens: with the small one the host is the slower
+# of the two at 32 rows already. (Each pair of engines has given the same tokens.)
 #
 # Where does the time go? The host's clock again, now for each part of a step. This is another recording, of another
 # load, so its times differ from those above: the 135M shape with 256 tokens of context in each row and shared prefixes
@@ -741,11 +742,12 @@ for row in (each for each in drawn_from("ch09_crossing")["rows"] if each["rows"]
     )
 
 # %% [markdown]
-# Straight lines are a simple model of a machine. Still, chapter 8's cross about where the idle shares in section 1's
-# table begin to rise. For 512 rows the forecast is off by up to a fifth, so some line was not straight. With chapter
-# 9's engine it is the forward's: with that many rows it computes more than it reads, and grows faster than between 32
-# and 128 rows. With chapter 8's engine and the small model it is the host's, and the step takes longer than even the
-# host's work alone, for a reason that the model leaves out. A forecast that is off says where to look.
+# Straight lines are a simple model of a machine. With the 1B shape they will do: chapter 8's cross about where the idle
+# shares in section 1's table begin to rise, and for 512 rows the forecast is off by a sixth at most. With the small
+# model it is far off, because neither line is straight. Up to 32 rows its forward has kernels of its own, for few
+# tokens (`toolkit/models/few_tokens.py`), so the line through 32 and 128 rows is too steep, and chapter 9's step takes
+# half of what it says. And chapter 8's host takes twice what its line says for 512 rows, and with it the step. A
+# forecast that is off says where to look.
 #
 # ## 10. What it costs
 #

@@ -3,6 +3,7 @@
 Of vLLM in one process and in two, the quicker one is shown, for each case and mode.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -91,14 +92,16 @@ def equal_rows(recording: Recorded, beside_vllm: bool) -> list[Row]:
 
 
 def usual_rows(recording: Recorded) -> list[Row]:
-    """Without vLLM, of cases with the usual number of requests."""
-    return [row for row in equal_rows(recording, beside_vllm=False) if row["batch"] == ROWS]
+    """Without vLLM, with the usual number of requests, of cases in which there is something to compare."""
+    rows = [row for row in equal_rows(recording, beside_vllm=False) if row["batch"] == ROWS]
+    measured = Counter(case(row) for row in rows)
+    return [row for row in rows if measured[case(row)] > 1]
 
 
 def absent(group: list[tuple[str, str, bool]], present: list[tuple[str, str, bool]]) -> str:
     """A line for a group in which transformers is missing although it takes part elsewhere: it was not run there."""
     missing = any(spec[0] == "transformers" for spec in present) and all(spec[0] != "transformers" for spec in group)
-    return "\n(transformers: not run,\nminutes for each round)" if missing else ""
+    return "\n(transformers: not run)" if missing else ""
 
 
 def grouped(

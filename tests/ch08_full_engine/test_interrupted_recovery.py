@@ -4,6 +4,7 @@ Each run plants one error before a step, and notes the lines that follow it: tho
 `end`, and the rest of the step. Then it is repeated with KeyboardInterrupt at one of these lines.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -158,6 +159,7 @@ def interrupted_recovery(trouble: str, step: int, lines: list[Line]) -> None:
         run = in_step(trouble, step)
         assert interrupt(run.step, line, KeyboardInterrupt(), when=lambda run=run: run.in_trouble)
         where = f"interrupted at {line[0].co_filename}:{line[1]}, {trouble} in step {step}"
+        assert sys.exc_info()[1] is None, f"{where}: whatever is tested next believes that an exception is being handled"
         try:
             run.to_the_end()
         except (AssertionError, LookupError, ValueError, RuntimeError) as wrong:
@@ -173,7 +175,7 @@ def test_ctrl_c_at_some_lines_of_the_recovery(trouble: str):
     step = 8  # of request 2 it is the step in which it ends
     lines = recovery_lines(trouble, step)
     assert len(lines) > 80
-    chosen = {line for line in lines if line[0].co_name in ("recover", "step")} | set(lines[::40])
+    chosen = {line for line in lines if line[0].co_name in ("recover", "step", "advance")} | set(lines[::40])
     interrupted_recovery(trouble, step, [line for line in lines if line in chosen])
 
 

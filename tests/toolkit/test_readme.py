@@ -86,7 +86,7 @@ def test_the_comparison_is_that_of_the_recordings():
     seen = {
         (r["model"], r["engine"], r["mode"], r["compiled"]): r
         for r in rows("peers")
-        if (r["workload"], r["new_tokens"]) == ("equal", 1024)
+        if (r["workload"], r["new_tokens"], r["beside_vllm"]) == ("equal", 1024, False)
     }
     for label, key in {
         "transformers, synchronous": ("transformers", "sync", False),
@@ -108,17 +108,24 @@ def test_the_comparison_is_that_of_the_recordings():
 def test_the_lines_beside_vllm_are_recorded():
     """Each number is the quicker of vLLM in one process and in two; so are its rounds and its kernels."""
     text = " ".join(README.split())
-    beside = [r for r in rows("peers") if r["model"] == "1b" and r["batch"] > 32]
-    for count in (256, 512):
-        mine = [r for r in beside if r["batch"] == count]
-        best = {
-            key: max(r["tokens_per_s"] for r in mine if (r["engine"], r["mode"]) == key)
-            for key in (("ours", "async"), ("vllm", "async"), ("vllm", "sync"))
-        }
-        assert f"| {count} | {' | '.join(f'{speed:.0f}' for speed in best.values())} |" in README, f"recorded: {best}"
-    one_process = {r["batch"]: r for r in beside if (r["engine"], r["mode"], r["processes"]) == ("vllm", "async", 1)}
-    assert f"for {one_process[256]['kernel_active'] * 100:.0f} % of the time at 256 rows" in text
-    rounds = sorted(float(speed) for speed in one_process[512]["tokens_per_s_rounds"].split())
+    beside = [r for r in rows("peers") if r["beside_vllm"]]
+    columns = (("ours", "async"), ("vllm", "async"), ("vllm", "sync"), ("transformers", "async"))
+    for model, batch, new_tokens in {(r["model"], r["batch"], r["new_tokens"]) for r in beside}:
+        mine = [r for r in beside if (r["model"], r["batch"], r["new_tokens"]) == (model, batch, new_tokens)]
+        speeds = [[r["tokens_per_s"] for r in mine if (r["engine"], r["mode"]) == column] for column in columns]
+        cells = "".join(f" {max(speed):.0f} |" if speed else " |" for speed in speeds)
+        assert f"| {model.upper()}, {batch} and {new_tokens} |{cells}" in README, f"recorded: {cells}"
+        assert len({(r.get("commit"), r.get("command")) for r in mine}) == 1, "what is compared ran in one call"
+    in_one_process = {
+        (r["model"], r["batch"]): r
+        for r in beside
+        if (r["engine"], r["mode"], r["processes"], r["new_tokens"]) == ("vllm", "async", 1, 256)
+    }
+    busy = {key: f"{row['kernel_active'] * 100:.0f} %" for key, row in in_one_process.items()}
+    said = f"a kernel runs for {busy['1b', 32]} of the time at 32 rows, and for {busy['1b', 256]} at 256"
+    assert said in text, f"recorded: {busy}"
+    assert f"With the 8B shape it is not ({busy['8b', 32]})" in text, f"recorded: {busy}"
+    rounds = sorted(float(speed) for speed in in_one_process["1b", 512]["tokens_per_s_rounds"].split())
     assert f"with 512 rows lay between {rounds[0]:.0f} and {rounds[-1]:.0f}" in text, f"recorded: {rounds}"
     assert {r["version"].partition(",")[0] for r in beside if r["engine"] == "vllm"} == {"vllm 0.26.0"}
 
