@@ -32,7 +32,8 @@ def throughput(recording: Recorded) -> Figure:
     picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
     grouped(axes, rows, "tokens_per_s", thousands)
     axes.set_ylabel("tokens per second")
-    picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    if rows:
+        picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return picture
 
 

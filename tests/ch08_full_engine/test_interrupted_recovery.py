@@ -159,7 +159,7 @@ def interrupted_recovery(trouble: str, step: int, lines: list[Line]) -> None:
         run = in_step(trouble, step)
         assert interrupt(run.step, line, KeyboardInterrupt(), when=lambda run=run: run.in_trouble)
         where = f"interrupted at {line[0].co_filename}:{line[1]}, {trouble} in step {step}"
-        assert sys.exc_info()[1] is None, f"{where}: whatever is tested next believes that an exception is being handled"
+        assert sys.exc_info()[1] is None, f"{where}: for whatever is tested next an exception is being handled"
         try:
             run.to_the_end()
         except (AssertionError, LookupError, ValueError, RuntimeError) as wrong:

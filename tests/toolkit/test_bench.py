@@ -350,11 +350,13 @@ def test_the_quicker_vllm_is_shown():
     ]
     rows.append(common | {"engine": "transformers", "new_tokens": 64, "tokens_per_s": 1.0, "attention": "sdpa"})
     rows.append(rows[-1] | {"tokens_per_s": 9.0, "beside_vllm": False})
+    rows.append(rows[-1] | {"tokens_per_s": 8.0, "mode": "sync"})
+    rows.append(rows[-1] | {"tokens_per_s": 7.0, "new_tokens": 256})  # alone: nothing to compare with
     rows.append(rows[0] | {"batch": 256})
     recording = {"device": "a GPU", "transformers": "5.0", "rows": rows}
     shown = peers.equal_rows(recording, beside_vllm=True)
     assert sorted(row["tokens_per_s"] for row in shown) == [1.0, 3.0, 3.0, 5.0]
-    assert [row["tokens_per_s"] for row in peers.usual_rows(recording)] == [9.0]
+    assert sorted(row["tokens_per_s"] for row in peers.usual_rows(recording)) == [8.0, 9.0]
     assert peers.where(recording, shown) == "a GPU; transformers 5.0 with sdpa; vllm 0.1 with FLASH"
 
 
@@ -446,7 +448,7 @@ def test_tokens_that_differ_are_a_problem(tmp_path):
 def test_gains_stand_beside_their_ceiling():
     """Asynchronous against synchronous, the most that could be, the others, and the floor, as far as there are rows."""
     common = {"model": "8b", "workload": "equal", "new_tokens": 64, "batch": 4, "requests": 4, "compiled": False}
-    common |= {"floor_ms_per_step": 5.0, "ms_per_step": 10.0, "run_active": None}
+    common |= {"floor_ms_per_step": 5.0, "ms_per_step": 10.0, "run_active": None, "beside_vllm": False}
     ours = common | {"engine": "ours"}
     rows = [
         ours | {"mode": "sync", "tokens_per_s": 100.0, "run_active": 0.8},
@@ -459,10 +461,13 @@ def test_gains_stand_beside_their_ceiling():
         rows.append(
             common
             | {"engine": "vllm", "mode": "async", "compiled": True, "processes": processes, "tokens_per_s": speed}
+            | {"beside_vllm": True}
         )
-    [_, plain, compiled] = (line.split() for line in gains(rows).splitlines())
-    assert plain == ["8b,", "4", "x", "64", "new", "tokens", "1.20", "1.25", "2.00", "1.20", "1.20"]
-    assert compiled[-6:] == ["compiled", "-", "-", "2.50", "1.50", "2.00"], "no synchronous run to compare with"
+    rows.append(ours | {"mode": "async", "tokens_per_s": 160.0, "compiled": True, "beside_vllm": True})
+    [_, plain, compiled, beside] = (line.split() for line in gains(rows).splitlines())
+    assert plain == ["8b,", "4", "x", "64", "new", "tokens", "1.20", "1.25", "2.00", "-", "1.20"]
+    assert compiled[-6:] == ["compiled", "-", "-", "2.50", "-", "2.00"], "no synchronous run to compare with"
+    assert beside[-6:] == ["vLLM", "-", "-", "-", "1.60", "2.00"], "compared with what ran in the same call"
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob(f"*/{NAME}.json")), ids=lambda path: path.parent.name)

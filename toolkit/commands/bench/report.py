@@ -29,11 +29,12 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["model"], row["workload"], row["new_tokens"], row["batch"], row["requests"]
+    """What compared rows have in common; whether vLLM took part too, since only engines of one call are compared."""
+    return *(row[key] for key in ("model", "workload", "new_tokens", "batch", "requests")), row["beside_vllm"]
 
 
 def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
-    model, workload, new_tokens, batch, requests = case
+    model, workload, new_tokens, batch, requests, _ = case
     length = f"up to {new_tokens:,}" if workload in ("ragged", "mixed") else f"{new_tokens:,}"
     title = f"{model}, {workload}: {requests} requests, {batch} in a batch, {length} new tokens each"
     floor = next((row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]), None)
@@ -54,7 +55,7 @@ def gains(rows: Iterable[dict[str, Any]]) -> str:
         ("ours", "async / sync", "at most", "/ transformers async", "/ vllm async", "of the floor")
     ]
     for case, mine in groupby(sorted(rows, key=case_of), key=case_of):
-        model, workload, new_tokens, batch, _ = case
+        model, workload, new_tokens, batch, _, beside_vllm = case
         by_speed = sorted(mine, key=lambda row: row["tokens_per_s"])
         found = {(row["engine"], row["mode"], row["compiled"]): row for row in by_speed}
         peers = [found.get(key) for key in (("transformers", "async", False), ("vllm", "async", True))]
@@ -63,6 +64,7 @@ def gains(rows: Iterable[dict[str, Any]]) -> str:
             if workload != "equal" or ours is None or not any((before, *peers)):
                 continue
             name = f"{model}, {batch} x {new_tokens:,} new tokens" + ", compiled" * compiled
+            name += ", in a call with vLLM" * beside_vllm
             gain, *quicker = (times(ours["tokens_per_s"], row, "tokens_per_s") for row in (before, *peers))
             ceiling, floor = times(1, before, "run_active"), times(ours["ms_per_step"], ours, "floor_ms_per_step")
             lines.append((name, gain, ceiling, *quicker, floor))
