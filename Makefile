@@ -95,7 +95,8 @@ release: setup ## a repository without later solutions: make release UPTO=5 TO=.
 # Exit code 3 of the set-up: there is no Ray for this system, and it has said so.
 test-ray: setup ## the tests that need Ray, and those with the official client of the API
 	@$(VENV) -m toolkit.bootstrap_ray --skip; case $$? in \
-	0) COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(RAY) -m pytest -W ignore tests/on_ray tests/ch10_serving/test_openai_client.py ;; \
+	0) COURSE_CODE=solutions CUDA_VISIBLE_DEVICES= $(RAY) -m pytest -W ignore -n 2 --dist loadfile \
+		tests/on_ray tests/ch10_serving/test_openai_client.py ;; \
 	3) ;; \
 	*) exit 1 ;; esac
 
