@@ -82,7 +82,8 @@ class ArrayPacker(Packer):
         They are views of `buffer`, so their entries are written, the first `tokens` of each.
 
         Args:
-            owner, positions: (tokens,) int64; of each packed token its seat, and its place in the sequence.
+            owner, positions: (tokens,) int64; of each packed token its seat, and its place in the sequence. In decode
+                these are arrays of the rows themselves, so they stay as they are.
         """
         s, at, size = self.seats, self.columns, self.block_size
         num = len(positions)

@@ -1,4 +1,7 @@
-"""What a function of this chapter returns: an array of a kind and a length, or a sentence says what it is instead."""
+"""What a function of this chapter returns: an array of a kind and a length, or a sentence says what it is instead.
+
+And what it leaves alone: the arrays that it is given.
+"""
 
 import numpy as np
 
@@ -15,6 +18,15 @@ def is_array(value: object, call: str, kind: str, length: int | None = None) -> 
     right = (len(value) if length is None else length,)
     assert value.shape == right, f"{call} should return an array of shape {right}; it has {value.shape}"
     return value
+
+
+def stay(before: dict[str, list[int]], call: str, *arguments: np.ndarray) -> None:
+    """The arrays that `call` was given, by name as they were before it, hold what they held."""
+    for (name, values), argument in zip(before.items(), arguments, strict=True):
+        assert argument.tolist() == values, (
+            f"{call} has changed its argument {name}: it was {values}, and is {argument.tolist()}. The caller goes on "
+            "with that array, and so may the next step. Make a new one: without +=, //= and the like, and without out="
+        )
 
 
 def named(value: object) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from ch09_persistent_batch import ArrayBook, ArrayTexts
 from tests.causes import likely
-from tests.ch09_persistent_batch.array_results import is_array
+from tests.ch09_persistent_batch.array_results import is_array, stay
 from tests.ch09_persistent_batch.no_loop import has_no_loop, many_seats
 from tests.ch09_persistent_batch.seated import array, scheduler_with, seats_with
 
@@ -34,7 +34,8 @@ def test_each_token_goes_behind_what_its_seat_knows():
     book, a, b, c = book_in_flight()
     s = book.seats
     before = s.tokens.copy()
-    book.append(array(c, a), array(71, 72))
+    arguments = array(c, a), array(71, 72)
+    book.append(*arguments)
     seen = {tuple(place): int(s.tokens[tuple(place)]) for place in np.argwhere(s.tokens != before).tolist()}
     right = {(c, 5): 71, (a, 4): 72}
     assert seen == right, (
@@ -49,6 +50,7 @@ def test_each_token_goes_behind_what_its_seat_knows():
             ((c, 6) in seen, "That is one too far: was `known` raised already?"),
         )
     )
+    stay({"seats": [c, a], "token_ids": [71, 72]}, "append", *arguments)
 
 
 @pytest.mark.exercise("9.6")
@@ -59,7 +61,14 @@ def test_the_seats_know_one_token_more():
     seen = is_array(book.append(array(c, a), array(71, 72)), "append", "i", 2).tolist()
     assert s.known[[a, b, c]].tolist() == [5, 6, 6], (
         f"known was 4, 6 and 5 for a, b and c, and a and c got a token: should be [5, 6, 6]; seen "
-        f"{s.known[[a, b, c]].tolist()}"
+        f"{s.known[[a, b, c]].tolist()}. "
+        + likely(
+            (
+                s.known[[a, b, c]].tolist() == [4, 6, 5],
+                "It is as before. (`known[seats]` is a copy: what is added to it is not added to `known`.)",
+            ),
+            (s.known[b] != 6, "b got none: raise the lengths of `seats` only"),
+        )
     )
     assert seen == [6, 5], f"append should return the new lengths, of c and a: [6, 5]; it returned {seen}"
 
@@ -95,13 +104,31 @@ def test_whose_token_ends_the_sequence(eos: set[int]):
     seats.limit[numbers[1]] = 5
     seats.heeds_eos[:] = True
     seats.heeds_eos[numbers[3]] = False
-    seen = is_array(book.ends_with_eos(numbers, tokens), "ends_with_eos", "b", 4).tolist()
+    before = {"seats": numbers.tolist(), "token_ids": tokens.tolist()}
+    try:
+        ended = book.ends_with_eos(numbers, tokens)
+    except ValueError as error:
+        if "broadcast" not in str(error):
+            raise
+        pytest.fail(
+            f"{error}. There are 4 tokens and {len(eos)} end-of-sequence tokens, and each of the 4 is to be looked up "
+            "among those: np.isin"
+        )
+    seen = is_array(ended, "ends_with_eos", "b", 4).tolist()
     is_eos = np.isin(tokens, [*eos])
     right = [5 in eos, False, 9 in eos, False]
     assert seen == right, (
         f"the newest tokens are 5, 6, 9, 9, the end-of-sequence tokens {sorted(eos)}, and the last request ignores "
         f"them: should be {right}, seen {seen}. "
         + likely(
+            (
+                seen == (is_eos & ~seats.heeds_eos[numbers]).tolist() and any(seen),
+                "heeds_eos is True for those whom the token ends",
+            ),
+            (
+                eos == EOS and seen in ([True, False, False, False], [False, False, True, False]),
+                "The model has two end-of-sequence tokens, and either of them ends a sequence",
+            ),
             (seen == is_eos.tolist(), "heeds_eos is False for the last request"),
             (
                 seen == (is_eos & seats.heeds_eos[:4]).tolist(),
@@ -110,6 +137,7 @@ def test_whose_token_ends_the_sequence(eos: set[int]):
             (seen[1], "The second has reached its limit; that is another end, which commit_tokens asks for itself"),
         )
     )
+    stay(before, "ends_with_eos", numbers, tokens)
 
 
 @pytest.mark.exercise("9.6")

@@ -5,6 +5,7 @@ import pytest
 
 from ch09_persistent_batch import ArrayBlocks, PrefixArrayBlocks
 from tests.causes import likely
+from tests.ch09_persistent_batch.array_results import stay
 from tests.ch09_persistent_batch.no_loop import has_no_loop, many_seats
 from tests.ch09_persistent_batch.seated import BLOCK_SIZE, array, scheduler_with
 
@@ -37,15 +38,22 @@ class Extended:
         self.calls: list[int] = []
         scheduler.blocks.take = self.take  # type: ignore[method-assign]
         before = self.seats.tables.copy()
+        arguments = array(*more), array(*more.values())
         try:
-            scheduler.extend_tables(array(*more), array(*more.values()))
-        except ValueError:  # numpy says what shapes differ, but not why
+            scheduler.extend_tables(*arguments)
+        except (ValueError, IndexError) as error:  # numpy says what shapes differ, but not why
             needed = sum(more.values())
-            if not self.calls or len(self.taken) == needed:
+            if self.calls and len(self.taken) != needed:
+                pytest.fail(
+                    f"{needed} blocks are needed, and `take` was asked for {self.calls}: take as many as are needed"
+                )
+            if "broadcast" not in str(error):
                 raise
             pytest.fail(
-                f"{needed} blocks are needed, and `take` was asked for {self.calls}: take as many as are needed"
+                f"{error}. {needed} new blocks go to {needed} entries of `tables`: that takes a seat and a place for "
+                "each of them, and a seat that gets several blocks comes several times (np.repeat)"
             )
+        stay({"seats": [*more], "more": [*more.values()]}, "extend_tables", *arguments)
         self.changed = sorted(map(tuple, np.argwhere(self.seats.tables != before).tolist()))
 
     def take(self, count: int) -> np.ndarray:
@@ -58,14 +66,21 @@ class Extended:
         return self.seats.tables[seat, : self.seats.num_blocks[seat]].tolist()
 
 
-def places(restarted: bool, behind: bool) -> list[tuple[int, int]]:
-    """Where the new blocks of MORE go. A mistake: the count does not restart with each seat, or from 0."""
+def places(restarted: bool, behind: bool, counted: bool = False) -> list[tuple[int, int]]:
+    """Where the new blocks of MORE go. A mistake: the count does not restart with each seat, or from 0, or the new
+    blocks are counted before it is asked how many there are.
+    """
     found, start = [], 0
     for seat, more in MORE.items():
-        first = (0 if restarted else start) + (len(OWNED[seat]) if behind else 0)
+        first = (0 if restarted else start) + (len(OWNED[seat]) if behind else 0) + (more if counted else 0)
         found += [(seat, first + i) for i in range(more)]
         start += more
     return sorted(found)
+
+
+def wrapped(seen: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """With the places that a table has only from behind as the negative numbers that they were written with."""
+    return [(seat, place - 16 if place > 8 else place) for seat, place in seen]
 
 
 @pytest.mark.exercise("9.3")
@@ -85,6 +100,27 @@ def test_new_blocks_go_behind_those_that_a_seat_has():
             (
                 seen == places(restarted=False, behind=False),
                 "The count goes on from seat to seat, and does not begin behind the blocks that a seat has",
+            ),
+            (
+                seen == places(restarted=True, behind=True, counted=True),
+                "num_blocks counted the new blocks already when their places were computed: raise it afterwards",
+            ),
+            (
+                not seen,
+                "Nothing was written: tables[seats] is a copy. Write with one index, tables[owner, place] = ...",
+            ),
+            (
+                {seat for seat, _ in seen} == {0, 1, 2},
+                "Those are the numbers of the rows, 0, 1 and 2; `seats` says which seats they have",
+            ),
+            (
+                [seat for seat, _ in seen] == sorted(MORE),
+                "Each seat got one block; seat 3 is to get 2, and seat 5 is to get 3",
+            ),
+            (
+                any(place < 0 for _, place in wrapped(seen)),
+                "A place before the table's beginning is counted from its end: from the running number of a block take "
+                "that of its seat's *first* new one",
             ),
         )
     )

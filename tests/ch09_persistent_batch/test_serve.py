@@ -57,7 +57,12 @@ def test_short_of_blocks_the_first_are_served_and_the_last_makes_room():
             ([b] not in scheduler.served, "serve was not called for b alone: are both halves served?"),
             (scheduler.served[1:2] == [[c, d]], "The second half was served before the first"),
             (not scheduler.rooms, "For a single row that lacks a block others have to go: make_room_for"),
-            (served == ["a"] and gone, "Where make_room_for has found room, the row is taken"),
+            (
+                scheduler.rooms[:1] != [b],
+                f"make_room_for was called for seat {scheduler.rooms[:1]}; b, which lacks a block, has seat {b}: the "
+                "entries of `rows` are the seats' numbers",
+            ),
+            ([b] not in scheduler.taken, "Where make_room_for has found room, the row is taken"),
         )
     )
 

@@ -44,6 +44,7 @@ def test_an_output_for_each_row():
     seen, right = [*one_by_one(outputs_with({}))], [RequestOutput(name, (70 + i,)) for i, name in enumerate(NAMES)]
     names = [each.request_id for each in seen]
     assert seen == right, f"should be {', '.join(map(words, right))}; seen {', '.join(map(words, seen))}. " + likely(
+        (not seen, "Nothing was made: a row without an output in `special` gets one of its request and its token"),
         (seen[:1] == [CANCELLED], "The first one is of `kept`: __iter__ hands those out already"),
         (names[:1] == ["c"], "a's seat has another holder by now, c: `rows.requests` says who had it then"),
         (names == [*NAMES], "The requests are right: look at the tokens, each in a tuple of one"),
@@ -60,13 +61,18 @@ def test_a_special_output_is_handed_out_as_it_is():
         f"`special` has an output for row 1, b's: it should be handed out there and nowhere else; seen "
         f"{', '.join(map(words, seen))}. "
         + likely(
+            (CANCELLED in seen, "The one of `kept` is not of a row: __iter__ hands those out"),
             (not at, "It was not: its keys are the numbers of the rows, from 0"),
             (len(at) == 1, "It is in another place: the keys of `special` count the rows from 0"),
         )
     )
-    assert outputs.special == {1: END}, (
+    assert 1 in outputs.special, (
         "after one look at the outputs the special one is gone from `special`: the next look, or `ended`, would not "
         "find it. Read it, and leave it there"
+    )
+    assert outputs.special == {1: END}, (
+        f"after one look `special` has outputs for the rows {[*outputs.special]}, before it only for row 1: looking is "
+        "to leave no objects behind"
     )
 
 
@@ -74,6 +80,7 @@ def test_a_special_output_is_handed_out_as_it_is():
 def test_a_token_is_an_int_of_python():
     """As in all other engines; numpy's own numbers are no ints, and json for instance refuses them."""
     ids = [each.new_token_ids for each in one_by_one(outputs_with({}))]
+    assert ids, "no output was made for four rows"
     kinds = {type(token).__name__ for each in ids for token in (each if isinstance(each, tuple) else [each])}
     assert kinds == {"int"}, (
         f"the type of the tokens should be int; seen {', '.join(kinds)}: tolist() makes ints of them"
@@ -91,7 +98,7 @@ def test_an_output_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch)
         init(self, *arguments, **fields)
 
     monkeypatch.setattr(RequestOutput, "__init__", counting)
-    next(one_by_one(outputs))
+    assert next(one_by_one(outputs), None) is not None, "no output was made for four rows"
     assert len(made) <= 1, (
         f"only the first output was asked for, and {len(made)} were made. With `yield` a function makes one, and goes "
         "on when the next one is asked for"

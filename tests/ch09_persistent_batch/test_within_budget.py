@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.causes import likely
-from tests.ch09_persistent_batch.array_results import is_array
+from tests.ch09_persistent_batch.array_results import is_array, stay
 from tests.ch09_persistent_batch.no_loop import has_no_loop
 from tests.ch09_persistent_batch.seated import array, scheduler_with
 
@@ -16,10 +16,12 @@ def shares_right(budget: int, counts: list[int]) -> None:
     for count in counts:
         right.append(min(count, left))
         left -= right[-1]
-    seen = is_array(scheduler.within_budget(array(*counts)), "within_budget", "i", len(counts)).tolist()
+    wanted = array(*counts)
+    seen = is_array(scheduler.within_budget(wanted), "within_budget", "i", len(counts)).tolist()
     assert seen == right, (
         f"a budget of {budget} for {counts}: should be {right}, seen {seen}. {cause(seen, budget, counts)}"
     )
+    stay({"counts": counts}, "within_budget", wanted)
     assert scheduler.budget_left == budget, (
         f"budget_left was {budget}, and is {scheduler.budget_left} after within_budget has shared out {sum(right)}: it "
         "should be as before. `take` lowers it when a row is made, so it would be lowered twice"
@@ -27,14 +29,21 @@ def shares_right(budget: int, counts: list[int]) -> None:
 
 
 def cause(seen: list[int], budget: int, counts: list[int]) -> str:
+    before = np.cumsum(counts) - counts
+    uncut = np.where(before < budget, counts, 0).tolist()
     own_part = np.minimum(counts, np.maximum(budget - np.cumsum(counts), 0)).tolist()
     whole = [count if end <= budget else 0 for count, end in zip(counts, np.cumsum(counts).tolist(), strict=True)]
     return likely(
         (seen == whole, "The last one served gets the part that is left"),
+        (seen == uncut, "The last one served gets what is left, not all that it wants"),
         (seen == own_part, "A cumsum includes the row's own part: what those before it want is less by that"),
         (min(seen) < 0, "What is left for a row behind the budget's end is 0, not less"),
         (any(a > b for a, b in zip(seen, counts, strict=True)), "No row gets more than it wants"),
-        (sum(seen) > budget, f"Together that is {sum(seen)}: what the rows before have got is not left any more"),
+        (
+            sum(seen) > budget,
+            f"Together that is {sum(seen)}: what the rows before have got is not left any more. (And what is left is "
+            "`budget_left`, not `token_budget`.)",
+        ),
     )
 
 

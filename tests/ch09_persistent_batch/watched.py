@@ -13,6 +13,7 @@ class Watched(ArrayScheduler):
     Attributes:
         served, taken: lists of seats, one for each call.
         rooms: the seats for which `make_room_for` was called.
+        under_way: of each `serve` that has not returned its seats, and how often room had been made when it came.
     """
 
     def __init__(self, *arguments: object) -> None:
@@ -20,11 +21,20 @@ class Watched(ArrayScheduler):
         self.served: list[list[int]] = []
         self.taken: list[list[int]] = []
         self.rooms: list[int] = []
+        self.under_way: list[tuple[list[int], int]] = []
 
     def serve(self, seats: Array) -> None:
         self.served.append(seats.tolist())
+        call = seats.tolist(), len(self.rooms)
+        if self.under_way[-1:] == [call]:
+            pytest.fail(
+                f"serve calls itself for the seats {call[0]} that it was called for, so it would never end: a single "
+                "row cannot be halved, and others have to go for it"
+            )
+        self.under_way.append(call)
         try:
             super().serve(seats)
+            self.under_way.pop()
         except IndexError:
             if self.within_budget(self.wanted(seats)).any():
                 raise
@@ -45,6 +55,12 @@ class Watched(ArrayScheduler):
         assert not gone, (
             f"take was called for the seats {seats.tolist()}, of which {gone} have no holder any more: their requests "
             "had to go for an earlier row of this step. Let `serve` have the second half: it asks for everything again"
+        )
+        needed, free = int(missing.sum()), self.blocks.num_free_blocks
+        assert needed <= free, (
+            f"take was called for rows that lack blocks: missing are {needed}, and free are {free}. Take rows where "
+            "there are blocks for all of them; the halves are asked again, each with `serve`, and a single row is taken "
+            "when make_room_for has returned True"
         )
         super().take(seats, starts, counts, missing)
 
