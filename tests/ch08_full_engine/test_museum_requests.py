@@ -152,6 +152,11 @@ def test_under_lack_of_memory_all_requests_get_their_tokens(num_blocks: int):
         wasted += request.num_computed_tokens
         left = preempt(scheduler, method, request)
         cause = cause or left
+        if request in scheduler.running:
+            pytest.fail(
+                f"preempt has returned, and request {request.request_id!r} is still in `running`. It is called "
+                "where a block is needed, and again until there is one: that would not end"
+            )
 
     scheduler.preempt = counted_preempt
     add_prompts(engine)

@@ -59,8 +59,8 @@ class Watched(ArrayScheduler):
         needed, free = int(missing.sum()), self.blocks.num_free_blocks
         assert needed <= free, (
             f"take was called for rows that lack blocks: missing are {needed}, and free are {free}. Take rows where "
-            "there are blocks for all of them; the halves are asked again, each with `serve`, and a single row is taken "
-            "when make_room_for has returned True"
+            "there are blocks for all of them; the halves are asked again, each with `serve`, and a single row is "
+            "taken when make_room_for has returned True"
         )
         super().take(seats, starts, counts, missing)
 
