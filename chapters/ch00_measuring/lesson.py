@@ -218,7 +218,7 @@ first_guess.compare(times[0] / statistics.median(times), "times")
 # call loads code, picks an algorithm, and asks the system for memory. Recorded on a GPU, with another operation:
 #
 # ![The time of ten calls of the same matrix product on a logarithmic scale: the first takes about 81 ms, each of the
-# others about 0.36 ms.](../../figures/ch00_first_calls.png)
+# others 0.36 to 0.43 ms.](../../figures/ch00_first_calls.png)
 #
 # </details>
 #
@@ -262,11 +262,11 @@ work_guess.compare(timings[-1].device_ms / timings[0].device_ms, "times")
 grown_guess.compare(timings[-1].host_ms / timings[0].host_ms, "times")
 
 # %% [markdown]
-# Eight times as wide is 8 × 8 × 8 = 512 times the multiplications. The times differ from that: a small product may
-# not keep the whole device busy, and a large one does not fit into its caches. The launch does not stay the same
-# either, but it stays short. The work becomes hundreds of times as long; the launch became one to eleven times as
-# long in the runs that we have seen, and is a small part of a millisecond in all of them. The same recorded on a GPU,
-# where each line of the picture is ten times the one below it:
+# Eight times as wide is 8 × 8 × 8 = 512 times the multiplications. The times differ from that: a small product may not
+# keep the whole device busy, and a large one does not fit into its caches. The launch does not stay the same either,
+# but it stays short: the work becomes hundreds of times as long, the launch some times as long, and it is a small part
+# of a millisecond in either case. The same recorded on a GPU, where each line of the picture is ten times the one below
+# it:
 #
 # ![The time of a matrix product and of its launch for four sizes, on a logarithmic scale: the work rises from 0.075 to
 # 21 ms, the launch from 0.020 to 0.071 ms.](../../figures/ch00_two_clocks.png)

@@ -125,7 +125,8 @@ padding_guess.compare(100 * (1 - int(mask.sum()) / mask.numel()), "%")
 # in all. `_forward` is given: read it first, it says what it takes and what it returns. `make hint EX=1.2`.
 #
 # The cell below generates for three prompts in one batch and asks the library's own `generate` for each prompt alone.
-# Equal means equal token for token. A wrong position or a forgotten mask changes the tokens of the padded rows.
+# Equal means equal token for token. A forgotten mask changes the tokens of the padded rows, and so do positions that do
+# not go on, in decode, where the prefill has left off.
 
 # %%
 texts = ["What is the capital of France?", "Why?", "Name three uses for old newspapers."]
@@ -282,10 +283,10 @@ print(f"floor with 32 rows of 8000 tokens {floor_ms(32, 8000):6.2f} ms")
 #     host      launch | wait ............ | append, mask, launch | wait ............ | append, ...
 #     device           | forward           |        idle          | forward           |   idle
 #
-# **Predict first.** The tiny model's forward takes a few milliseconds on a CPU. Between two forwards the host makes
-# about fifteen calls of torch on tensors of a few numbers: the mask grows, positions are computed, ids become a tensor.
-# Each takes some microseconds, and so does the Python around it. For which share of the time is the device idle? And
-# how much could be gained, at most, if the host's work were hidden? (Chapter 0: with idle share *s*, at most
+# **Predict first.** The tiny model's forward takes one to a few milliseconds on a CPU. Between two forwards the host
+# makes about fifteen calls of torch on tensors of a few numbers: the mask grows, positions are computed, ids become a
+# tensor. Each takes some microseconds, and so does the Python around it. For which share of the time is the device
+# idle? And how much could be gained, at most, if the host's work were hidden? (Chapter 0: with idle share *s*, at most
 # 1 / (1 − *s*) times.)
 
 # %%
@@ -375,16 +376,19 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
 #
 # ## 7. Find the bug
 #
-# A colleague's batched loop gives the right answer for the longest prompt of each batch, and nonsense that looks almost
-# right for all others. Alone, every prompt is answered correctly. The padding is on the left, and the mask is right.
-# What was forgotten?
+# A colleague's batched loop gives the right answer for the longest prompt of each batch. For all others the first token
+# is right, and what follows is nonsense. Alone, every prompt is answered correctly. The padding is on the left, and the
+# mask is right. What was forgotten?
 #
 # <details><summary>Answer</summary>
 #
-# The position ids. Without them a model counts columns. The longest prompt has no padding, so its columns *are* its
-# positions. All others are shifted by their padding: every token is told that it comes later in the text than it does.
-# Try it: let your `position_ids` return `torch.arange(attention_mask.shape[1]).expand_as(attention_mask)` and run
-# `make check CH=1`.
+# The position ids in decode: the newest token was given the number of its column. The longest prompt has no padding, so
+# its columns *are* its positions. All other rows count their tokens in the prefill and columns from then on, so their
+# new tokens seem to stand behind a gap as wide as their padding.
+#
+# (Counting columns in the prefill as well is also wrong, and yet this model would give the same tokens. It has *rotary*
+# positions, with which only distances matter, and within a row these would be right. A model with learned positions
+# would go wrong at once, so the check of 1.1 looks at the positions themselves.)
 #
 # </details>
 

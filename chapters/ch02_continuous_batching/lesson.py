@@ -19,15 +19,17 @@
 #
 # You build the engine that the rest of the course makes asynchronous. It consists of **parts**, such as a scheduler, a
 # request book and an executor, and each later chapter swaps a few of them. Section 8 shows all parts side by side.
-# Seventeen small files, in this order:
+# Nineteen small files, in this order:
 #
 # | file | what it knows | exercise |
 # |---|---|---|
 # | `request.py` | one prompt on its way | |
 # | `block_manager.py` | who owns which piece of the KV cache | 2.1 |
 # | `scheduler.py` | which tokens run in the next step | 2.2, 2.3 |
+# | `random_numbers.py` | a random number from a seed and a place | |
 # | `batch.py` | the step as tensors, nothing padded: the packer | 2.4 |
 # | `sampler.py` | from scores to one token a row | |
+# | `compute.py` | what a step computes: the forward, then the sampler | |
 # | `config.py` | the limits of the engine | |
 # | `entrance.py` | what a caller hands over: converted, checked, copied | |
 # | `texts.py` | the text of each request's output | |
@@ -528,11 +530,11 @@ print("among others  ", among)
 # |---|---|---|
 # | engine | calls prepare, launch and commit, in the right order | chapters 5 and 8 |
 # | entrance | checks and copies what a caller hands over, before any other part sees it | |
-# | request book | follows a request to its last output; the only part that ends one | chapter 8 |
-# | scheduler, block manager | choose the rows of a step; hand out blocks | chapters 5, 7 and 8 |
-# | packer | turns the rows into input tensors | chapter 7 |
+# | request book | follows a request to its last output; the only part that ends one | chapters 8 and 9 |
+# | scheduler, block manager | choose the rows of a step; hand out blocks | chapters 5, 7, 8 and 9 |
+# | packer | turns the rows into input tensors | chapters 7 and 9 |
 # | executor | puts a batch on the device (`launch`), gets its ids (`wait`) | chapters 3 and 4 |
-# | observers | are told what happens and change nothing: the timeline, later metrics | chapters 3 and 8 |
+# | observers | are told what happens and change nothing: the timeline, later metrics | chapters 3, 8 and 9 |
 #
 # Of a request, each of the three changes other fields, and launch changes none. From chapter 5 on they belong to
 # *different* steps at the same time, and this map says where they can meet:
@@ -542,7 +544,7 @@ print("among others  ", among)
 # | `status` | waiting → running when admitted, running → waiting when preempted | | running → finished |
 # | `block_table` | grows; emptied when preempted | | emptied when finished |
 # | `num_computed_tokens` | goes up by the row's tokens; 0 when preempted | | |
-# | `pending_samples` | + 1 for a row that samples; 0 when preempted | | − 1 |
+# | `pending_samples` | + 1 for a row that samples; 0 when preempted | | − 1; 0 when it ends |
 # | `output_ids` | | | + 1 token |
 # | `epoch` | + 1 when preempted | | + 1 when finished |
 # | keys and values on the device | | written | |
@@ -589,9 +591,9 @@ print(inspect.getsource(build), end="")
 # is ever in flight when that happens, unless you do it by hand, as the tests do. It is there now so that no later
 # chapter has to change it.
 #
-# A request ends for one of three reasons, looked at in this order: the model's end-of-sequence token (EOS), a **stop
-# string** that appears in its text, or `max_tokens`. A stop string may lie across several tokens, so the whole text so
-# far is searched, not the newest token.
+# With a token, a request ends for one of three reasons, looked at in this order: the model's end-of-sequence token
+# (EOS), a **stop string** that appears in its text, or `max_tokens`. A stop string may lie across several tokens, so
+# the whole text so far is searched, not the newest token.
 #
 # ### Exercise 2.5: commit a step: append, drop, finish (20 minutes)
 #
@@ -872,7 +874,7 @@ for row in equal:
 # ## 14. What this step cost
 #
 # - **Host work.** Scheduling and packing at every step, in Python, growing with the rows. It is small beside a
-#   forward of tens of milliseconds. The finished engine's steps take about ten or less, and it must not wait for
+#   forward of tens of milliseconds. The finished engine's steps take six to twelve, and it must not wait for
 #   this.
 # - **Recomputation.** A preempted request computes all its tokens again. A larger cache makes that rare.
 # - **A slower attention.** Gathering blocks costs more than reading one long piece of memory. On a GPU that is what a

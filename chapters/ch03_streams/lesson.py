@@ -277,10 +277,10 @@ for recording in (each for each in recorded("ch03_copies") if each["rows"][0]["c
     times_slower.compare(ms["pageable"] / ms["pinned"])
 
 # %% [markdown]
-# A table of the simulated GPU shows nothing but the two declared prices, which are the same for both kinds of memory (a
-# call that waits costs 0.001 ms more). It knows who waits; it does not know how fast a copy is. The H100 does: small
-# copies take about as long from either kind, since the call itself costs more than the bytes, and the larger the copy,
-# the more pinned memory gains.
+# A table of the simulated GPU shows nothing but declared prices: the two, and 0.005 ms for the launch. They are the
+# same for both kinds of memory (a call that waits costs 0.001 ms more). It knows who waits; it does not know how fast a
+# copy is. The H100 does: 4 KB take about as long from either kind, since the call itself costs more than the bytes;
+# from 4 MB on, pinned memory is four to eight times as fast.
 #
 # So an engine that never waits needs all of this: inputs and outputs in pinned memory, `non_blocking=True`, and none of
 # `.item()`, `.cpu()`, boolean indices.
@@ -461,7 +461,7 @@ plot_timeline(streams.recording, title="Three streams, nothing orders them", ste
 # </details>
 #
 # The same engine, recorded with an 8B shape (random weights) and 32 requests; the title names the device. The host is
-# through with all its batches while the device is at the fourth. (On a GPU the first launch of a graph takes the
+# through with all its batches while the device is still at the third. (On a GPU the first launch of a graph takes the
 # host longer than all later ones, so there the first copy out comes a little later.)
 #
 # ![Three streams, nothing orders them](../../figures/ch03_steps.png)
@@ -716,5 +716,5 @@ list_guesses()
 #   and `device_inputs` hold views, and a single copy. (Views of another dtype must begin at a multiple of its size.
 #   Chapter 8 does it in `packed_buffers.py`.)
 # - From which size on does a pinned copy reach half of its best speed? Find it with `copy_speeds` by trying sizes
-#   between 256 KB and 4 MB (`figures/ch03/copies.py`, `SIZES`). On the simulated GPU you can work it out from its two
+#   between 256 KB and 4 MB (`figures/ch03/copies.py`, `SIZES`). On the simulated GPU you can work it out from its
 #   prices first: how near do you come?

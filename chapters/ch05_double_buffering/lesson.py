@@ -76,15 +76,15 @@ print("this notebook runs on:", accelerator.get_device_name())
 # own pinned tensors, device tensors and events. The host writes into one while the device works from the other. That is
 # called double buffering.
 #
-# **The next token is not there yet.** A request that is in batch N needs, as its input for batch N + 1, the token that
-# batch N is about to compute. It cannot be in both. But *another* request can. So the requests form two groups: while
-# the device computes a batch of one group, the host prepares a batch of the other.
+# **The next token is not there yet.** A request that decodes in batch N needs, as its input for batch N + 1, the token
+# that batch N is about to compute. It cannot be in both. But *another* request can. So the requests form two groups:
+# while the device computes a batch of one group, the host prepares a batch of the other.
 #
 # ### Exercise 5.1: half of the requests (5 minutes)
 #
-# In `my/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the
-# requests that could run go into one batch. Chapter 2's scheduler passes over those in flight anyway (they have no
-# token to compute), so two groups that take turns form by themselves. In a terminal at the repository's root:
+# In `my/ch05_double_buffering/half_batches.py`, fill `HalfBatchScheduler.rows_limit`: at most half of the requests that
+# could run, rounded up, go into one batch. Chapter 2's scheduler passes over those in flight anyway (they have no token
+# to compute), so two groups that take turns form by themselves. In a terminal at the repository's root:
 #
 #     make check CH=5
 #     make hint EX=5.1
@@ -304,8 +304,9 @@ draw(seen)
 # %% [markdown]
 # Four are left, so the limit is two. Request 3 is alone in batch 6, since the other three are in flight. Of these
 # three, two go into batch 7, and request 6 sits out. It joins request 3 in batch 8: it has changed groups, at the price
-# of one batch's delay. (If requests were waiting, one of them would take the free row of batch 6.) And when a single
-# request is left, there is no other group to overlap with, so each of its steps has a gap.
+# of one batch's delay. (If requests were waiting, they would be counted, too, and up to three of them would join
+# request 3 in batch 6.) And when a single request is left, there is no other group to overlap with, so each of its
+# steps has a gap.
 #
 # ## 3. The price
 #
@@ -537,7 +538,8 @@ if is_simulated():
 # Look at the last column of the table. More batches in flight make steps shorter, but never the time to a request's
 # next token: it is in only one of the groups. The first machine's copies are too long for two sets of IO buffers, and
 # the picture shows the gaps. A GPU copies a few kilobytes in microseconds, so this course stays with two. On the last
-# machine the host's part is the longest, and no number of batches in flight can help. Chapter 9 is about that.
+# machine the host's part is the longest. No number of batches in flight makes a step shorter than that, and the device
+# is idle for a third of the time. Chapter 9 is about that.
 #
 # ## 7. What this step cost, and what comes next
 #
@@ -560,15 +562,16 @@ if is_simulated():
 #
 # </details>
 #
-# <details><summary>A single request is served, and nothing else. How many batches are in flight at most, and how long
-# is the device idle, compared with chapter 4's engine?</summary>
+# <details><summary>A single request with a short prompt is served, and nothing else. How many batches are in flight at
+# most, and how long is the device idle, compared with chapter 4's engine?</summary>
 #
 # One: while it is in flight, there is nothing else to prepare. Each step after a launch prepares nothing and commits,
 # so the device waits for commit, prepare and launch, as in chapter 4.
 #
 # </details>
 #
-# <details><summary><code>advance</code> returns an empty list in two situations. In which?</summary>
+# <details><summary><code>advance</code> commits nothing, and returns an empty list, in two situations. In
+# which?</summary>
 #
 # In the first step after a pause, which launches a batch and has nothing to commit yet; and when nothing is in flight
 # and nothing can run.

@@ -200,7 +200,8 @@ many_rows.compare(ratios[0])
 #
 # A graph takes away the launches. Is the forward now as quick as it can be? There is a **floor**: the weights and the
 # keys and values of all rows must be read once, and that takes their bytes over the bandwidth of the memory. An 8B
-# model in 16 bits has 16 GB of weights; at some 3 TB/s that is more than 5 ms, without any keys and values.
+# model in 16 bits has 16 GB of weights. 15 of them are read in a step (of the table of embeddings only a few rows), and
+# at some 3 TB/s that is 5 ms, without any keys and values.
 #
 # ![Time of a decode step by context, for several forms of the forward, and the floor under all of
 # them](../../figures/roofline_step.png)
@@ -230,8 +231,10 @@ for recording in recorded("roofline_step"):
 # activations, and products of few rows that do not reach the full bandwidth. Two optional steps after loading help.
 # *Merging* puts q, k and v into one product, and gate and up (`toolkit/models/merge.py`): by itself it brings little.
 # *Compiling* fuses the small kernels (`toolkit/models/compiled.py`): it brings the most, and costs some seconds at the
-# first capture. The model's code stays the library's in all forms. Chapter 8's benchmark uses both. They change how
-# long a forward takes, and nothing of what this course is about; the floor remains.
+# first capture. Where both are done, on a GPU such as an H100, steps of up to 64 tokens run in kernels that are written
+# by hand (`toolkit/models/fused.py`), and the last row of the table has them, too: with the two steps alone it would be
+# 6.6 ms at 128 tokens. In all other forms the model's code stays the library's. Chapter 8's benchmark uses both steps.
+# They change how long a forward takes, and nothing of what this course is about; the floor remains.
 #
 # (The dotted line hardly depends on what there is to read. It is the host again, slower on one occasion and quicker on
 # another.)
@@ -397,7 +400,7 @@ plot_timeline(graphs.recording, title="Two batches in flight, each forward one g
 #
 # (Even within the bars of the first picture's forwards the device waits, between any two kernels; a bar goes from the
 # first kernel to the last. On a real GPU that hides most of the waiting: with the tiny model the idle share can be
-# *lower* one by one, while a step takes ten times as long. As a graph its forward is shorter than the host's other
+# *lower* one by one, while a step takes several times as long. As a graph its forward is shorter than the host's other
 # work, so gaps are left.)
 #
 # </details>
@@ -649,10 +652,11 @@ for name, remedy in remedies.items():
 # (`AsyncOutput` in `v1/worker/gpu/async_utils.py`) and SGLang for its batches (`record_batch_in_overlap` in
 # `managers/scheduler.py`).
 #
-# Where is that in our engine? In one place: `IOBuffers.record_streams` (chapter 3) names the three streams for tensors
-# that were allocated on the default stream. It matters when an engine is dropped with batches in flight. The steps need
-# nothing, since all that another stream reads is allocated once and kept. That is the fourth remedy, and the best one
-# where it is possible.
+# Where is that in our engine? In one place, where chapter 3's `StreamExecutor` is made: `IOBuffers.record_streams`
+# names the three streams for the buffers' tensors, and the next line names `compute` for the KV cache. All of them were
+# allocated on the default stream. It matters when an engine is dropped with batches in flight. The steps need nothing,
+# since all that another stream reads is allocated once and kept. That is the fourth remedy, and the best one where it
+# is possible.
 #
 # ### Exercise 6.5: lend a tensor to another stream (15 minutes)
 #
@@ -717,8 +721,8 @@ for recording in recorded("ch06_memory"):
             print(f"{recording['device']}, {what}: the engine is ready after {row['setup_s']:.1f} s")
 
 # %% [markdown]
-# - **Memory** that is reserved as long as the engine lives: with one pool about that of the largest graph, and for each
-#   graph the list itself.
+# - **Memory** that is reserved as long as the engine lives: with one pool less than half of what separate ones take,
+#   and for each graph the list itself.
 # - **Fixed shapes.** Padding rows are computed. The block table keeps its full width, so an attention that reads all of
 #   it, as the plain one does, works as hard for a short context as for the longest. (That is why `make run` leaves this
 #   engine out: on the simulated GPU it would take most of the time. The Triton kernels, on a GPU, read only as far as

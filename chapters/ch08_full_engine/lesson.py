@@ -856,9 +856,9 @@ for path in recordings:
 # architectures, quantised weights, adapters, speculative decoding, structured output, images, several GPUs and
 # machines. Its server was not measured, only `LLM.generate`, in one process, and with 256 and 512 rows also in two. The
 # weights were random, all lengths equal, and kernels, graphs and compiling were left to its own defaults. With the 1B
-# shape it is bound by its host: a kernel runs for about a third of the time at 32 rows, and for a quarter at 256. There
-# the bars say how much a host costs, and little about kernels. With the 8B shape both keep the device busy, and what
-# differs is the forward.
+# shape it is bound by its host: a kernel runs for 37 % of the time at 32 rows, and for 26 % at 256. There the bars say
+# how much a host costs, and little about kernels. With the 8B shape both keep the device busy, and what differs is the
+# forward.
 #
 # One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to
 # time, and with these libraries loaded that takes 0.1 s or more: a dozen steps in which nothing is launched. `Server`
@@ -873,10 +873,10 @@ for picture in recorded_figures("host_cost", "host_cost"):
     display(picture)
 
 # %% [markdown]
-# (The lines that hardly rise are chapter 9's engine.) With the context, because a row of 1,024 tokens has 64 blocks,
-# and `Packer.inputs` (chapter 2) writes all block tables again in every step, though hardly anything in them has
-# changed. Engines for long contexts keep the tables from step to step and append what is new; in vLLM (commit 01edfd0)
-# it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
+# (The lines that hardly rise are chapter 9's engine.) With the context mostly because a row of 1,024 tokens has 64
+# blocks, and `Packer.inputs` (chapter 2) writes all block tables again in every step, though hardly anything in them
+# has changed. Engines for long contexts keep the tables from step to step and append what is new; in vLLM (commit
+# 01edfd0) it is `BlockTable.append_row` in `vllm/v1/worker/block_table.py`.
 #
 # Not all host work is Python's. A step's inputs are copied into pinned memory, and torch spreads a copy of that size
 # over all cores, then waits for the slowest. Alone on the machine that costs nothing. Beside a process that keeps the
@@ -912,8 +912,8 @@ for path in recordings:
 # %% [markdown]
 # (Two calls of the benchmark, compiled, the asynchronous one with an earlier state of the code. Model and GPU are not
 # those of the publication, so compare the ratios. The synchronous call lost more to its host than the one above with
-# 1,024 tokens: block tables are longer, and the host was a slower one. In the asynchronous order all that is hidden, as
-# long as the forward is longer.)
+# 1,024 tokens, for one thing because block tables are longer. In the asynchronous order all that is hidden, as long as
+# the forward is longer.)
 #
 # ## 12. The whole engine in one file
 #

@@ -14,10 +14,10 @@
 # # Chapter 9: When the host is the bottleneck
 #
 # Asynchrony hides the host's work behind the device's, as long as there is less of it. Chapter 8's engine goes over its
-# requests in Python several times a step, so its work grows with every row; the device's hardly does. At some number of
-# rows the lines cross, and from there on the GPU waits again, in spite of all that was built to prevent it. In this
-# chapter the batch *persists*: what the engine knows of its requests is kept in arrays, a step edits them, and Python
-# looks at a request when it comes, when it ends, and when its text is wanted.
+# requests in Python several times a step, so its work grows with every row; the device's grows much less. At some
+# number of rows the lines cross, and from there on the GPU waits again, in spite of all that was built to prevent it.
+# In this chapter the batch *persists*: what the engine knows of its requests is kept in arrays, a step edits them, and
+# Python looks at a request when it comes, when it ends, and when its text is wanted.
 #
 # - `seats.py`: the running requests as columns (exercise 9.1); `rows.py`: the rows of a step
 # - `array_scheduler.py`: budget and blocks for all at once (9.2 to 9.4); `array_blocks.py`, `prefix_array_blocks.py`
@@ -147,7 +147,9 @@ for recording in recorded("ch09_crossing"):
 # Up to 128 rows, more requests bring chapter 8's engine many more tokens. From there on, four times as many bring 1.4
 # times the tokens at most, and with the small model 512 bring fewer than 256. (The last column compares with the same
 # engine's tokens at 128 rows.) The smaller the model, the earlier it happens: with the small one the host is the slower
-# of the two at 32 rows already. (Each pair of engines has given the same tokens.)
+# of the two at 32 rows already. (Each pair of engines has given the same tokens. The host's time is measured in a run
+# of its own, and with the 1B shape, 256 rows and chapter 8 that run was disturbed: 4.83 ms of host work do not fit into
+# the recorded step of 3.30.)
 #
 # Where does the time go? The host's clock again, now for each part of a step. This is another recording, of another
 # load, so its times differ from those above: the 135M shape with 256 tokens of context in each row and shared prefixes
@@ -329,7 +331,8 @@ show_parts("chapter 9", "schedule")
 #
 # The packer's turn. Its output, the input tensors, stays where it is: one piece of ordinary memory, laid out like the
 # IO buffers. A step writes the columns that move on. In steady decode these are tokens, positions, slots, lengths and
-# the carry index; padding and sampling parameters are still right, and of the block tables only those that have grown.
+# the carry index (and where a row is sampled, its random number); padding is still right, and of the block tables only
+# those that have grown.
 #
 # How does the packer know that nothing else has changed? It compares *one* thing: whether the array of seats is the
 # very same object as in the last step (`rows.seats is self.last`). `Seats.order` makes a new one only when a request
@@ -742,12 +745,12 @@ for row in (each for each in drawn_from("ch09_crossing")["rows"] if each["rows"]
     )
 
 # %% [markdown]
-# Straight lines are a simple model of a machine. With the 1B shape they will do: chapter 8's cross about where the idle
-# shares in section 1's table begin to rise, and for 512 rows the forecast is off by a sixth at most. With the small
-# model it is far off, because neither line is straight. Up to 32 rows its forward has kernels of its own, for few
-# tokens (`toolkit/models/few_tokens.py`), so the line through 32 and 128 rows is too steep, and chapter 9's step takes
-# half of what it says. And chapter 8's host takes twice what its line says for 512 rows, and with it the step. A
-# forecast that is off says where to look.
+# Straight lines are a simple model of a machine. With the 1B shape they will do for a rough answer: chapter 8's cross
+# between 128 and 256 rows, where the idle share rises from 5 to 34 %, and for 512 rows the forecast is off by a sixth
+# at most. With the small model it is far off, because neither line is straight. Steps of up to 64 tokens have kernels
+# of their own (`FEW_TOKENS` in `toolkit/models/fused.py`), so the device's line through 32 and 128 rows is too steep,
+# and chapter 9's step takes half of what it says. (The same holds for the 1B shape, where it matters less.) And chapter
+# 8's host takes twice what its line says for 512 rows, and with it the step. A forecast that is off says where to look.
 #
 # ## 10. What it costs
 #
@@ -758,7 +761,8 @@ for row in (each for each in drawn_from("ch09_crossing")["rows"] if each["rows"]
 #   512 rows of 131,072 tokens are 268 MB of host memory; with `max_length=8192` it is 17 MB. And a launch copies the
 #   block tables as a whole: 512 rows of 8,192 blocks are 17 MB a step, which would be felt. For such a load the tables
 #   have to live on the device, and only edits travel.
-# - **Few rows.** Up to 8 rows a step takes the host longer than in chapter 8; asynchrony hides it.
+# - **Few rows.** With up to 8 rows of short contexts a step takes the host longer than in chapter 8; asynchrony hides
+#   it.
 # - **Latency.** Text at the end is late by definition. Everything else comes in the same step as before.
 # - **Text.** It is the one loop over all requests that is left, and section 1's measurements were made without it. With
 #   `stream_text=True`, the default, the engine pays for it in every step. Section 1's steps once more, with what text

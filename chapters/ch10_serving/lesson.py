@@ -489,7 +489,8 @@ with serving(places=24) as (service, port), ThreadPoolExecutor(60) as pool:
 #
 # A chunk for each token would be too many. Each is a text to decode, JSON to write and a call to a socket, and the
 # event loop holds Python's lock for all of that. So all streams together share a number of chunks per second, and each
-# gets the tokens of some steps in one chunk. A single stream still gets every token as it comes.
+# gets the tokens of some steps in one chunk. A single stream still gets every token as it comes, as long as a step
+# takes a millisecond or more.
 #
 # Slow readers are served in the same way. While a client does not read, its tokens gather, and the next chunk has all
 # of them. The server waits for the client's connection; the engine does not wait at all.
@@ -592,7 +593,7 @@ for picture in recorded_figures("ch10", "ch10_http"):
     display(picture)
 
 # %% [markdown]
-# (On a CPU whose cores other programs use as well, a few per cent either way are noise.)
+# (On a CPU whose cores other programs use as well, ten or twenty per cent either way are noise.)
 #
 # Whole answers are cheap: the event loop hears of a request's first output and of its last. Streams give it more to do,
 # and not because of the wake-ups. Each chunk is a text to decode, an object, JSON, a write to a socket; and for as long
@@ -703,9 +704,10 @@ for picture in recorded_figures("several_gpus", "several_gpus"):
 # is lost is lost around it. The time is that from the first engine's start to the last one's end, and with the 1B shape
 # it is one and a half seconds; so it counts if one of the two needs a tenth of a second longer to begin.
 #
-# This takes an engine that hardly needs the host. With one thread for each process, that is: torch would otherwise
-# spread a copy of some ten thousand numbers over all cores, and wait for the slowest of them, which the neighbour has
-# (chapter 8, section 11, shows what that costs). `OMP_NUM_THREADS` is 1 in all of this chapter's replicas.
+# This takes an engine that hardly needs the host, and one thread for each process: torch spreads larger work on the CPU
+# over all cores, and waits for the slowest of them, which the neighbour has. (The engine's inputs are written with one
+# thread in any case; chapter 8, section 11, shows what it costs otherwise.) `OMP_NUM_THREADS` is 1 in all of this
+# chapter's replicas.
 #
 # Nothing stood in front of these two engines, since Ray was not installed on that machine. What its way costs is in the
 # table above it, for each call.
@@ -922,10 +924,11 @@ for picture in recorded_figures("ch10", "ch10_offline"):
     display(picture)
 
 # %% [markdown]
-# With two, the rows of the second fill the gaps of the first. With three there is always a whole slice that waits. On a
-# GPU a step costs nearly the same with 4 rows as with 16 (chapter 1), so what matters is the number of steps.
-# `offline.py` has three calls at a time in each engine; chapter 9's engine needed no change for it, since it takes
-# requests at any time.
+# With two, the rows of the second fill the gaps of the first. With three there is nearly always another slice that
+# waits. On a GPU a step costs nearly the same with 4 rows as with 16 (chapter 1), so what matters is the number of
+# steps. `offline.py` has three calls at a time in each engine; chapter 9's engine needed no change for it, since it
+# takes requests at any time. (On the H100 a few answers are other ones with two or three calls at a time: which rows
+# share a batch can change the last bits of the logits, and now and then another one is the largest.)
 #
 # A run of hours is cut short now and then. Afterwards the file must hold rows 1 to k, all complete, for some k, and the
 # next run goes on with k + 1. Two things break that: a line that is torn, and a write that is short.
@@ -1074,6 +1077,7 @@ def peers():
     """Recorded throughput of this course's engine, asynchronous and compiled: (device, rows of the recording)."""
     for recording in recorded("peers"):
         ours = [row for row in recording["rows"] if (row["engine"], row["mode"]) == ("ours", "async")]
+        ours = [row for row in ours if row["model"] in ("1b", "8b")]
         rows = [row for row in ours if row["compiled"] and row["workload"] == "equal" and not row["beside_vllm"]]
         rows += [row for row in ours if row["beside_vllm"] and row["batch"] not in {one["batch"] for one in rows}]
         yield recording["device"], rows

@@ -18,7 +18,10 @@ from toolkit.files import write_whole
 
 @dataclass(frozen=True)
 class Recipe:
-    """How rows are answered: greedily, so it does not matter which engine answers a row, and beside which others."""
+    """How rows are answered: greedily, so it does not matter which engine answers a row.
+
+    Beside which others does not matter either, up to the last bits of the logits, which may depend on the batch.
+    """
 
     model: str
     max_tokens: int

@@ -7,8 +7,8 @@ and the plan that comes with the model (toolkit/models/share.py). Every rank is 
 the rows of the q, k, v, gate and up weights that make *its* attention heads and columns, and computes these by itself.
 Of o and down it has the columns that read them, so what comes out is one part of a sum. All ranks' parts are added up,
 and all ranks get the sum: an all-reduce, twice a layer. The engine's part is to count a rank's own heads when it makes
-the KV cache (toolkit/paged_cache.py), since config.json has those of the whole model. So N GPUs have room for N times
-as many tokens.
+the KV cache (toolkit/paged_cache.py), since config.json has those of the whole model. So N GPUs have room for more
+than N times as many tokens, since each has a share of the weights only.
 
 **Every rank runs an engine, and all ranks must form the same batch at every step.** An all-reduce has no name: the
 first of one rank meets the first of the others, the second the second. If one rank's batch has a row more, numbers of
