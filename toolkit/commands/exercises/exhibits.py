@@ -27,7 +27,7 @@ def without_report(lines: list[str], exercise: Exercise) -> list[str]:
             told = [*lines[:number], line.partition(REPORT)[0].rstrip()]
             return [
                 *(re.sub(r"[;,] the first one:$", "", text) for text in told if text),
-                "The simulated GPU reported a race. Where do you think the bug is? Write it down, in a sentence:",
+                "The simulated GPU reported a race. Where do you think it comes from? Write it down, in a sentence:",
                 f'  make hint EX={exercise.id} GUESS="..."',
                 "Then make check shows the report.",
             ]
