@@ -1,7 +1,7 @@
 """Exercise 8.3: text as it comes, and never more than is certain."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ch08_full_engine import TextStream, held_back
@@ -169,10 +169,11 @@ def test_any_tokens_even_if_they_are_no_text(ids: list[int]):
 
 @settings(max_examples=200, deadline=None)
 @given(text=ANY_TEXT, data=st.data())
+@example(text="<|im_start|>", data=None)  # hypothesis tries what it finds in the code, too
 def test_a_stop_string_of_any_characters(text: str, data: st.DataObject):
     """Whatever part of the text is the stop string, the text ends before its first occurrence."""
-    if not text:
-        return
+    if not text or any(name in text for name in BYTES.get_added_vocab()):
+        return  # the name of a special token is that token, and no text
     start = data.draw(st.integers(0, len(text) - 1))
     stop = text[start : data.draw(st.integers(start + 1, len(text)))]
     if "\ufffd" in stop:
