@@ -277,7 +277,7 @@ for recording in (each for each in recorded("ch03_copies") if each["rows"][0]["c
     times_slower.compare(ms["pageable"] / ms["pinned"])
 
 # %% [markdown]
-# A table of the simulated GPU shows nothing but declared prices: the two, and 0.005 ms for the launch. They are the
+# A table of the simulated GPU shows nothing but declared prices: these two, and 0.005 ms for the launch. They are the
 # same for both kinds of memory (a call that waits costs 0.001 ms more). It knows who waits; it does not know how fast a
 # copy is. The H100 does: 4 KB take about as long from either kind, since the call itself costs more than the bytes;
 # from 4 MB on, pinned memory is four to eight times as fast.

@@ -54,21 +54,40 @@ def thousands(value: float) -> str:
     return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
 
 
-def times(rows: list[Row], peer: str) -> str:
-    """How our compiled asynchronous engine compares with a peer's asynchronous one, in the last case that has both.
+def compared(rows: list[Row], peer: str) -> list[tuple[Row, float]]:
+    """How many times as many tokens per second as a peer's asynchronous engine our compiled one makes.
 
     Returns:
-        such as "2.2 times transformers' tokens per second (8b, 1,024 new tokens)"; "" where no case has both.
+        for each case that has both, in the order of the bars: a row of it, and the ratio.
     """
-    found = ""
+    found = {}
     for row in sorted(rows, key=lambda r: (r["model"] != "8b", r["new_tokens"], r["batch"])):
         same = [other for other in rows if (case(other), other["batch"]) == (case(row), row["batch"])]
         ours = [other["tokens_per_s"] for other in same if who(other) == ("ours", "async", True)]
         theirs = [other["tokens_per_s"] for other in same if who(other)[:2] == (peer, "async")]
         if ours and theirs:
-            load = f"{row['model']}, {row['batch']} rows, {row['new_tokens']:,} new tokens"
-            found = f"{max(ours) / max(theirs):.1f} times {POSSESSIVE[peer]} tokens per second ({load})"
-    return found
+            found[case(row), row["batch"]] = row, max(ours) / max(theirs)
+    return list(found.values())
+
+
+def times(rows: list[Row], peer: str) -> str:
+    """The comparison with a peer in the last case that has both.
+
+    Returns:
+        such as "2.2 times transformers' tokens per second (8b, 32 rows, 1,024 new tokens)"; "" where no case has both.
+    """
+    found = compared(rows, peer)
+    if not found:
+        return ""
+    row, ratio = found[-1]
+    load = f"{row['model']}, {row['batch']} rows, {row['new_tokens']:,} new tokens"
+    return f"{ratio:.1f} times {POSSESSIVE[peer]} tokens per second ({load})"
+
+
+def times_from_to(rows: list[Row], peer: str) -> str:
+    """The comparison with a peer over all cases that have both, such as "1.2 to 2.5 times vLLM's tokens per second"."""
+    ratios = [ratio for _, ratio in compared(rows, peer)]
+    return f"{min(ratios):.1f} to {max(ratios):.1f} times {POSSESSIVE[peer]} tokens per second" if ratios else ""
 
 
 def where(recording: Recorded, rows: list[Row]) -> str:

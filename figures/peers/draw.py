@@ -13,6 +13,7 @@ from figures.peers.bars import (
     named,
     thousands,
     times,
+    times_from_to,
     usual_rows,
     where,
     who,
@@ -41,8 +42,9 @@ def throughput(recording: Recorded) -> Figure:
 def throughput_by_rows(recording: Recorded) -> Figure:
     """Tokens per second with more and more requests in the batch."""
     rows = [row for row in equal_rows(recording, beside_vllm=True) if row["new_tokens"] == SHORT]
-    message = times(rows, "vllm")
-    title = f"With many rows: {message}" if message else f"Tokens per second by rows, {SHORT} new tokens each"
+    message = times_from_to(rows, "vllm")
+    title = f"Asynchronous and compiled: {message}" if message else "Tokens per second by rows"
+    title += f" ({SHORT} new tokens each)"
     picture, axes = new_chart(title, where(recording, rows), width=11, height=4.8)
     grouped(axes, rows, "tokens_per_s", thousands, by_rows)
     axes.set_ylabel("tokens per second")

@@ -5,10 +5,8 @@ import pytest
 from tests.ch08_full_engine.loads import Load, run_loads
 from tests.simulated import needs_simulator
 
-KINDS = ("length", "eos", "stop", "cancelled", "error", "preempted", "shared")
-
-
 pytestmark = needs_simulator
+KINDS = ("length", "eos", "stop", "cancelled", "error", "preempted", "shared")
 
 
 def test_a_few_loads():

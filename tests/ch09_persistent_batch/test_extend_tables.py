@@ -78,11 +78,6 @@ def places(restarted: bool, behind: bool, counted: bool = False) -> list[tuple[i
     return sorted(found)
 
 
-def wrapped(seen: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """With the places that a table has only from behind as the negative numbers that they were written with."""
-    return [(seat, place - 16 if place > 8 else place) for seat, place in seen]
-
-
 @pytest.mark.exercise("9.3")
 def test_new_blocks_go_behind_those_that_a_seat_has():
     """Behind the blocks that a seat has, as many as it is short of; nothing else in the tables changes."""
@@ -118,7 +113,7 @@ def test_new_blocks_go_behind_those_that_a_seat_has():
                 "Each seat got one block; seat 3 is to get 2, and seat 5 is to get 3",
             ),
             (
-                any(place < 0 for _, place in wrapped(seen)),
+                any(place > max(MORE.values()) + len(OWNED[3]) for _, place in seen),
                 "A place before the table's beginning is counted from its end: from the running number of a block take "
                 "that of its seat's *first* new one",
             ),

@@ -94,12 +94,7 @@ def test_it_comes_back_when_it_was_told_to(live):
             async with openai.AsyncOpenAI(
                 base_url=f"http://127.0.0.1:{live.port}/v1", api_key="none", max_retries=8
             ) as client:
-                greedy = {
-                    "model": "tiny",
-                    "prompt": "Hello",
-                    "max_tokens": 2,
-                    "temperature": 0,
-                }
+                greedy = {"model": "tiny", "prompt": "Hello", "max_tokens": 2, "temperature": 0}
                 asking = asyncio.ensure_future(client.completions.create(**greedy))
                 while not refused._value.get():
                     await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ import pytest
 from figures.ch09 import record as ch09
 from tests.figures.recorded import assert_recorded_and_drawn
 from tests.simulated import needs_simulator
+from toolkit.course import ROOT
 from toolkit.recordings import DATA, read_recording
 
 
@@ -33,3 +34,17 @@ def test_what_the_lesson_says_of_the_recordings():
             assert all(row["host_ms"] < row["device_ms"] and row["idle_share"] < 0.02 for row in now), path
             speeds = [row["tokens_per_s"] for row in now]
             assert speeds == sorted(speeds), f"{path}: more rows, more tokens"
+
+
+def test_the_lesson_names_what_was_disturbed():
+    """A step is never shorter than its host's work. Where that was measured in a slow moment, the lesson says so."""
+    lesson = " ".join(
+        (ROOT / "chapters" / "ch09_persistent_batch" / "lesson.py").read_text(encoding="utf-8").split("\n# ")
+    )
+    paths = sorted(DATA.glob("*/ch09_crossing.json"))
+    rows = [row for path in paths for row in read_recording(path)["rows"]]
+    disturbed = [row for row in rows if row["host_ms"] > 1.05 * row["ms_per_step"]]
+    for row in disturbed:
+        said = f"{row['host_ms']:.2f} ms of host work do not fit into the recorded step of {row['ms_per_step']:.2f}"
+        assert said in lesson, f"recorded: {row}"
+    assert disturbed or "do not fit into the recorded step" not in lesson, "no row is disturbed any more"

@@ -17,6 +17,7 @@ COLUMNS = (
     "all run",
     "rounds",
 )
+WITH_VLLM = ", in a call with vLLM"
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
@@ -30,13 +31,14 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
     """What compared rows have in common; whether vLLM took part too, since only engines of one call are compared."""
-    return *(row[key] for key in ("model", "workload", "new_tokens", "batch", "requests")), row["beside_vllm"]
+    return row["model"], row["workload"], row["new_tokens"], row["batch"], row["requests"], row["beside_vllm"]
 
 
 def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
-    model, workload, new_tokens, batch, requests, _ = case
+    model, workload, new_tokens, batch, requests, beside_vllm = case
     length = f"up to {new_tokens:,}" if workload in ("ragged", "mixed") else f"{new_tokens:,}"
     title = f"{model}, {workload}: {requests} requests, {batch} in a batch, {length} new tokens each"
+    title += WITH_VLLM * beside_vllm
     floor = next((row["floor_ms_per_step"] for row in rows if row["floor_ms_per_step"]), None)
     if floor:
         title += f"; a step must read memory for {floor:.2f} ms"
@@ -64,7 +66,7 @@ def gains(rows: Iterable[dict[str, Any]]) -> str:
             if workload != "equal" or ours is None or not any((before, *peers)):
                 continue
             name = f"{model}, {batch} x {new_tokens:,} new tokens" + ", compiled" * compiled
-            name += ", in a call with vLLM" * beside_vllm
+            name += WITH_VLLM * beside_vllm
             gain, *quicker = (times(ours["tokens_per_s"], row, "tokens_per_s") for row in (before, *peers))
             ceiling, floor = times(1, before, "run_active"), times(ours["ms_per_step"], ours, "floor_ms_per_step")
             lines.append((name, gain, ceiling, *quicker, floor))
