@@ -252,8 +252,8 @@ print(f"floor with 32 rows of 8000 tokens {floor_ms(32, 8000):6.2f} ms")
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# ![The time of a decode forward for 1 to 32 rows. As one graph it rises from 8.2 to 9.3 ms, above a floor of 5.2 ms.
-# Launched one by one it takes 26 to 41 ms without any order.](../../figures/ch01_rows.png)
+# ![The time of a decode forward for 1 to 32 rows. As one graph it rises from 8.3 to 9.3 ms, above a floor of 5.2 ms.
+# Launched one by one it takes 29 to 33 ms, and 32 rows are the quickest.](../../figures/ch01_rows.png)
 #
 # Thirty-one further rows cost about a millisecond: the weights are read once for all of them. With long texts the KV
 # cache counts, and it is read for every row: 32 rows of 8,000 tokens have more bytes in the cache than the model has
@@ -362,7 +362,7 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
         print(f"{'ch06_forward':17} {row['forward']:23} {row['device_ms']:5.1f} ms")
 
 # %% [markdown]
-# Launched one by one it takes 27 to 49 ms, though the device has nearly the same work each time: a host is faster at
+# Launched one by one it takes 33 to 49 ms, though the device has nearly the same work each time: a host is faster at
 # one time and slower at another. As a graph it takes less than 10. When you compare two recordings of this loop,
 # differences of ten milliseconds say nothing about the device.
 #

@@ -757,7 +757,8 @@ sampled = completion(max_tokens=12, temperature=1.0, seed=5)
 for after in (math.inf, 1):
     seeds, answer = in_a_loop_of_its_own(through_an_ingress(sampled, after))
     print(f"sent to a replica with the seed: {seeds}; the answer: {json.loads(answer)['choices'][0]['text']!r}")
-seeds, answer = in_a_loop_of_its_own(through_an_ingress(sampled | {"seed": None, "stream": True}, 4))
+long_stream = sampled | {"seed": None, "stream": True, "max_tokens": 100}  # far from its end after two messages
+seeds, answer = in_a_loop_of_its_own(through_an_ingress(long_stream, 2))
 print(f"a stream, and no seed; sent with the seed: {seeds}; its last event:")
 print(answer.strip().splitlines()[-1])
 
@@ -1079,7 +1080,8 @@ def peers():
         ours = [row for row in recording["rows"] if (row["engine"], row["mode"]) == ("ours", "async")]
         ours = [row for row in ours if row["model"] in ("1b", "8b")]
         rows = [row for row in ours if row["compiled"] and row["workload"] == "equal" and not row["beside_vllm"]]
-        rows += [row for row in ours if row["beside_vllm"] and row["batch"] not in {one["batch"] for one in rows}]
+        alone = {(row["model"], row["batch"]) for row in rows}
+        rows += [row for row in ours if row["beside_vllm"] and (row["model"], row["batch"]) not in alone]
         yield recording["device"], rows
 
 
@@ -1125,21 +1127,22 @@ limits = {
     f"all load {weights_gb} GB at {GB_PER_S:.0f} GB/s in {PATIENT / 60:.0f} minutes": at_once,
     f"a failure every day, one in {GPU_HOURS_TO_A_FAILURE:,.0f} GPU hours": per_day,
 }
+print("at so many GPUs it gives way:")
 for what, count in sorted(limits.items(), key=lambda item: item[1]):
-    print(f"{count:6,} GPUs: {what}")
+    print(f"{count:10,}: {what}")
 print(f"a thousand GPUs: a failure every {GPU_HOURS_TO_A_FAILURE / 1000:.0f} hours\n")
 parts = dict(zip(("front", "router", "loading", "failures"), limits.values(), strict=True))
 first_guess.compare(min(parts, key=parts.get))
-first_count_guess.compare(min(parts.values()), "GPUs")
+first_count_guess.compare(min(parts.values()))
 
 # %% [markdown]
 # The costs are those of the engine alone; HTTP adds what section 7 shows. Read the list from the top. (The front's
 # figure is that of the CPU named in section 8, for answers of one token; longer ones and streams cost it more.)
 #
-# 1. **The front.** A core that reads, routes and relays each call is full with a few GPUs. It has no state, so there
-#    can be many of it: Serve starts a proxy on every machine (`proxy_location="EveryNode"`), and the
-#    ingress can have replicas itself. Beyond that, calls should not pass through Python twice: a load balancer in front
-#    of the replicas' own HTTP.
+# 1. **The front.** A core that reads, routes and relays each call is full with the first GPU, if that has many rows, or
+#    with a few. It has no state, so there can be many of it: Serve starts a proxy on every machine
+#    (`proxy_location="EveryNode"`), and the ingress can have replicas itself. Beyond that, calls should not pass
+#    through Python twice: a load balancer in front of the replicas' own HTTP.
 # 2. **The router.** Our affine router ranks all replicas for each call. A thousand of them need either a tree (first
 #    the group, then the replica), or a few candidates for each beginning, of which the least loaded is taken. And many
 #    routers know the load only from what they have sent themselves; with power of two choices that is good enough.

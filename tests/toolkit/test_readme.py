@@ -99,8 +99,8 @@ def test_the_comparison_is_that_of_the_recordings():
         large, small = seen["8b", *key], seen["1b", *key]
         line = (
             f"| {label} | {large['tokens_per_s']:.0f} | {large['ms_per_step']:.1f} "
-            f"| {large['gpu_active'] * 100:.1f} % | {large['kernel_active'] * 100:.1f} % "
-            f"| {small['tokens_per_s']:.0f} |"
+            f"| {small['tokens_per_s']:.0f} | {small['ms_per_step']:.1f} "
+            f"| {small['gpu_active'] * 100:.1f} % | {small['kernel_active'] * 100:.1f} % |"
         )
         assert line in README, f"recorded: {line}"
 
