@@ -1,6 +1,7 @@
 """Which tests are slow: those that tests/slow.txt names, by measurement. `make test` leaves them to `make test-long`.
 
-An exercise's check runs them, as does a bare pytest; what is marked `long`, a sweep, only `make test-long` runs.
+An exercise's check runs its own slow tests, and a bare pytest runs all; what is marked `long`, a sweep, only `make
+test-long` runs.
 
 To measure again, on a machine with nothing else to do, and write the list from what pytest has noted:
 

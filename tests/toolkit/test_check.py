@@ -221,3 +221,16 @@ def test_long_sweeps_are_no_part_of_a_check(toy, monkeypatch, capsys):
     tests = toy / "tests/ch91_second/test_counter.py"
     tests.write_text(tests.read_text() + "\n\n@pytest.mark.long\ndef test_sweep():\n    assert False\n")
     assert check("91", toy) == 0, capsys.readouterr().out
+
+
+def test_slow_tests_of_an_exercise_are_part_of_a_check_and_those_of_no_exercise_are_not(toy, monkeypatch, capsys):
+    """Slow tests of the chapter as a whole are left to `make test-long`; an exercise is judged by all of its own."""
+    monkeypatch.setenv("COURSE_CODE", "solutions")
+    tests = toy / "tests/ch91_second/test_counter.py"
+    text = tests.read_text()
+    slow = "\n\n@pytest.mark.slow\ndef test_slow():\n    assert False, 'slow'\n"
+    tests.write_text(text + slow)
+    assert check("91", toy) == 0, capsys.readouterr().out
+    tests.write_text(text + slow.replace("@pytest", "@pytest.mark.exercise('91.2')\n@pytest", 1))
+    assert check("91", toy) == 1
+    assert "slow" in capsys.readouterr().out

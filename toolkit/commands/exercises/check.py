@@ -4,7 +4,8 @@
 
 Exercises that are not started are not run, except a bug that is asked for by its number: its failure is what there is
 to read. The others run their own tests, in one process, with the reference standing in for what is not written yet;
-for a bug nothing ever stands in. Exit code 0 only when everything that was asked about is solved.
+for a bug nothing ever stands in. Where all exercises of a chapter are written, the tests of the chapter as a whole run
+too, but for the slow ones. Exit code 0 only when everything that was asked about is solved.
 COURSE_CODE=solutions checks the reference; COURSE_CODE=mine takes the learner's code of the other chapters too.
 """
 

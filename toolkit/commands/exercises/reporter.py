@@ -31,7 +31,7 @@ class Reporter:
         wanted, done = self.order.exercises, self.order.done
         items[:] = [item for item in items if item.nodeid not in done and item.nodeid.partition("[")[0] not in done]
         if wanted is not None:
-            items[:] = [i for i in items if exercise_of(i) in wanted and not i.get_closest_marker("long")]
+            items[:] = [item for item in items if exercise_of(item) in wanted and not left_out(item)]
             items.sort(key=lambda item: wanted.index(exercise_of(item)))
 
     @pytest.hookimpl(wrapper=True)
@@ -120,6 +120,11 @@ def exercise_of(item: pytest.Item) -> str:
     """The exercise that a test is marked with; "" without a mark."""
     marker = item.get_closest_marker("exercise")
     return marker.args[0] if marker else ""
+
+
+def left_out(item: pytest.Item) -> bool:
+    """Whether a check leaves a test to `make test-long`: a sweep, or a slow one that is of no exercise."""
+    return bool(item.get_closest_marker("long") or (item.get_closest_marker("slow") and exercise_of(item) == ""))
 
 
 def sentence(item: pytest.Item) -> str:
