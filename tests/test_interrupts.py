@@ -157,18 +157,11 @@ def test_an_error_at_some_lines():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("limits", [{}, ROOMY, {"policy": "prefill_first"}], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ctrl_c_at_any_line(engine: str):
-    """KeyboardInterrupt at each line that a cold, a steady or a draining step executes."""
-    interrupted_everywhere(ENGINES[engine], STEPS, KeyboardInterrupt)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("limits", [ROOMY, {"policy": "prefill_first"}], ids=str)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_ctrl_c_at_every_other_line(engine: str, limits: dict[str, Any]):
-    """The same with more room, and with another policy, at half of the lines: most of them have been interrupted."""
-    interrupted_everywhere(ENGINES[engine], STEPS, KeyboardInterrupt, every=2, **limits)
+def test_ctrl_c_at_any_line(engine: str, limits: dict[str, Any]):
+    """KeyboardInterrupt at each line that a cold, a steady or a draining step executes, tight and roomy."""
+    interrupted_everywhere(ENGINES[engine], STEPS, KeyboardInterrupt, **limits)
 
 
 @pytest.mark.long

@@ -810,9 +810,10 @@ for path in recordings:
     print(f"{recording['device']}, torch {recording['torch']}, transformers {recording['transformers']}\n")
     print(table(shown))
     large = {(row["engine"], row["mode"], row["compiled"]): row for row in shown if row["model"] == "8b"}
-    ours, theirs = large["ours", "async", True], large["transformers", "async", False]
-    faster.compare(ours["tokens_per_s"] / theirs["tokens_per_s"], "times")
-    active.compare(100 * ours["run_active"], "%")
+    ours, theirs = ("ours", "async", True), ("transformers", "async", False)
+    if {ours, theirs} <= large.keys():
+        faster.compare(large[ours]["tokens_per_s"] / large[theirs]["tokens_per_s"], "times")
+        active.compare(100 * large[ours]["run_active"], "%")
 if not recordings:
     print("not recorded yet: make bench, on a machine with a GPU")
 

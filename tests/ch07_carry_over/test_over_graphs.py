@@ -35,6 +35,7 @@ def carried_rows(batch: Batch) -> list[tuple[int, int]]:
     return [(row, before) for row, before in enumerate(index.carry_index.tolist()) if before != KEEP]
 
 
+@pytest.mark.exercise("7.2")
 @pytest.mark.parametrize(
     ("asynchronous", "policy"),
     [(True, "lazy"), (True, "random:1"), (False, "lazy")],
