@@ -28,7 +28,7 @@ from toolkit.timeline.recording import WAIT
 ROWS = (1, 8, 32, 128, 256, 512)
 CONTEXTS = (256, 1024)  # tokens of each row, a few more or less
 STEPS = 60  # measured; the median of them counts
-ROUNDS = 3  # in which all points take turns; of each point the run with the median cost counts
+ROUNDS = 5  # in which all points take turns; of each point the run with the median cost counts
 WORDS = "The batch persists, and a step edits it. "
 
 
