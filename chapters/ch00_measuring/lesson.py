@@ -217,8 +217,8 @@ first_guess.compare(times[0] / statistics.median(times), "times")
 # The factor differs from run to run and from machine to machine, because it has nothing to do with the work. A first
 # call loads code, picks an algorithm, and asks the system for memory. Recorded on a GPU, with another operation:
 #
-# ![The time of ten calls of the same matrix product on a logarithmic scale: the first takes about 81 ms, each of the
-# others 0.36 to 0.43 ms.](../../figures/ch00_first_calls.png)
+# ![The time of ten calls of the same matrix product on a logarithmic scale: the first takes about 94 ms, each of the
+# others 0.35 to 0.43 ms.](../../figures/ch00_first_calls.png)
 #
 # </details>
 #
@@ -269,7 +269,7 @@ grown_guess.compare(timings[-1].host_ms / timings[0].host_ms, "times")
 # it:
 #
 # ![The time of a matrix product and of its launch for four sizes, on a logarithmic scale: the work rises from 0.075 to
-# 21 ms, the launch from 0.020 to 0.071 ms.](../../figures/ch00_two_clocks.png)
+# 21 ms, the launch from 0.016 to 0.15 ms.](../../figures/ch00_two_clocks.png)
 #
 # Read it from right to left, too. Where the work gets shorter than its launch, the device waits for the next launch,
 # however good the scheduling is. The forward of an 8B model for 32 requests is made of such small pieces. Launched
@@ -378,7 +378,7 @@ print(f"host work per step {recording.host_ms_per_step():.2f} ms (waiting does n
 # and the next:
 #
 # ![Three steps of a synchronous loop on a GPU. In each the host prepares, launches, waits for the forward and commits,
-# and while it prepares and commits the device is idle, 27.7 % of the time in all.](../../figures/ch00_steps.png)
+# and while it prepares and commits the device is idle, 26.6 % of the time in all.](../../figures/ch00_steps.png)
 #
 # **The idle share is the ceiling of the gain.** Overlapping host and device work cannot make the device's own work
 # shorter, so a loop with idle share *s* gets at most 1 / (1 − *s*) times as fast. Check the published measurement:

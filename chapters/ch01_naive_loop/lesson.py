@@ -180,8 +180,8 @@ print(f"longest answer {max(new)}, mean {sum(new) / len(new):.1f}: up to {max(ne
 
 # %% [markdown]
 # Then why not one request at a time, with no padding at all? Measured, with the same requests in batches of different
-# sizes: on the H100 32 requests for a model of 8 billion random weights, in batches of 2 and more; on the CPU 16
-# requests for SmolLM2-135M on one thread, from one at a time. The numbers are read from the recordings in figures/data:
+# sizes: on the H100 32 requests for a model of 8 billion random weights; on the CPU 16 requests for SmolLM2-135M on one
+# thread. The numbers are read from the recordings in figures/data:
 
 # %%
 for device in ("h100", "cpu"):
@@ -194,11 +194,11 @@ for device in ("h100", "cpu"):
         )
 
 # %% [markdown]
-# ![Wanted tokens per second on a GPU in static batches of 2 to 32 rows: they rise with every doubling, from 43 to 440,
-# while the wasted share rises from 23 to 42 %.](../../figures/ch01_batch_sizes.png)
+# ![Wanted tokens per second on a GPU in static batches of 1 to 32 rows: they rise with every doubling, from 33 to 353,
+# while the wasted share rises from 0 to 42 %.](../../figures/ch01_batch_sizes.png)
 #
 # The largest batch wastes most, and is fastest all the same. On the CPU more rows take longer, but not in proportion.
-# On the H100 the forwards seem to take about as long with 2 rows as with 32. Is a row really free? Do not believe it
+# On the H100 a forward seems to take little longer with 32 rows than with one. Is a row really free? Do not believe it
 # yet: section 6 shows that in this loop the *host* sets the time of a decode step.
 #
 # ## 5. When is a row free?
@@ -338,7 +338,7 @@ larger_guess.compare("larger" if rows["h100"]["idle_share"] > idle else "smaller
 # them, makes the next mask (which has no name in the picture, and is missing in the host's milliseconds that the cell
 # prints), and copies the inputs:
 #
-# ![Five steps of the naive loop on a GPU. From step 1 on the host's lane is filled with launches. Enlarged, the 0.67 ms
+# ![Five steps of the naive loop on a GPU. From step 1 on the host's lane is filled with launches. Enlarged, the 0.58 ms
 # between two forwards: the host waits, works, begins to launch, and copies the inputs.](../../figures/ch01_steps.png)
 #
 # </details>
@@ -362,17 +362,17 @@ for row in read_recording(DATA / "h100" / "ch06_forward.json")["rows"]:
         print(f"{'ch06_forward':17} {row['forward']:23} {row['device_ms']:5.1f} ms")
 
 # %% [markdown]
-# Launched one by one it takes 33 to 49 ms, though the device has nearly the same work each time: a host is faster at
+# Launched one by one it takes 32 to 55 ms, though the device has nearly the same work each time: a host is faster at
 # one time and slower at another. As a graph it takes less than 10. When you compare two recordings of this loop,
-# differences of ten milliseconds say nothing about the device.
+# differences of twenty milliseconds say nothing about the device.
 #
 # There are two kinds of idle time, then, and the course treats both:
 #
 # - **between forwards**: the host takes its turn. This is what the idle share of the timelines shows. Chapters 3 to 5
 #   and 7 remove it.
 # - **inside a forward**: the host cannot launch fast enough. Chapter 6 launches all kernels at once, as a graph. The
-#   gap between forwards stays as long as it is. So its share, which looks like nothing now, grows: 0.55 ms beside a
-#   forward of 8.9 ms are 5.8 %, not 1.6 %. And it grows with every task that an engine's host has.
+#   gap between forwards stays as long as it is. So its share, which looks like nothing now, grows: 0.54 ms beside a
+#   forward of 8.9 ms are 5.7 %, not 1.7 %. And it grows with every task that an engine's host has.
 #
 # ## 7. Find the bug
 #

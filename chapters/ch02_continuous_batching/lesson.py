@@ -325,20 +325,20 @@ for device in ("h100", "cpu"):
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# ![The longest gap and the newcomer's first token over the budget. With FCFS the longest gap grows from 62 to 294 ms
-# and the first token comes sooner, after 1,003 to 294 ms. With prefill first the longest gap is about as long as the
+# ![The longest gap and the newcomer's first token over the budget. With FCFS the longest gap grows from 124 to 291 ms
+# and the first token comes sooner, after 794 to 290 ms. With prefill first the longest gap is about as long as the
 # newcomer's wait under FCFS.](../../figures/ch02_budget.png)
 #
 # Under FCFS a small budget keeps the gaps short, and the newcomer pays: its prompt takes many steps, and each step
 # launches the forward and reads all weights again. Half the budget is nearly twice as many steps (17, not 9, since
-# seven tokens of each go to the decodes), and as long as a step takes about the same time, the newcomer waits nearly
-# twice as long. With prefill first, chunks do not help those who wait: the whole prompt comes before their next
-# token, and the smallest chunks make it slowest. Under a budget larger than the prompt the two policies choose the
-# same rows, and what differs is noise.
+# seven tokens of each go to the decodes). Half as large, a step does not take half the time: 47 ms, not 57. So the
+# newcomer waits half as long again. With prefill first, chunks do not help those who wait: the whole prompt comes
+# before their next token, and the smallest chunks make it slowest. Under a budget larger than the prompt the two
+# policies choose the same rows, and what differs is noise.
 #
-# So is something else. With FCFS the first token at budget 4,096 is later than at 2,048, though it takes three steps,
-# not five. Look at the median gap, which is a plain decode step: 51 ms in the one run and 31 ms in the other. The
-# host was slower in the one, and it is the host that sets the time of a step here (chapter 1).
+# So is something else. With FCFS the longest gap at budget 512 is longer than at 2,048, though a step has a quarter of
+# the tokens. It is the host that sets the time of a step here (chapter 1), and one slow step makes a longest gap: with
+# 512, the newcomer's steps take 47 ms on average, and the longest gap is 124.
 #
 # </details>
 #
@@ -781,18 +781,19 @@ for device in ("h100", "cpu"):
 # %% [markdown]
 # <details><summary>What happened</summary>
 #
-# ![Tokens per second of static and continuous batching on a GPU for three workloads: equal lengths 163 and 149, one to
-# twice the average 96 and 156, one in eight long 29 and 88.](../../figures/ch02_spread.png)
+# ![Tokens per second of static and continuous batching on a GPU for three workloads: equal lengths 146 and 146, one to
+# twice the average 90 and 152, one in eight long 30 and 91.](../../figures/ch02_spread.png)
 #
 # The number of steps is exactly what was forecast, and it is the same on every machine. The gain is how many times
 # fewer steps there are, divided by how many times longer they are. The length of a step is the price:
 #
-# - With **equal lengths** there is nothing to gain, and what remains is the price.
+# - With **equal lengths** there is nothing to gain, and what remains is the price. (On the H100 too little to be seen
+#   in this recording.)
 # - With **unequal lengths** steps are saved, and the more unequal, the more. (Even here some rows are empty: at the
 #   end, when only the longest request is left, no request is waiting any more.)
 # - On the CPU a step is expensive because of its rows, and continuous steps get *cheaper* where few rows are left. On
 #   the H100 a decode forward takes as long as the host needs to launch it, however many rows it has. How long that is
-#   varies from run to run, by about as much as the two kinds of batching differ here. A step in which a request joins
+#   varies from run to run, by more than the two kinds of batching differ here. A step in which a request joins
 #   launches more, as the next section shows: it attends once for the decodes and once for the prompts. Chapter 6 makes
 #   a decode step one launch, chapter 8 the others, too.
 #
@@ -834,13 +835,13 @@ plot_timeline(recording, title="Continuous batching, tiny model", steps=(1, 6))
 
 # %% [markdown]
 # No. The batch is better, and the turns are the same: prepare, launch, wait, commit. The host's work has changed, and
-# the gap is about as long as before: scheduling and packing at every step take the place of the mask and its positions.
+# the gap is no shorter than before: scheduling and packing at every step take the place of the mask and its positions.
 #
 # On the H100, as in chapter 1, the host launches nearly all the time, and the forward hides its gaps inside. Step 3, in
-# which a request joins with 24 tokens, is somewhat longer than the others: more operations are launched. One turn of
-# the host is enlarged:
+# which a request joins with 24 tokens, launches more operations, and takes 3 ms longer than the steps after it. (Step
+# 1, in which nobody joins, is as long: the host was slower for a moment.) One turn of the host is enlarged:
 #
-# ![Six steps on a GPU, in which the host's lane is filled with launches. Enlarged, the 0.91 ms between two forwards:
+# ![Six steps on a GPU, in which the host's lane is filled with launches. Enlarged, the 0.79 ms between two forwards:
 # the host waits, commits, prepares, begins to launch, and copies the inputs.](../../figures/ch02_steps.png)
 
 # %%

@@ -200,8 +200,8 @@ for recording in recorded("ch03_module_loading"):
         )
 
 # %% [markdown]
-# With everything loaded beforehand no first call waits, in none of the three rows: it was the loading. (What
-# is left, up to half a millisecond, is the price of other first times.)
+# With everything loaded beforehand no first call waits, in none of the three rows: it was the loading. (What is left,
+# less than a millisecond, is the price of other first times.)
 #
 # The simulated GPU has no code to load, so it has no such trap, and the variable changes nothing there. The other
 # measurements of this chapter use everything once before they measure.

@@ -28,7 +28,7 @@ def _number_batches(axes: Axes, timeline: Recording) -> None:
     steps = timeline.steps()
     first, last = steps[0], steps[-1]
     for step in steps:
-        if step in done and (step == last or (step % 5 == 0 and last - step > 2)):
+        if step in done and (step == last or (step % 10 == 0 and last - step > 5)):
             axes.annotate(
                 f"batch {step}",
                 (done[step], -0.31),

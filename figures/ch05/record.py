@@ -23,11 +23,11 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     from ch05_double_buffering.build import build
 
-    steps: list[Row] = list(serve(build, open_load()).recording.rows())
+    pictured = in_turns({"two half batches": partial(serve, build, open_load())}, ms_per_step)["two half batches"]
     price = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
         price += compare(open_load(name, requests=requests), name)
-    return {"ch05_steps": steps, "ch05_price": price}
+    return {"ch05_steps": list(pictured.recording.rows()), "ch05_price": price}
 
 
 def compare(load: Load, name: str) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from figures.accelerated import clock, in_turns, open_load, recorded_on
+from figures.accelerated import clock, in_turns, ms_per_step, open_load, recorded_on
 from toolkit import device
 from toolkit.commands.decoding import Load, serve
 from toolkit.course import use
@@ -36,12 +36,12 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     from ch07_carry_over.build import build
 
-    steps: list[Row] = list(serve(build, open_load()).recording.rows())
+    pictured = in_turns({"asynchronous": partial(serve, build, open_load())}, ms_per_step)["asynchronous"]
     engines = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:
         engines += compare(open_load(name, requests=requests), name)
     load = replace(open_load(requests=OVERRUN_REQUESTS, new_tokens=OVERRUN_TOKENS), new_tokens=OVERRUN_TOKENS)
-    return {"ch07_steps": steps, "ch07_engines": engines, "ch07_overrun": overrun(load)}
+    return {"ch07_steps": list(pictured.recording.rows()), "ch07_engines": engines, "ch07_overrun": overrun(load)}
 
 
 def compare(load: Load, name: str) -> list[Row]:

@@ -7,7 +7,6 @@ from figures.style import BLUE, GREY, ORANGE, new_chart
 
 LOOKS = {"chapter 8": ORANGE, "chapter 9": BLUE}
 LINES = ("o-", "s--")  # for the shorter and the longer context
-LABELLED_FROM = 128  # rows; with fewer, the lines cross and their numbers would lie on each other
 
 
 @figure("host_cost")
@@ -25,22 +24,17 @@ def host_cost(recording: Recorded) -> Figure:
             mine = [row for row in rows if (row["engine"], row["context"]) == (engine, context)]
             counts, costs = [row["rows"] for row in mine], [row["host_ms"] for row in mine]
             axes.plot(counts, costs, line, color=colour, label=f"{engine}, {context:,} tokens in each row")
-            if context == contexts[0]:
-                for count, cost in zip(counts, costs, strict=True):
-                    if count >= LABELLED_FROM:
-                        place = (0, 9 if engine == "chapter 8" else -16)
-                        axes.annotate(
-                            f"{cost:.2f}", (count, cost), xytext=place, textcoords="offset points", ha="center"
-                        )
-                if engine == "chapter 8":
-                    guide = [costs[-1] * count / counts[-1] for count in counts]
-                    axes.plot(counts, guide, ":", color=GREY, label="in proportion to the rows")
+            axes.annotate(f"{costs[-1]:.2f}", (most, costs[-1]), xytext=(8, -4), textcoords="offset points")
+            if (engine, context) == ("chapter 8", contexts[0]):
+                guide = [costs[-1] * count / most for count in counts]
+                axes.plot(counts, guide, ":", color=GREY, label="in proportion to the rows")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     every = [row["host_ms"] for row in rows]
     axes.set_ylim(min(every) / 2.5, max(every) * 2)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.08)
     axes.set_xlabel("rows in the batch")
     axes.set_ylabel("host ms per step, waiting left out")
     axes.legend(frameon=False, fontsize=9)

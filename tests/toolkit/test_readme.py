@@ -79,6 +79,9 @@ def test_the_table_of_engines_is_that_of_the_recordings():
     ]
     again = f"took {once['ms_per_step']:.1f} and {carried['one batch at a time']['ms_per_step']:.1f} ms a step"
     assert again in " ".join(README.split()), f"recorded: {again}"
+    idle = carried["asynchronous"]["idle_share"]
+    median = f"in the median of three further runs the device idled for {idle * 100:.1f} %"
+    assert median in " ".join(README.split()), f"recorded: {median}"
 
 
 def test_the_comparison_is_that_of_the_recordings():
