@@ -831,7 +831,7 @@ for row in drawn_from("ch09_slow_host")["rows"]:
 #
 # </details>
 #
-# <details><summary>With 4 rows, this engine's host takes longer for a step than chapter 8's. Why is that not a
+# <details><summary>With one row, this engine's host takes longer for a step than chapter 8's. Why is that not a
 # loss?</summary>
 #
 # The forward takes longer than either, so the host's work is hidden in both. It would be a loss in the synchronous

@@ -163,6 +163,13 @@ def test_the_price_and_how_it_is_lifted_are_recorded():
     assert half < one < carry
 
 
+def test_the_slower_host_is_not_hidden():
+    """What a slower host does to chapter 9's engine at 32 rows is said beside the picture of a quicker one."""
+    slow = {r["model"]: r["idle_share"] for r in rows("ch09_slow_host") if (r["engine"], r["rows"]) == ("chapter 9", 32)}
+    said = f"idled for {slow['1b'] * 100:.1f} % and {slow['135m'] * 100:.1f} % at 32 rows"
+    assert said in " ".join(README.split()), f"recorded: {slow}"
+
+
 def test_the_five_mistakes_are_those_of_the_documentation():
     """The README's table of mistakes repeats what docs/simulator.md measured on the H100."""
     docs = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
