@@ -839,7 +839,7 @@ plot_timeline(recording, title="Continuous batching, tiny model", steps=(1, 6))
 #
 # On the H100, as in chapter 1, the host launches nearly all the time, and the forward hides its gaps inside. Step 3, in
 # which a request joins with 24 tokens, launches more operations, and takes 3 ms longer than the steps after it. (Step
-# 1, in which nobody joins, is as long: the host was slower for a moment.) One turn of the host is enlarged:
+# 1, in which no request joins, is as long: the host was slower for a moment.) One turn of the host is enlarged:
 #
 # ![Six steps on a GPU, in which the host's lane is filled with launches. Enlarged, the 0.79 ms between two forwards:
 # the host waits, commits, prepares, begins to launch, and copies the inputs.](../../figures/ch02_steps.png)
