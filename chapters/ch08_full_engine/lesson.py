@@ -807,6 +807,8 @@ for path in recordings:
     recording = read_recording(path)
     shown = [row for row in recording["rows"] if (row["workload"], row["new_tokens"]) == ("equal", 1024)]
     shown = [row for row in shown if row["batch"] == 32 and not row["beside_vllm"]]
+    if not shown:  # a recording of other rows or lengths
+        continue
     print(f"{recording['device']}, torch {recording['torch']}, transformers {recording['transformers']}\n")
     print(table(shown))
     large = {(row["engine"], row["mode"], row["compiled"]): row for row in shown if row["model"] == "8b"}
@@ -896,8 +898,9 @@ for path in sorted(DATA.glob("*/busy_neighbour.json")):
 
 # %%
 for path in recordings:
-    print(read_recording(path)["device"])
     runs = {row["mode"]: row for row in read_recording(path)["rows"] if row["workload"] == "article"}
+    if runs:
+        print(read_recording(path)["device"])
     for mode, row in runs.items():
         idle, ms = 1 - row["run_active"], row["ms_per_step"]
         print(
