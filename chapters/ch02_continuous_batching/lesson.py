@@ -331,14 +331,14 @@ for device in ("h100", "cpu"):
 #
 # Under FCFS a small budget keeps the gaps short, and the newcomer pays: its prompt takes many steps, and each step
 # launches the forward and reads all weights again. Half the budget is nearly twice as many steps (17, not 9, since
-# seven tokens of each go to the decodes). Half as large, a step does not take half the time: 47 ms, not 57. So the
-# newcomer waits half as long again. With prefill first, chunks do not help those who wait: the whole prompt comes
-# before their next token, and the smallest chunks make it slowest. Under a budget larger than the prompt the two
-# policies choose the same rows, and what differs is noise.
+# seven tokens of each go to the decodes). A step of half as many tokens is a sixth shorter, 47 ms in place of 57 on
+# average, so the newcomer waits half as long again. With prefill first, chunks do not help those who wait: the whole
+# prompt comes before their next token, and the smallest chunks make it slowest. Under a budget larger than the prompt
+# the two policies choose the same rows, and what differs is noise.
 #
 # So is something else. With FCFS the longest gap at budget 512 is longer than at 2,048, though a step has a quarter of
-# the tokens. It is the host that sets the time of a step here (chapter 1), and one slow step makes a longest gap: with
-# 512, the newcomer's steps take 47 ms on average, and the longest gap is 124.
+# the tokens. It is the host that sets the time of a step here (chapter 1), and a single slow step is enough for a long
+# gap: with 512, the newcomer's steps take 47 ms on average, and the longest gap is 124.
 #
 # </details>
 #

@@ -187,11 +187,11 @@ many_rows.compare(ratios[0])
 # ![Time of a decode forward by rows: launched one by one it rises and falls again, as a graph it is a nearly level
 # line](../../figures/ch06_forward.png)
 #
-# Launched one by one, 32 rows took less time than one row, and on chapter 3's occasion 32 rows took far longer. It is
-# not the device that differs, and hardly the number of rows (in section 6's recording, all with one number of rows,
-# they differ as much). It is the *host* that was measured: how quickly Python and the driver launch, on this occasion.
-# The graph's times are those of the device, and never fall. (On the simulated GPU the prices are declared, and always
-# the same.)
+# Launched one by one, 32 rows took less time than one row, and on chapter 3's occasion 32 rows took longer than either.
+# It is not the device that differs, and hardly the number of rows (in section 6's recording, all with one number of
+# rows, they differ as much). It is the *host* that was measured: how quickly Python and the driver launch, on this
+# occasion. The graph's times are those of the device, and never fall. (On the simulated GPU the prices are declared,
+# and always the same.)
 #
 # And they rise very little. A decode forward reads all the weights, for one row as for 32. Remember this for section 6.
 #

@@ -785,8 +785,8 @@ for row in forwards:
 # With the small model and 512 rows, host and text take nearly as long as the forward. Where they take longer, as on a
 # slower host, the GPU waits again. So a service with many streams makes its text elsewhere, as chapter 10 does.
 #
-# And arrays make rows cheap, not a step: its launch costs what it did. The same on another machine of this kind, whose
-# host was slower:
+# And arrays make rows cheap, not a step: what it costs the host with a single row, it costs with any number. Chapter
+# 9's engine in section 1's measurement, repeated on another machine of this kind, whose host was slower:
 
 # %%
 for row in drawn_from("ch09_slow_host")["rows"]:
@@ -797,8 +797,8 @@ for row in drawn_from("ch09_slow_host")["rows"]:
         )
 
 # %% [markdown]
-# With 32 rows the GPU waited, though the host's median is below the forward: that host was held up again and again, and
-# a step that is held up for longer than a forward takes leaves a gap. With a short forward there are more of these. A
+# With 32 rows the GPU waited, though the host's median is below the forward. A median says nothing of the slow steps,
+# and each that takes the host longer than a forward leaves a gap; the shorter the forward, the more of them do. A
 # promise about a GPU that does not wait is one about its host, too.
 #
 # What is gained: a GPU that hardly waits, as long as text is made elsewhere, and with as many rows as were measured.

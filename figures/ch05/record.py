@@ -23,6 +23,7 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     from ch05_double_buffering.build import build
 
+    # The picture shows the median of several runs, since a host has slow moments.
     pictured = in_turns({"two half batches": partial(serve, build, open_load())}, ms_per_step)["two half batches"]
     price = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:

@@ -36,6 +36,7 @@ def record(chosen: torch.device) -> dict[str, list[Row]]:
     use("solutions")
     from ch07_carry_over.build import build
 
+    # The picture shows the median of several runs, since a host has slow moments.
     pictured = in_turns({"asynchronous": partial(serve, build, open_load())}, ms_per_step)["asynchronous"]
     engines = []
     for name, requests in LOADS["simulated" if device.is_simulated() else "cuda"]:

@@ -1,4 +1,7 @@
-"""Chapter 9's measurements: where host and device cross, by rows. What a step costs the host: see figures/host_cost."""
+"""Chapter 9's measurements: where host and device cross, by rows. What a step costs the host: see figures/host_cost.
+
+Of the H100 a second recording is kept, made on a slower host and renamed: figures/data/h100/ch09_slow_host.json.
+"""
 
 from functools import partial
 from statistics import median
