@@ -363,8 +363,8 @@ for recording in recorded("ch05_price"):
     for one, two in zip(rows[::2], rows[1::2], strict=True):
         case, gain = f"{one['model']:2} {one['requests']:4} requests", two["tokens_per_s"] / one["tokens_per_s"]
         forward = (1 - one["idle_share"]) * one["ms_per_step"]
-        step = f"step {one['ms_per_step']:5.2f} ms, forward {forward:5.2f} ms, idle {one['idle_share']:5.1%}"
-        line = f"    {case}: {step}; two in flight: {gain:.2f} times the tokens"
+        step = f"step {one['ms_per_step']:5.2f} ms, forward {forward:5.2f}, idle {one['idle_share']:5.1%}"
+        line = f"    {case}: {step}; two in flight: {gain:.2f}x the tokens"
         if one["clock"] == "cuda":  # two forwards, each as long as one for all requests
             line += f" (expected {one['ms_per_step'] / (2 * forward):.2f})"
         print(line)
