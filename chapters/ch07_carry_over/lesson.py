@@ -489,8 +489,7 @@ plot_timeline(served["asynchronous"].recording, title="Carry-over")
 # on a real GPU.
 #
 # The same recorded with 32 requests (45 ms, as in the pictures of chapters 4 to 6), and then the comparison of the four
-# engines in every case of section 1. The titles name the device. (The idle share in the first one's title is that of
-# the whole run, in which the host slowed down twice, later than what is shown.)
+# engines in every case of section 1. The titles name the device.
 #
 # ![Carry-over: one forward right behind the other, commits and prepares under them](../../figures/ch07_steps.png)
 #

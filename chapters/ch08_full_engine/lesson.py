@@ -855,10 +855,11 @@ for path in recordings:
 # Python that it is installed for. "ours" is chapter 9's engine there, which is this one with a quicker host, so leave
 # the explanation to chapter 9. Read these bars with care. vLLM does much that this engine does not: hundreds of
 # architectures, quantised weights, adapters, speculative decoding, structured output, images, several GPUs and
-# machines. Its server was not measured, only `LLM.generate`, in one process, and with 256 and 512 rows also in two. The
-# weights were random, all lengths equal, and kernels, graphs and compiling were left to its own defaults. With the 1B
-# shape it is bound by its host: a kernel runs for less than half of the time. There the bars say how much a host costs,
-# and little about kernels. With the 8B shape both keep the device busy, and what differs is the forward.
+# machines. Its server was not measured, only `LLM.generate`, in one process, and with 256 and 512 rows of the 1B shape
+# also in two. The weights were random, all lengths equal, and kernels, graphs and compiling were left to its own
+# defaults. With the 1B shape it is bound by its host: a kernel runs for less than half of the time. There the bars say
+# how much a host costs, and little about kernels. With the 8B shape both keep the device busy, and what differs is the
+# forward. (512 rows of that shape were recorded on an H200: an H100 cannot hold them twice.)
 #
 # One thing to know when you measure. Python's garbage collector walks over all objects of the process from time to
 # time, and with these libraries loaded that takes 0.1 s or more: a dozen steps in which nothing is launched. `Server`
