@@ -44,6 +44,30 @@ def test_what_the_lesson_says_of_shared_prefixes(path):
     assert gains[0] < gains[1] < gains[2], f"lesson 8: the longer, the more; {gains}"
 
 
+def test_what_the_lesson_says_of_many_rows_beside_vllm():
+    """With twice the rows a step takes nearly twice as long, and faster memory brings little: arithmetic limits it."""
+    found = {
+        (card, row["engine"], row["batch"]): row
+        for card in ("h100", "h200")
+        for row in read_recording(DATA / card / "peers.json")["rows"]
+        if (row["model"], row["beside_vllm"], row["mode"]) == ("8b", True, "async") and row["batch"] > 32
+    }
+    smaller, larger, on_h100 = found["h200", "ours", 256], found["h200", "ours", 512], found["h100", "ours", 256]
+    assert f"{larger['ms_per_step'] / smaller['ms_per_step']:.1f}" == "1.8", "lesson 8: times as long"
+    assert larger["tokens_per_s"] / smaller["tokens_per_s"] == pytest.approx(1 + 1 / 8, abs=0.01), "lesson 8: an eighth"
+    assert 8.3 > larger["floor_ms_per_step"], "lesson 8: longer than all reading"
+    floors = [f"{row['floor_ms_per_step']:.1f}" for row in (smaller, on_h100)]
+    assert floors == ["5.0", "7.1"], "lesson 8: ms of reading"
+    assert f"{on_h100['ms_per_step'] - smaller['ms_per_step']:.1f}" == "0.8", "lesson 8: ms shorter"
+    for (card, engine, batch), row in found.items():
+        if engine == "ours":
+            other = found[card, "vllm", batch]
+            assert row["steps"] - row["new_tokens"] + 1 == 19, f"lesson 8: steps with prompts, {row}"
+            assert "max_num_batched_tokens=16384" in other["options"]
+            assert row["ttft_ms"] < other["ttft_ms"] and row["ttft_p99_ms"] > other["ttft_p99_ms"], f"lesson 8: {row}"
+            assert row["itl_p99_ms"] > other["itl_p99_ms"], f"lesson 8: held up for longer, {row}"
+
+
 @pytest.mark.parametrize("path", sorted(DATA.glob("*/ch08_phases.json")), ids=lambda path: path.parent.name)
 def test_what_the_lesson_says_of_the_phases(path):
     """Two batches are prepared before the first commit; after the last prepare there are two commits."""

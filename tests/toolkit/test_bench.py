@@ -465,7 +465,7 @@ def test_gains_stand_beside_their_ceiling():
         )
     rows.append(ours | {"mode": "async", "tokens_per_s": 160.0, "compiled": True, "beside_vllm": True})
     [_, plain, compiled, beside] = (line.split() for line in gains(rows).splitlines())
-    assert plain == ["8b,", "4", "x", "64", "new", "tokens", "1.20", "1.25", "2.00", "-", "1.20"]
+    assert plain == ["8b,", "4", "x", "64", "1.20", "1.25", "2.00", "-", "1.20"]
     assert compiled[-6:] == ["compiled", "-", "-", "2.50", "-", "2.00"], "no synchronous run to compare with"
     assert beside[-6:] == ["vLLM", "-", "-", "-", "1.60", "2.00"], "compared with what ran in the same call"
 

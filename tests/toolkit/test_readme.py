@@ -128,7 +128,8 @@ def test_the_lines_beside_vllm_are_recorded():
     assert said in text, f"recorded: {busy}"
     assert f"With the 8B shape it is not ({busy['8b', 32]})" in text, f"recorded: {busy}"
     rounds = sorted(float(speed) for speed in in_one_process["1b", 512]["tokens_per_s_rounds"].split())
-    assert f"with 512 rows of the 1B shape lay between {rounds[0]:.0f} and {rounds[-1]:.0f}" in text, f"recorded: {rounds}"
+    between = f"with 512 rows of the 1B shape lay between {rounds[0]:.0f} and {rounds[-1]:.0f}"
+    assert between in text, f"recorded: {rounds}"
     assert {r["version"].partition(",")[0] for r in beside if r["engine"] == "vllm"} == {"vllm 0.26.0"}
 
 

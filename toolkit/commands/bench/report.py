@@ -50,11 +50,12 @@ def block(case: tuple[Any, ...], rows: list[dict[str, Any]]) -> str:
 def gains(rows: Iterable[dict[str, Any]]) -> str:
     """For each case with equal requests: what asynchrony brings beside what the idle share allows, and who is quicker.
 
-    The ceiling is 1 / (share of the synchronous run in which a batch was on the device): no engine can do better than
-    fill what was idle. Of vLLM in one process and in two, the quicker one is compared.
+    A case is named by its rows and new tokens; compared are asynchronous engines. The ceiling is 1 / (share of the
+    synchronous run in which a batch was on the device): no engine can do better than fill what was idle. Of vLLM in one
+    process and in two, the quicker one is compared.
     """
     lines: list[Sequence[str]] = [
-        ("ours", "async / sync", "at most", "/ transformers async", "/ vllm async", "of the floor")
+        ("ours: rows x new tokens", "async / sync", "at most", "/ transformers", "/ vllm", "of the floor")
     ]
     for case, mine in groupby(sorted(rows, key=case_of), key=case_of):
         model, workload, new_tokens, batch, _, beside_vllm = case
@@ -65,8 +66,7 @@ def gains(rows: Iterable[dict[str, Any]]) -> str:
             ours, before = (found.get(("ours", mode, compiled)) for mode in ("async", "sync"))
             if workload != "equal" or ours is None or not any((before, *peers)):
                 continue
-            name = f"{model}, {batch} x {new_tokens:,} new tokens" + ", compiled" * compiled
-            name += WITH_VLLM * beside_vllm
+            name = f"{model}, {batch} x {new_tokens:,}" + ", compiled" * compiled + ", with vLLM" * beside_vllm
             gain, *quicker = (times(ours["tokens_per_s"], row, "tokens_per_s") for row in (before, *peers))
             ceiling, floor = times(1, before, "run_active"), times(ours["ms_per_step"], ours, "floor_ms_per_step")
             lines.append((name, gain, ceiling, *quicker, floor))
