@@ -68,6 +68,18 @@ def test_what_the_lesson_says_of_many_rows_beside_vllm():
             assert row["itl_p99_ms"] > other["itl_p99_ms"], f"lesson 8: held up for longer, {row}"
 
 
+def test_what_the_lesson_says_of_the_published_load():
+    """Of a host that is ready soon there is little to hide, and all of it is hidden. Both runs are of one call."""
+    rows = read_recording(DATA / "h100" / "peers.json")["rows"]
+    runs = {row["mode"]: row for row in rows if row["workload"] == "article"}
+    assert (1 - runs["sync"]["run_active"]) * runs["sync"]["ms_per_step"] < 1, "lesson 8: less than a millisecond"
+    assert 1 - runs["async"]["run_active"] < 0.005, "lesson 8: no gap"
+    gain, promised = runs["sync"]["seconds"] / runs["async"]["seconds"], 1 / runs["sync"]["run_active"]
+    assert gain == pytest.approx(promised, rel=0.02), "lesson 8: what there is to gain"
+    assert runs["sync"].get("commit") == runs["async"].get("commit")
+    assert runs["sync"].get("command") == runs["async"].get("command")
+
+
 @pytest.mark.parametrize("path", sorted(DATA.glob("*/ch08_phases.json")), ids=lambda path: path.parent.name)
 def test_what_the_lesson_says_of_the_phases(path):
     """Two batches are prepared before the first commit; after the last prepare there are two commits."""
