@@ -870,10 +870,11 @@ for recording in recorded("peers"):
 
 # %% [markdown]
 # On the H200 a step with 512 rows takes 1.8 times as long as one with 256, and the tokens per second rise by an eighth
-# only. Two operations for each of 8 billion weights and each row are 8.2 TFLOP a step. At the 989 TFLOP/s of the data
-# sheet that is 8.3 ms, longer than all reading, so arithmetic limits the step now, as chapter 1 (section 5) expects of
-# a few hundred rows. The floor, which counts bytes, is far below, and faster memory brings little: with 256 rows a step
-# must read for 5.0 ms in place of the H100's 7.1, and is only 0.8 ms shorter.
+# only. Every row is multiplied with all weights but the embedding, 7.5 billion, and each takes two operations: that is
+# 7.7 TFLOP a step, or 7.8 ms at the 989 TFLOP/s of the data sheet. All reading takes 6.5 ms, so arithmetic limits the
+# step now, as chapter 1 (section 5) expects of a few hundred rows. The floor, which counts bytes, is far below, and
+# faster memory brings little: with 256 rows a step must read for 5.0 ms in place of the H100's 7.1, and is only 0.8 ms
+# shorter.
 #
 # When first tokens come is a matter of what a step may hold. Our engine spreads the prompts over 19 steps, vLLM takes
 # up to 16,384 of their tokens into one. There the median waits longer for a first token, the last request less long,
