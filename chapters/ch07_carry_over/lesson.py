@@ -514,7 +514,7 @@ for recording in recorded("ch07_engines"):
         print(
             f"    {one['model']:2} {one['requests']:3} requests: promised at most {ceiling:.2f}, got {gain:.2f} times"
             f" chapter 4, {ours['tokens_per_s'] / half['tokens_per_s']:.2f} times two half batches;"
-            f" the longer part: the {longer}"
+            f" longer: the {longer}"
         )
 
 # %% [markdown]
