@@ -92,7 +92,7 @@ def test_the_picture_shows_no_gap(path):
     """What the chapter promises is what its first picture shows, also on a host that slows down now and then."""
     recording = read_recording(path)
     idle = steady(Recording.from_rows(recording["rows"], recording["device"])).idle_share()
-    assert idle < 0.002, f"recorded: idle {idle:.2%}"
+    assert idle < 0.002, f"lesson 7: no gap in its first recorded picture; idle {idle:.2%}"
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*/ch07_overrun.json")), ids=lambda path: path.parent.name)

@@ -116,7 +116,7 @@ def test_the_lines_beside_vllm_are_recorded():
         cells = "".join(f" {max(speed):.0f} |" if speed else " |" for speed in speeds)
         card, model, batch, new_tokens = case
         label = f"{model.upper()}, {batch} and {new_tokens}" + ", on an H200" * (card == "h200")
-        assert f"| {label} |{cells}" in README, f"recorded: {cells}"
+        assert f"| {label} |{cells}" in README, f"recorded: | {label} |{cells}"
         assert len({(r.get("commit"), r.get("command")) for r in mine}) == 1, "what is compared ran in one call"
     in_one_process = {
         (r["model"], r["batch"]): r
